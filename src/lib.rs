@@ -1,0 +1,12 @@
+//! `ai-sdlc` works through a repository's backlog with many coding agents at once.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::await_holding_lock))]
+
+use std::process::ExitCode;
+
+pub mod engine;
+pub mod story;
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}
