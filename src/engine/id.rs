@@ -1,6 +1,7 @@
 //! The vocabulary of a run that the wire, the disk and the engine share: run, attempt, phase. Pure.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -74,15 +75,15 @@ impl fmt::Display for RunId {
 /// Which try at a story this is: 1 for the first, and never used again for that story. It fences: whatever carries
 /// a lower number than the current attempt is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct AttemptNumber(u32);
+pub struct AttemptNumber(NonZeroU32);
 
 impl AttemptNumber {
     /// The first attempt.
-    pub const FIRST: Self = Self(1);
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
 
     /// The attempt with that number; none for 0.
     pub fn new(number: u32) -> Option<Self> {
-        (number > 0).then_some(Self(number))
+        NonZeroU32::new(number).map(Self)
     }
 
     /// The attempt after this one.
@@ -93,7 +94,7 @@ impl AttemptNumber {
 
     /// The number.
     pub fn get(self) -> u32 {
-        self.0
+        self.0.get()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -19,9 +20,10 @@ pub const FALLBACK_SLUG: &str = "story";
 ///
 /// Holds 1 to [`MAX_ID_LEN`] characters of `[A-Za-z0-9._-]`, starts with a letter or digit, and is always usable
 /// as one path component and as one component of a git ref: no slash, no `..`, no `.lock` or `.` at the end.
+/// Cheap to clone: the engine names stories by it in every event and effect.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct StoryId(String);
+pub struct StoryId(Arc<str>);
 
 /// Why a text is not a story id.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -60,7 +62,7 @@ impl StoryId {
 
     /// The id with a number: `S-0001`, and `S-10000` after `S-9999`.
     pub fn from_number(number: u64) -> Self {
-        Self(format!("S-{number:04}"))
+        Self(format!("S-{number:04}").into())
     }
 }
 
@@ -83,7 +85,7 @@ impl FromStr for StoryId {
             && !text.ends_with('.')
             && !text.to_ascii_lowercase().ends_with(".lock");
         if starts_well && ref_safe && text.bytes().all(allowed) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(StoryIdError::Malformed(text.chars().take(80).collect()))
         }
@@ -100,7 +102,7 @@ impl TryFrom<String> for StoryId {
 
 impl From<StoryId> for String {
     fn from(id: StoryId) -> Self {
-        id.0
+        id.0.as_ref().to_owned()
     }
 }
 

@@ -1,0 +1,436 @@
+//! The single writer of a board: edits stories and adds new ones, under one lock, each file whole or not at all.
+//!
+//! Promises that two writers lose nothing of each other (each reads under the lock what it edits), that an id is
+//! given once, and that a file is untouched when anything fails. Calls block; the longest wait is the patience of
+//! the store, for the lock and for the predecessor's lock each.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::board::{self, Board, STORY_FILE, Story};
+use super::edit::Edit;
+use super::error::StoreError;
+use super::fields::Priority;
+use super::file::{self, BoardLock, Existing};
+use super::front_matter::Document;
+use super::id::StoryId;
+use super::new_story::{NewStory, TakenNames, number_in};
+
+/// How long a writer waits for another one.
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Writes to the board below one directory, usually `.ai-sdlc`.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+    patience: Duration,
+}
+
+/// What an edit did to the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It has been replaced.
+    Changed,
+    /// It said so already, and was not touched.
+    AsItWas,
+}
+
+impl Store {
+    /// The store of the board below `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            patience: DEFAULT_PATIENCE,
+        }
+    }
+
+    /// The same store with another patience.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// The directory that holds the board.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Reads the whole board.
+    ///
+    /// # Errors
+    /// As [`Board::load`].
+    pub fn load(&self) -> Result<Board, StoreError> {
+        Board::load(&self.root)
+    }
+
+    /// Edits the front matter of a story.
+    ///
+    /// # Errors
+    /// When no usable story has that id, and as [`Store::edit_file`].
+    pub fn edit(&self, id: &StoryId, edits: &[Edit]) -> Result<Written, StoreError> {
+        let path = self.path_of(id)?;
+        self.edit_file(&path, edits)
+    }
+
+    /// Edits the front matter of the story in a file. A link is followed, and the file behind it is replaced.
+    ///
+    /// # Errors
+    /// When another writer holds a lock for too long, or the file cannot be read, edited line by line or written.
+    pub fn edit_file(&self, path: &Path, edits: &[Edit]) -> Result<Written, StoreError> {
+        let _lock = BoardLock::take(&self.root, self.patience)?;
+        let target = fs::canonicalize(path).map_err(StoreError::io("read", path))?;
+        file::wait_for_predecessor(&target, self.patience)?;
+        let missing = || StoreError::io("read", path)(io::ErrorKind::NotFound.into());
+        let text = file::read(&target)?.ok_or_else(missing)?;
+        let broken = |source| StoreError::FrontMatter {
+            path: path.to_owned(),
+            source,
+        };
+        let document = Document::parse(&text).map_err(broken)?;
+        let failed = |source| StoreError::Edit {
+            path: path.to_owned(),
+            source,
+        };
+        let edited = document.with(edits).map_err(failed)?;
+        if edited == text {
+            return Ok(Written::AsItWas);
+        }
+        file::write(&target, &edited, Existing::Replace)?;
+        Ok(Written::Changed)
+    }
+
+    /// Adds a story, with an id above all that are known and a priority behind all others.
+    ///
+    /// # Errors
+    /// When there is no board, another writer holds the lock for too long, the story has no title or cannot be
+    /// used, or it cannot be written.
+    pub fn create(&self, new: &NewStory) -> Result<Story, StoreError> {
+        let _lock = BoardLock::take(&self.root, self.patience)?;
+        let board = self.load()?;
+        let priority = board
+            .stories
+            .iter()
+            .filter_map(|story| story.priority)
+            .max();
+        let priority = priority.map_or(Priority::STEP, Priority::next);
+        let mut number = self.highest_number(&board, &new.taken)?;
+        loop {
+            number = number.checked_add(1).ok_or(StoreError::NoIdLeft)?;
+            let id = StoryId::from_number(number);
+            let directory = self.root.join("stories").join(id.as_str());
+            // Before anything is on disk, so that a story that could not be read back is never written.
+            let text = new.text(&id, priority)?;
+            let path = directory.join(STORY_FILE);
+            let story =
+                Story::from_text(&path, id.as_str(), &text).map_err(StoreError::Unusable)?;
+            match fs::create_dir(&directory) {
+                // The lock does not keep other programs away, and on many file systems `s-7` is `S-7`.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                other => other.map_err(StoreError::io("create", &directory))?,
+            }
+            if let Err(error) =
+                file::write(&path, &text, Existing::Keep).and_then(|()| self.sync_stories())
+            {
+                // Only succeeds while the directory is empty, and the error that counts is the first one.
+                fs::remove_dir(&directory).unwrap_or_default();
+                return Err(error);
+            }
+            return Ok(story);
+        }
+    }
+
+    /// The file of a usable story.
+    fn path_of(&self, id: &StoryId) -> Result<PathBuf, StoreError> {
+        let usual = self.root.join("stories").join(id.as_str()).join(STORY_FILE);
+        if let Ok(Some(text)) = file::read(&usual) {
+            let story = Story::from_text(&usual, id.as_str(), &text);
+            if story.is_ok_and(|story| story.id.same_as(id.as_str())) {
+                return Ok(usual);
+            }
+        }
+        let board = self.load()?;
+        let story = board
+            .find(id.as_str())
+            .ok_or_else(|| StoreError::UnknownStory { id: id.clone() })?;
+        Ok(story.path.clone())
+    }
+
+    /// The highest number that a story has or had.
+    fn highest_number(&self, board: &Board, taken: &TakenNames) -> Result<u64, StoreError> {
+        let mut highest = board.highest_number();
+        let mut see = |name: &str| highest = highest.max(number_in(name).unwrap_or(0));
+        for directory in board::story_directories(&self.root)? {
+            see(&directory.file_name().unwrap_or_default().to_string_lossy());
+        }
+        for directory in std::iter::once(&self.root.join("done")).chain(&taken.worktree_directories)
+        {
+            for name in names_in(directory)? {
+                see(&name);
+            }
+        }
+        taken.branches.iter().for_each(|branch| see(branch));
+        Ok(highest)
+    }
+
+    fn sync_stories(&self) -> Result<(), StoreError> {
+        let path = self.root.join("stories");
+        File::open(&path)
+            .and_then(|directory| directory.sync_all())
+            .map_err(StoreError::io("write", &path))
+    }
+}
+
+/// The names in a directory; none when it does not exist.
+fn names_in(directory: &Path) -> Result<Vec<String>, StoreError> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(StoreError::io("read", directory))?,
+    };
+    entries
+        .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_, _>>()
+        .map_err(StoreError::io("read", directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::thread;
+
+    use super::*;
+    use crate::story::scalar::Key;
+    use crate::story::{EditError, Status};
+
+    fn store(stories: &[(&str, &str)]) -> (tempfile::TempDir, Store) {
+        let project = tempfile::tempdir().unwrap();
+        let root = project.path().join("a b é/.ai-sdlc");
+        fs::create_dir_all(root.join("stories")).unwrap();
+        for (name, text) in stories {
+            fs::create_dir(root.join("stories").join(name)).unwrap();
+            fs::write(root.join("stories").join(name).join(STORY_FILE), text).unwrap();
+        }
+        (project, Store::new(root))
+    }
+
+    fn files(store: &Store) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for directory in board::story_directories(store.root()).unwrap() {
+            for name in names_in(&directory).unwrap() {
+                found.insert(format!(
+                    "{}/{name}",
+                    directory.file_name().unwrap().to_str().unwrap()
+                ));
+            }
+        }
+        found
+    }
+
+    fn set(key: &str, value: &str) -> Edit {
+        Edit::set(Key::new(key).unwrap(), value)
+    }
+
+    #[test]
+    fn an_edit_changes_the_file_and_nothing_else() {
+        let (_project, store) = store(&[
+            ("S-1", "---\nstatus: ready # c\n---\nx"),
+            ("odd", "---\nid: S-2\n---\n"),
+        ]);
+        let id: StoryId = "s-1".parse().unwrap();
+        let path = store.root().join("stories/S-1/story.md");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
+        assert_eq!(
+            store.edit(&id, &[set("status", "done")]).unwrap(),
+            Written::Changed
+        );
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "---\nstatus: done # c\n---\nx"
+        );
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o604
+        );
+        let before = fs::metadata(&path).unwrap().modified().unwrap();
+        assert_eq!(
+            store.edit(&id, &[set("status", "done")]).unwrap(),
+            Written::AsItWas
+        );
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), before);
+        assert_eq!(
+            store
+                .edit(&"S-2".parse().unwrap(), &[set("agent", "x")])
+                .unwrap(),
+            Written::Changed
+        );
+        let unknown = store.edit(&"S-3".parse().unwrap(), &[]).unwrap_err();
+        assert_eq!(unknown.to_string(), "there is no story S-3");
+        assert_eq!(
+            files(&store),
+            BTreeSet::from(["S-1/story.md".to_owned(), "odd/story.md".to_owned()])
+        );
+    }
+
+    #[test]
+    fn a_link_is_written_through() {
+        let (project, store) = store(&[("S-1", "")]);
+        let (path, target) = (
+            store.root().join("stories/S-1/story.md"),
+            project.path().join("a b é/shared.md"),
+        );
+        fs::remove_file(&path).unwrap();
+        fs::write(&target, "x").unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        assert_eq!(
+            store.edit_file(&path, &[set("status", "done")]).unwrap(),
+            Written::Changed
+        );
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+        assert_eq!(
+            fs::read_to_string(&target).unwrap(),
+            "---\nstatus: done\n---\nx"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_edited_stays_as_it_is() {
+        let (_project, store) = store(&[
+            ("S-1", "---\n{id: S-1}\n---\n"),
+            ("S-2", "---\na: [\n---\n"),
+        ]);
+        let path = |name: &str| store.root().join("stories").join(name).join(STORY_FILE);
+        let flow = store
+            .edit_file(&path("S-1"), &[set("status", "done")])
+            .unwrap_err();
+        assert!(matches!(
+            flow,
+            StoreError::Edit {
+                source: EditError::FlowMap { line: 2 },
+                ..
+            }
+        ));
+        let broken = store
+            .edit_file(&path("S-2"), &[set("status", "done")])
+            .unwrap_err();
+        assert!(matches!(broken, StoreError::FrontMatter { .. }));
+        fs::create_dir(store.root().join("stories/S-1/story.md.lock")).unwrap();
+        let hurried = store.clone().with_patience(Duration::from_millis(1));
+        let locked = hurried.edit_file(&path("S-1"), &[]).unwrap_err();
+        assert!(matches!(locked, StoreError::LockedByPredecessor { .. }));
+    }
+
+    #[test]
+    fn ids_are_allocated_above_everything_that_was_ever_there() {
+        let (project, store) = store(&[
+            ("S-0001", "---\npriority: 12.5\n---\n"),
+            ("odd", "---\nid: S-3\npriority: 3\n---\n"),
+        ]);
+        let mut new = NewStory::titled("Add a page", "2026-01-15");
+        let story = store.create(&new).unwrap();
+        assert_eq!(
+            (story.id.as_str(), story.priority),
+            ("S-0004", Priority::new(22.0).ok())
+        );
+        assert_eq!(
+            (story.status, story.slug.as_str()),
+            (Status::Backlog, "add-a-page")
+        );
+        assert_eq!(
+            store.load().unwrap().find("S-0004").unwrap().text,
+            story.text
+        );
+        fs::create_dir_all(store.root().join("done/S-0010")).unwrap();
+        assert_eq!(store.create(&new).unwrap().id.as_str(), "S-0011");
+        let worktrees = project.path().join("trees");
+        fs::create_dir_all(worktrees.join("S-0020-x")).unwrap();
+        new.taken.worktree_directories = vec![worktrees, project.path().join("missing")];
+        assert_eq!(store.create(&new).unwrap().id.as_str(), "S-0021");
+        new.taken.branches = vec!["main".to_owned(), "ai-sdlc/S-0030-x".to_owned()];
+        assert_eq!(store.create(&new).unwrap().id.as_str(), "S-0031");
+        fs::create_dir(store.root().join("stories/S-0040")).unwrap();
+        assert_eq!(store.create(&new).unwrap().id.as_str(), "S-0041");
+        new.taken.branches = vec![format!("S-{}", u64::MAX)];
+        assert!(matches!(store.create(&new), Err(StoreError::NoIdLeft)));
+    }
+
+    #[test]
+    fn the_first_story_has_the_first_number_and_priority() {
+        let (_project, store) = store(&[]);
+        let story = store.create(&NewStory::titled("x", "2026-01-15")).unwrap();
+        assert_eq!(
+            (story.id.as_str(), story.priority),
+            ("S-0001", Priority::new(10.0).ok())
+        );
+        let empty = store
+            .create(&NewStory::titled("\u{7}", "2026-01-15"))
+            .unwrap_err();
+        assert!(matches!(empty, StoreError::EmptyTitle));
+        assert_eq!(
+            files(&store),
+            BTreeSet::from(["S-0001/story.md".to_owned()])
+        );
+        let nowhere =
+            Store::new(store.root().join("stories")).create(&NewStory::titled("x", "2026-01-15"));
+        assert!(matches!(nowhere, Err(StoreError::NotInitialised { .. })));
+    }
+
+    #[test]
+    fn a_story_that_cannot_be_written_leaves_nothing_behind() {
+        let (_project, store) = store(&[]);
+        let text = "x".repeat(usize::try_from(file::MAX_STORY_LEN).unwrap());
+        let content = crate::story::Content::File {
+            name: "x.md".to_owned(),
+            text,
+        };
+        let error = store
+            .create(&NewStory {
+                content,
+                ..NewStory::titled("", "2026-01-15")
+            })
+            .unwrap_err();
+        assert!(matches!(error, StoreError::TooLarge { .. }));
+        assert_eq!(names_in(&store.root().join("stories")).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn writers_at_the_same_time_get_ids_of_their_own() {
+        let (_project, store) = store(&[]);
+        let add = || {
+            store
+                .create(&NewStory::titled("x", "2026-01-15"))
+                .unwrap()
+                .id
+        };
+        let ids: BTreeSet<StoryId> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| [add(), add()])).collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert_eq!(ids, (1..=16).map(StoryId::from_number).collect());
+        assert_eq!(files(&store).len(), 16);
+    }
+
+    #[test]
+    fn edits_at_the_same_time_lose_nothing() {
+        let (_project, store) = store(&[("S-1", "---\n# c\na: 0\nb: 0\n---\nx")]);
+        let id: StoryId = "S-1".parse().unwrap();
+        thread::scope(|scope| {
+            for key in ["a", "b"] {
+                let (store, id) = (&store, &id);
+                scope.spawn(move || {
+                    for number in 1..=20 {
+                        let edit = Edit::set(Key::new(key).unwrap(), number);
+                        assert_eq!(store.edit(id, &[edit]).unwrap(), Written::Changed);
+                    }
+                });
+            }
+        });
+        let text = fs::read_to_string(store.root().join("stories/S-1/story.md")).unwrap();
+        assert_eq!(text, "---\n# c\na: 20\nb: 20\n---\nx");
+        assert_eq!(files(&store).len(), 1);
+    }
+}
