@@ -1,0 +1,11 @@
+//! The names of the environment variables that say to an executor who it is. They carry only ids and the socket:
+//! everything else comes in `start`.
+
+/// The story.
+pub const STORY: &str = "AI_SDLC_STORY_ID";
+/// The run.
+pub const RUN: &str = "AI_SDLC_RUN_ID";
+/// The attempt.
+pub const ATTEMPT: &str = "AI_SDLC_ATTEMPT";
+/// The path of the socket.
+pub const SOCKET: &str = "AI_SDLC_SOCKET";

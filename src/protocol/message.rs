@@ -1,0 +1,342 @@
+//! The messages between orchestrator and executor, and the envelope that carries each of them. Pure.
+//!
+//! Owns the shape of the wire: what may be said, with which limits. How it becomes bytes is `codec`'s business.
+//!
+//! # How this file may change
+//! The bytes of a message follow from the order of variants and fields. So variants are only appended, never
+//! reordered, removed or given another meaning; a field is never added to a variant that has been released. New data
+//! is a new variant, or a new [`PROTOCOL_VERSION`]. The golden bytes in `golden.rs`, one for every variant, show a
+//! change of layout that was not meant. In a run both ends are the same binary, so a version that differs is always
+//! an error and never negotiated.
+//!
+//! Every frame begins with the version, and in every future version too: one byte, 1 to 250, before anything
+//! whose layout may change. A decoder reads it alone first.
+//!
+//! `permit_request`, `permit_release` and `permit_grant` (turns under a shared quota) and `artifact` (section files for
+//! the board) are appended with the features that send them.
+//!
+//! Texts that an agent or a command wrote have types that clean themselves ([`OneLine`], [`LogText`]), when they are
+//! made and again when they are read.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::text::{LogText, OneLine};
+use crate::engine::{AttemptNumber, Phase, RunId};
+use crate::story::StoryId;
+
+/// The version of everything in this file. At most 250, so that it stays one byte.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// What the agent does right now, for the person who watches.
+pub type Activity = OneLine<200>;
+
+/// Why something ended or must end, for the person who reads the record.
+pub type Reason = OneLine<1000>;
+
+/// A short name that a program may compare: an error code, a version, a session.
+pub type Label = OneLine<200>;
+
+/// One message with what says whose it is and where it belongs in the order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope<B> {
+    /// [`PROTOCOL_VERSION`] of the sender. Must stay the first field.
+    pub version: u16,
+    /// The run that both ends belong to.
+    pub run: RunId,
+    /// The story that is worked on.
+    pub story: StoryId,
+    /// The attempt that the message belongs to.
+    pub attempt: AttemptNumber,
+    /// Rises with every message of one direction, from 1.
+    pub sequence: u64,
+    /// When it was sent, in milliseconds since the epoch by the sender's wall clock; information only.
+    pub sent_at_ms: u64,
+    /// The message.
+    pub body: B,
+}
+
+/// What an executor says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromExecutor {
+    /// The first frame, and no other.
+    Hello(Hello),
+    /// Where the attempt is. Coalesced: a newer one replaces one that was not yet sent.
+    StatusUpdate(StatusUpdate),
+    /// The answer to [`ToExecutor::HealthCheck`]. Coalesced.
+    HealthResponse(HealthResponse),
+    /// A line for the person. Coalesced; the attempt's log file has everything.
+    Log(Log),
+    /// Something went wrong. Never dropped.
+    Error(ErrorReport),
+    /// How the attempt ended, as the executor claims; the last frame. Never dropped.
+    Complete(Claim),
+}
+
+/// Who the executor is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Its process id, as it sees it.
+    pub pid: u32,
+    /// Its [`PROTOCOL_VERSION`].
+    pub protocol_version: u16,
+    /// The version of its program.
+    pub binary_version: Label,
+}
+
+/// Where an attempt is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusUpdate {
+    /// The phase of the workflow.
+    pub phase: Phase,
+    /// How much of it is done, when that is known.
+    pub progress: Option<Percent>,
+    /// What is being done.
+    pub activity: Option<Activity>,
+    /// What the attempt has used so far, in total.
+    pub usage: Usage,
+    /// The agent's own name for its session, by which it can be resumed.
+    pub agent_session: Option<Label>,
+}
+
+/// A share of a whole, 0 to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u8")]
+pub struct Percent(u8);
+
+/// A number that is not a percentage.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0} is more than 100 percent")]
+pub struct PercentError(u8);
+
+impl Percent {
+    /// The share; more than 100 is 100.
+    pub fn new(percent: u8) -> Self {
+        Self(percent.min(100))
+    }
+
+    /// The number.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for Percent {
+    type Error = PercentError;
+
+    fn try_from(percent: u8) -> Result<Self, Self::Error> {
+        (percent <= 100)
+            .then_some(Self(percent))
+            .ok_or(PercentError(percent))
+    }
+}
+
+/// What an attempt has used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens sent to the model, without cached ones.
+    pub input_tokens: u64,
+    /// Tokens that the model wrote.
+    pub output_tokens: u64,
+    /// Tokens read from the provider's cache.
+    pub cached_tokens: u64,
+    /// Cost in millionths of a US dollar, as the agent states it.
+    pub cost_micros_usd: u64,
+    /// Turns of the agent.
+    pub turns: u32,
+}
+
+/// How the executor and the tree of processes below it are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthResponse {
+    /// That of the check which is answered.
+    pub sequence: u64,
+    /// Resident memory of the tree, in KiB.
+    pub rss_kib: u64,
+    /// CPU time that the tree has used, in milliseconds.
+    pub cpu_ms: u64,
+    /// Time since the agent last wrote anything, in milliseconds.
+    pub output_idle_ms: u64,
+    /// Processes in the tree, the executor not counted.
+    pub processes: u32,
+}
+
+/// A line for the person who watches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// How important it is.
+    pub level: LogLevel,
+    /// The line.
+    pub text: LogText,
+}
+
+impl Log {
+    /// A line, cleaned and cut to [`MAX_LOG_BYTES`](super::text::MAX_LOG_BYTES).
+    pub fn new(level: LogLevel, text: &str) -> Self {
+        Self {
+            level,
+            text: LogText::new(text),
+        }
+    }
+}
+
+/// How important a log line is, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum LogLevel {
+    /// For the developer of this program.
+    Debug,
+    /// What happens.
+    Info,
+    /// What may matter.
+    Warning,
+    /// What went wrong.
+    Error,
+}
+
+/// Something went wrong in the executor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReport {
+    /// A stable name for the kind of error, such as `agent_not_found`.
+    pub code: Label,
+    /// What happened.
+    pub message: Reason,
+    /// Whether the attempt goes on.
+    pub recovery: Recovery,
+}
+
+/// Whether an attempt goes on after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recovery {
+    /// It goes on.
+    Recoverable,
+    /// It ends.
+    Fatal,
+}
+
+/// How an attempt ended as its executor says. The orchestrator believes it only together with the exit status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Claim {
+    /// Done, and this proves it.
+    Succeeded(Evidence),
+    /// The agent gave up, or the checks fail.
+    Failed {
+        /// Why.
+        reason: Reason,
+    },
+    /// A person must decide something.
+    Blocked {
+        /// What.
+        reason: Reason,
+    },
+    /// The agent died or could not be run.
+    Crashed {
+        /// How.
+        reason: Reason,
+    },
+    /// It was told to stop.
+    Cancelled {
+        /// By what.
+        reason: Reason,
+    },
+}
+
+/// What proves that a story is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The commit that the checks ran on, as a hexadecimal id.
+    pub head: String,
+    /// The commit that the work began from, as a hexadecimal id.
+    pub base: String,
+    /// What lies between the two.
+    pub change: Change,
+    /// The checks, in the order in which they ran.
+    pub commands: Vec<CommandRecord>,
+}
+
+/// What a story changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Commits on its branch.
+    Committed {
+        /// How many.
+        commits: u32,
+        /// Files that differ from the base.
+        files: u32,
+        /// Lines added.
+        insertions: u32,
+        /// Lines removed.
+        deletions: u32,
+    },
+    /// Nothing had to be changed, and the agent said so.
+    Nothing,
+}
+
+/// A check that ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandRecord {
+    /// The command line, for a person.
+    pub command: Reason,
+    /// Its exit code; negative for the number of the signal that ended it.
+    pub exit_code: i32,
+    /// How long it ran, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// What an orchestrator says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToExecutor {
+    /// The work; the first frame.
+    Start(Box<Start>),
+    /// Asks for a [`HealthResponse`] with the same number.
+    HealthCheck {
+        /// The number of the check.
+        sequence: u64,
+    },
+    /// End the attempt: stop the agent, keep its work, claim what became of it, exit.
+    Shutdown {
+        /// Why.
+        reason: ShutdownReason,
+        /// The time until it is killed, in milliseconds.
+        grace_ms: u64,
+    },
+}
+
+/// Everything that an executor needs to know. Fits a frame when the story's text is at most 512 KiB, as the story
+/// store ensures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// The story's title.
+    pub title: String,
+    /// The story's whole text.
+    pub story_text: String,
+    /// The name of the agent's adapter.
+    pub agent: String,
+    /// The commit to work from, as a hexadecimal id.
+    pub base: String,
+    /// The branch to work on, which the worktree has checked out.
+    pub branch: String,
+    /// The phases to go through, in order.
+    pub phases: Vec<Phase>,
+    /// A folder that a commit must never contain changes of, relative to the root of the worktree, with `/`.
+    pub board_folder: Option<String>,
+    /// Where the agent works, relative to the root of the worktree, with `/`; empty for the root.
+    pub work_folder: String,
+    /// The message of the commit.
+    pub commit_message: String,
+    /// What an earlier attempt left behind.
+    pub previous_attempt: Option<Reason>,
+    /// Names of variables that the agent gets besides the usual ones; `*` at the end stands for any rest.
+    pub environment: Vec<String>,
+}
+
+/// Why an executor must end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShutdownReason {
+    /// The whole run stops.
+    RunStopping,
+    /// Only this attempt is stopped.
+    AttemptStopped {
+        /// Why.
+        why: Reason,
+    },
+}
