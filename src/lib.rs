@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 pub mod engine;
+pub mod git;
 pub mod protocol;
 pub mod story;
 

@@ -1,0 +1,159 @@
+//! The administrative directories of linked worktrees (`<common dir>/worktrees/*`), read as gitrepository-layout(5)
+//! describes them.
+//!
+//! They are read here and not by libgit2 because that hides the incomplete ones, which are the ones to repair.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+/// A worktree that the repository knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorktreeEntry {
+    /// Its directory, which may be missing.
+    pub path: PathBuf,
+    /// What it has checked out.
+    pub head: WorktreeHead,
+    /// The reason for which it is locked against removal; empty when none was given.
+    pub locked: Option<String>,
+    /// The directory that git keeps about it.
+    pub(super) admin_dir: PathBuf,
+}
+
+/// What a worktree has checked out, as far as its files say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorktreeHead {
+    /// A branch, without `refs/heads/`.
+    Branch(String),
+    /// A commit, or a reference that is no branch.
+    Detached(String),
+    /// Nothing yet: whoever added it did not finish.
+    Missing,
+}
+
+impl WorktreeEntry {
+    /// The branch that is checked out.
+    pub fn branch(&self) -> Option<&str> {
+        match &self.head {
+            WorktreeHead::Branch(name) => Some(name),
+            WorktreeHead::Detached(_) | WorktreeHead::Missing => None,
+        }
+    }
+
+    /// Whether git has written everything that makes it a worktree.
+    pub(super) fn is_complete(&self) -> bool {
+        self.head != WorktreeHead::Missing && self.admin_dir.join("commondir").exists()
+    }
+
+    /// Whether its files have been checked out: git writes the index when all of them are there.
+    pub(super) fn is_checked_out(&self) -> bool {
+        self.admin_dir.join("index").exists()
+    }
+
+    /// Whether the directory is there and belongs to this entry.
+    pub(super) fn owns_directory(&self) -> bool {
+        let link = read_line(&self.path.join(".git"));
+        let target = link
+            .as_deref()
+            .and_then(|text| text.strip_prefix("gitdir: "));
+        target.is_some_and(|target| same_path(&self.path.join(target), &self.admin_dir))
+    }
+}
+
+/// All worktrees that the repository with this common directory has linked.
+pub(super) fn entries(common_dir: &Path) -> io::Result<Vec<WorktreeEntry>> {
+    let directory = match fs::read_dir(common_dir.join("worktrees")) {
+        Ok(directory) => directory,
+        // Git removes the directory with the last worktree.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for item in directory {
+        found.extend(read_entry(&item?.path()));
+    }
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(found)
+}
+
+/// None when it does not say where its worktree is.
+fn read_entry(admin_dir: &Path) -> Option<WorktreeEntry> {
+    let link = fs::read(admin_dir.join("gitdir")).ok()?;
+    let link = admin_dir.join(OsStr::from_bytes(link.trim_ascii_end()));
+    let path = link.parent()?;
+    // A symbolic link or a relative path must not hide that two names are one directory.
+    let path = match path.parent().and_then(|parent| parent.canonicalize().ok()) {
+        Some(parent) => parent.join(path.file_name()?),
+        None => path.to_owned(),
+    };
+    let head = match read_line(&admin_dir.join("HEAD")) {
+        None => WorktreeHead::Missing,
+        Some(text) => match text.strip_prefix("ref: refs/heads/") {
+            Some(branch) => WorktreeHead::Branch(branch.to_owned()),
+            None => WorktreeHead::Detached(text),
+        },
+    };
+    Some(WorktreeEntry {
+        path,
+        head,
+        locked: fs::read(admin_dir.join("locked"))
+            .ok()
+            .map(|text| String::from_utf8_lossy(text.trim_ascii()).into_owned()),
+        admin_dir: admin_dir.to_owned(),
+    })
+}
+
+fn read_line(path: &Path) -> Option<String> {
+    let text = fs::read(path).ok()?;
+    Some(String::from_utf8_lossy(text.trim_ascii_end()).into_owned())
+}
+
+fn same_path(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::test_support::Fixture;
+
+    #[tokio::test]
+    async fn worktrees_are_read_as_git_wrote_them() {
+        let fixture = Fixture::new().await;
+        let common = fixture.root.join(".git");
+        assert_eq!(entries(&common).unwrap(), []);
+        fixture.sh("git worktree add -q -b x/y '../a ü'; git worktree add -q --detach ../b");
+        fixture.sh("git worktree lock --reason 'my disk' ../b");
+        fixture.sh("git worktree add -q --no-checkout -b z ../c; mkdir .git/worktrees/half");
+        let found = entries(&common).unwrap();
+        let outside = fixture.root.parent().unwrap();
+        let shown: Vec<_> = found
+            .iter()
+            .map(|entry| {
+                (
+                    entry.path.strip_prefix(outside).unwrap().to_str().unwrap(),
+                    entry.branch(),
+                )
+            })
+            .collect();
+        assert_eq!(shown, [("a ü", Some("x/y")), ("b", None), ("c", Some("z"))]);
+        assert_eq!(found[1].locked.as_deref(), Some("my disk"));
+        assert_eq!(
+            found[1].head,
+            WorktreeHead::Detached(fixture.head().to_string())
+        );
+        assert!(
+            found
+                .iter()
+                .all(|entry| entry.is_complete() && entry.owns_directory())
+        );
+        assert!(found[0].is_checked_out() && !found[2].is_checked_out());
+        fixture.sh("mv ../b ../moved");
+        assert!(!found[1].owns_directory());
+    }
+}

@@ -1,0 +1,42 @@
+//! Everything that touches the user's repository: worktrees, commits, and what can be read from it.
+//!
+//! Writes go through the `git` program ([`Git`]), so that filters, LFS, hooks, signing and unusual repositories
+//! behave as the user's own git does; reads go through libgit2 in this process ([`Repository`]), because a process
+//! per question would cost more than the answer. Nothing here fetches, pushes or changes the main checkout.
+
+mod admin;
+mod base;
+mod changes;
+mod commit;
+mod commit_id;
+mod identity;
+mod lock;
+mod removal;
+mod repository;
+mod runner;
+mod survey;
+#[cfg(test)]
+mod test_support;
+mod worktree;
+
+pub use admin::{WorktreeEntry, WorktreeHead};
+pub use base::{BaseError, base_with};
+pub use changes::{Changes, MAX_CHANGED_PATHS};
+pub use commit::{CommitError, CommitOutcome, CommitRequest, DEFAULT_COMMIT_DEADLINE, commit_all};
+pub use commit_id::{CommitId, CommitIdError};
+pub use identity::{IdentityError, check_identity};
+pub use lock::{AdminGuard, AdminLock, LockError};
+pub use removal::{Removal, RemovalCheck, RemovalError};
+pub use repository::{BRANCH_PREFIX, DiffStat, Head, Repository, RepositoryError};
+pub use runner::{Call, DEFAULT_DEADLINE, Failure, Git, GitError, MINIMUM_VERSION, Output};
+pub use worktree::{Origin, PrepareError, Prepared, WorktreeRequest, Worktrees, branch_name};
+
+/// Runs work that blocks (libgit2, deleting a tree) on the runtime's blocking threads.
+///
+/// A task that has begun there cannot be cancelled, so the only other end is a panic, which goes on in the caller.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

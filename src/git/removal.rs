@@ -1,0 +1,458 @@
+//! Removes worktrees, and only those with which nothing is lost.
+//!
+//! Ignored files (build output) are lost on purpose. Nothing may be running in the worktree any more.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::blocking;
+use super::changes::Changes;
+use super::commit_id::CommitId;
+use super::lock::LockError;
+use super::repository::{Head, Repository, RepositoryError, open};
+use super::runner::GitError;
+use super::worktree::Worktrees;
+
+/// What the names of directories that are being deleted begin with.
+const TRASH_PREFIX: &str = ".trash-";
+
+/// How many changed paths a reason names.
+const MAX_NAMED_PATHS: usize = 3;
+
+/// What must hold for a worktree to be removed, besides having nothing uncommitted in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemovalCheck {
+    /// Everything is on its branch.
+    Committed,
+    /// Everything is on its branch, and that ends at this commit.
+    CommittedAt(CommitId),
+}
+
+/// What became of a worktree that was to be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a worktree that is kept takes up space, and somebody should be told"]
+pub enum Removal {
+    /// It is gone, or was not there.
+    Removed,
+    /// It is as it was.
+    Kept {
+        /// Why, in one line.
+        why: String,
+    },
+}
+
+/// Why a worktree could not be removed, although nothing would have been lost.
+#[derive(Debug, Error)]
+pub enum RemovalError {
+    /// Not one of ours.
+    #[error("{} is not directly below {}", path.display(), base.display())]
+    OutsideBase {
+        /// The directory.
+        path: PathBuf,
+        /// The directory of our worktrees.
+        base: PathBuf,
+    },
+    /// A directory cannot be moved or read.
+    #[error("failed to {verb} {}", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The repository's lock was not to be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The repository cannot be read.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// Git failed; the directory is where it was.
+    #[error("failed to remove the worktree {}", path.display())]
+    Git {
+        /// The worktree.
+        path: PathBuf,
+        /// Why.
+        source: GitError,
+    },
+}
+
+enum Verdict {
+    Gone,
+    Remove,
+    Keep(String),
+    /// libgit2 sees changes; git itself decides (libgit2 runs no filters, so that a file of LFS can look changed).
+    AskGit(Changes),
+}
+
+impl Worktrees {
+    /// Removes the worktree at `path`, if nothing in it would be lost; its branch stays. One git process.
+    ///
+    /// When the future is dropped half-way, [`Self::sweep_trash`] and the next prepare finish the work.
+    ///
+    /// # Errors
+    /// When it is not one of ours, or it cannot be examined or moved, or git fails.
+    pub async fn remove(
+        &self,
+        path: &Path,
+        branch: &str,
+        check: RemovalCheck,
+    ) -> Result<Removal, RemovalError> {
+        if path.parent() != Some(&self.base) || path.file_name().is_none() {
+            return Err(RemovalError::OutsideBase {
+                path: path.to_owned(),
+                base: self.base.clone(),
+            });
+        }
+        let verdict = {
+            let (repository, path, branch) =
+                (self.repository.clone(), path.to_owned(), branch.to_owned());
+            blocking(move || examine(&repository, &path, &branch, check)).await?
+        };
+        match verdict {
+            Verdict::Gone => return Ok(Removal::Removed),
+            Verdict::Keep(why) => return Ok(Removal::Kept { why }),
+            Verdict::AskGit(changes) if !self.is_clean_to_git(path).await? => {
+                let why = named(&changes);
+                return Ok(Removal::Kept { why });
+            }
+            Verdict::AskGit(_) | Verdict::Remove => {}
+        }
+        // Moving is quick and deleting is not, so only the first is done under the lock. With the directory gone,
+        // git removes no more than its entry.
+        let guard = self.lock.acquire().await?;
+        let trash = self.move_to_trash(path)?;
+        let forgotten = self.forget(path).await;
+        drop(guard);
+        if let Err(source) = forgotten {
+            if let Some(trash) = trash {
+                put_back(&trash, path)?;
+            }
+            let path = path.to_owned();
+            return Err(RemovalError::Git { path, source });
+        }
+        if let Some(trash) = trash {
+            blocking(move || {
+                if let Err(error) = delete(&trash) {
+                    tracing::warn!(path = %trash.display(), %error, "failed to delete a removed worktree");
+                }
+            })
+            .await;
+        }
+        Ok(Removal::Removed)
+    }
+
+    /// Deletes what removals that were interrupted have left, and gives their number. Blocking work is done on a
+    /// blocking thread.
+    ///
+    /// # Errors
+    /// When the directory of the worktrees cannot be read or a leftover not be deleted.
+    pub async fn sweep_trash(&self) -> Result<usize, RemovalError> {
+        let base = self.base.clone();
+        blocking(move || {
+            let io_error = |verb, path: &Path, source| RemovalError::Io {
+                verb,
+                path: path.to_owned(),
+                source,
+            };
+            let items = fs::read_dir(&base).map_err(|error| io_error("read", &base, error))?;
+            let mut deleted = 0;
+            for item in items {
+                let item = item.map_err(|error| io_error("read", &base, error))?;
+                if item
+                    .file_name()
+                    .as_encoded_bytes()
+                    .starts_with(TRASH_PREFIX.as_bytes())
+                {
+                    let path = item.path();
+                    delete(&path).map_err(|error| io_error("delete", &path, error))?;
+                    deleted += 1;
+                }
+            }
+            Ok(deleted)
+        })
+        .await
+    }
+
+    async fn is_clean_to_git(&self, path: &Path) -> Result<bool, RemovalError> {
+        let status = ["status", "--porcelain", "-z", "--untracked-files=normal"];
+        let call = self.git.call(path).read_only().args(status);
+        match call.run().await {
+            Ok(output) => Ok(output.stdout.is_empty()),
+            Err(source) => Err(RemovalError::Git {
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    /// None when there is no directory to move.
+    fn move_to_trash(&self, path: &Path) -> Result<Option<PathBuf>, RemovalError> {
+        let io_error = |verb, path: &Path, source| RemovalError::Io {
+            verb,
+            path: path.to_owned(),
+            source,
+        };
+        if !path.exists() {
+            return Ok(None);
+        }
+        let trash = tempfile::Builder::new()
+            .prefix(TRASH_PREFIX)
+            .tempdir_in(&self.base)
+            .map_err(|error| io_error("create a directory in", &self.base, error))?;
+        fs::rename(path, inside(trash.path())).map_err(|error| io_error("move", path, error))?;
+        Ok(Some(trash.keep()))
+    }
+}
+
+fn inside(trash: &Path) -> PathBuf {
+    trash.join("worktree")
+}
+
+fn put_back(trash: &Path, path: &Path) -> Result<(), RemovalError> {
+    fs::rename(inside(trash), path)
+        .and_then(|()| fs::remove_dir(trash))
+        .map_err(|source| RemovalError::Io {
+            verb: "move back",
+            path: inside(trash),
+            source,
+        })
+}
+
+fn examine(
+    repository: &Repository,
+    path: &Path,
+    branch: &str,
+    check: RemovalCheck,
+) -> Result<Verdict, RemovalError> {
+    let keep = |why: &str| Ok(Verdict::Keep(why.to_owned()));
+    let exists = fs::symlink_metadata(path).is_ok();
+    let Some(entry) = repository.worktree_at(path)? else {
+        return if exists {
+            keep("it is not a worktree of this repository")
+        } else {
+            Ok(Verdict::Gone)
+        };
+    };
+    if entry.branch() != Some(branch) {
+        return Ok(Verdict::Keep(format!("it is not on the branch `{branch}`")));
+    }
+    if !exists {
+        return Ok(Verdict::Remove);
+    }
+    if !entry.owns_directory() {
+        return keep("it is not the worktree that the repository knows under this path");
+    }
+    if !entry.is_checked_out() {
+        return keep("its files were never completely checked out");
+    }
+    // The repositories of submodules are in the worktree's own admin directory and would go with it.
+    if entry.admin_dir.join("modules").exists() {
+        return keep("it has submodules of its own");
+    }
+    if open(path)?.state() != git2::RepositoryState::Clean {
+        return keep("a merge, rebase or similar is not finished in it");
+    }
+    let tip = match repository.head_of(path)? {
+        Head::Branch { name, commit } if name == branch => commit,
+        _ => return Ok(Verdict::Keep(format!("it is not on the branch `{branch}`"))),
+    };
+    if let RemovalCheck::CommittedAt(expected) = check
+        && expected != tip
+    {
+        let (tip, expected) = (tip.short(), expected.short());
+        return Ok(Verdict::Keep(format!(
+            "its branch is at {tip} and not at {expected}"
+        )));
+    }
+    let changes = repository.status(path, None)?;
+    Ok(if changes.is_empty() {
+        Verdict::Remove
+    } else if changes.embedded.is_empty() {
+        Verdict::AskGit(changes)
+    } else {
+        Verdict::Keep(named(&changes))
+    })
+}
+
+fn named(changes: &Changes) -> String {
+    let paths: Vec<_> = changes
+        .paths
+        .iter()
+        .take(MAX_NAMED_PATHS)
+        // A file name can hold a line break.
+        .map(|path| path.to_string_lossy().replace(char::is_control, "?"))
+        .collect();
+    let more = changes.total - paths.len();
+    let more = match more {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("not committed: {}{more}", paths.join(", "))
+}
+
+/// Deletes a tree, also when directories in it are read-only (as those of Go's module cache).
+fn delete(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            make_writable(path)?;
+            fs::remove_dir_all(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn make_writable(directory: &Path) -> io::Result<()> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+    for item in fs::read_dir(directory)? {
+        let item = item?;
+        // The type of the item itself: a symbolic link is not followed.
+        if item.file_type()?.is_dir() {
+            make_writable(&item.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::test_support::{Fixture, sh, write};
+    use crate::git::worktree::{Origin, Prepared};
+
+    async fn prepared(fixture: &Fixture, worktrees: &Worktrees) -> Prepared {
+        worktrees.prepare(&fixture.request("S-0001")).await.unwrap()
+    }
+
+    async fn kept(worktrees: &Worktrees, prepared: &Prepared) -> String {
+        let check = RemovalCheck::Committed;
+        match worktrees
+            .remove(&prepared.path, &prepared.branch, check)
+            .await
+            .unwrap()
+        {
+            Removal::Kept { why } => why,
+            Removal::Removed => panic!("it was removed"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_worktree_with_everything_committed_goes_and_its_branch_stays() {
+        let fixture = Fixture::new().await;
+        fixture.write(".gitignore", "*.log\n.ai-sdlc\n");
+        fixture.sh("git add -A && git commit -qm ignore");
+        let worktrees = fixture.worktrees();
+        let made = prepared(&fixture, &worktrees).await;
+        write(&made.path, "build.log", "ignored");
+        write(&made.path, "new.txt", "new");
+        sh(&made.path, "git add -A && git commit -qm work");
+        sh(
+            &made.path,
+            "mkdir -p cache.log/x && touch cache.log/x/y && chmod 555 cache.log/x",
+        );
+        let wrong = RemovalCheck::CommittedAt(fixture.head());
+        let removal = worktrees
+            .remove(&made.path, &made.branch, wrong)
+            .await
+            .unwrap();
+        assert!(matches!(removal, Removal::Kept { why } if why.contains("its branch is at")));
+        let tip = sh(&made.path, "git rev-parse HEAD").trim().parse().unwrap();
+        let check = RemovalCheck::CommittedAt(tip);
+        let removal = worktrees
+            .remove(&made.path, &made.branch, check)
+            .await
+            .unwrap();
+        assert_eq!(removal, Removal::Removed);
+        assert_eq!(worktrees.list().await.unwrap(), []);
+        assert_eq!(fs::read_dir(worktrees.base()).unwrap().count(), 0);
+        assert_eq!(
+            fixture.repository().branch_tip(&made.branch).unwrap(),
+            Some(tip)
+        );
+        assert_eq!(fixture.sh("git status --porcelain"), "");
+        let again = worktrees
+            .remove(&made.path, &made.branch, check)
+            .await
+            .unwrap();
+        assert_eq!(again, Removal::Removed);
+        assert_eq!(
+            prepared(&fixture, &worktrees).await.origin,
+            Origin::ContinuedBranch
+        );
+    }
+
+    #[tokio::test]
+    async fn a_worktree_with_anything_uncommitted_stays() {
+        let fixture = Fixture::new().await;
+        let worktrees = fixture.worktrees();
+        let made = prepared(&fixture, &worktrees).await;
+        write(&made.path, "file.txt", "changed");
+        assert_eq!(kept(&worktrees, &made).await, "not committed: file.txt");
+        sh(&made.path, "git checkout -q file.txt");
+        write(&made.path, ".ai-sdlc/stories/x", "");
+        assert_eq!(
+            kept(&worktrees, &made).await,
+            "not committed: .ai-sdlc/stories/x"
+        );
+        for name in ["a", "b", "c", "d"] {
+            write(&made.path, name, "");
+        }
+        let why = kept(&worktrees, &made).await;
+        assert_eq!(why, "not committed: .ai-sdlc/stories/x, a, b and 2 more");
+        sh(&made.path, "rm -rf .ai-sdlc a b c d; git init -q nested");
+        assert_eq!(kept(&worktrees, &made).await, "not committed: nested/");
+        sh(&made.path, "rm -rf nested; git checkout -q --detach");
+        let why = kept(&worktrees, &made).await;
+        assert_eq!(why, "it is not on the branch `ai-sdlc/S-0001-a-title`");
+        let outside = fixture.root.join("dir");
+        let error = worktrees
+            .remove(&outside, &made.branch, RemovalCheck::Committed)
+            .await;
+        assert!(matches!(error, Err(RemovalError::OutsideBase { .. })));
+        fs::create_dir(worktrees.base().join("theirs")).unwrap();
+        let theirs = worktrees.base().join("theirs");
+        let removal = worktrees
+            .remove(&theirs, &made.branch, RemovalCheck::Committed)
+            .await;
+        assert!(matches!(removal, Ok(Removal::Kept { .. })) && theirs.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_only_libgit2_takes_for_changed_does_not_keep_a_worktree() {
+        let fixture = Fixture::new().await;
+        fixture.sh(
+            "git config filter.up.clean 'tr A-Z a-z'; git config filter.up.smudge 'tr a-z A-Z'",
+        );
+        fixture.sh("echo '*.txt filter=up' > .gitattributes; git add -A; git commit -qm filter");
+        let worktrees = fixture.worktrees();
+        let made = prepared(&fixture, &worktrees).await;
+        assert_eq!(sh(&made.path, "cat file.txt"), "ONE\n");
+        sh(&made.path, "touch -d '1 hour ago' file.txt");
+        let check = RemovalCheck::Committed;
+        let removal = worktrees
+            .remove(&made.path, &made.branch, check)
+            .await
+            .unwrap();
+        assert_eq!(removal, Removal::Removed);
+    }
+
+    #[tokio::test]
+    async fn the_leftovers_of_interrupted_removals_are_swept() {
+        let fixture = Fixture::new().await;
+        let worktrees = fixture.worktrees();
+        let made = prepared(&fixture, &worktrees).await;
+        let trash = worktrees.move_to_trash(&made.path).unwrap().unwrap();
+        assert_eq!(worktrees.sweep_trash().await.unwrap(), 1);
+        assert!(!trash.exists());
+        // The entry is still there; the next prepare replaces it.
+        let made = prepared(&fixture, &worktrees).await;
+        assert_eq!(made.origin, Origin::ContinuedBranch);
+        assert!(made.path.join("file.txt").exists());
+    }
+}
