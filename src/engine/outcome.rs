@@ -1,0 +1,242 @@
+//! How attempts end: what an executor claims, how its process ended, and what the two mean together. Pure.
+//!
+//! Success needs both a claim of success and exit code 0; every other combination has its own outcome. A process
+//! that was stopped because of a fault is judged by that fault, whatever it says afterwards.
+
+use std::fmt;
+
+use crate::story::StoryId;
+
+/// What the `complete` message of an executor says about its attempt. The evidence behind it stays with the driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// The story's work is committed, or there was nothing to change.
+    Succeeded,
+    /// The agent or a check said no.
+    Failed {
+        /// One line for a person.
+        reason: String,
+    },
+    /// A person has to decide something first.
+    Blocked {
+        /// One line for a person.
+        reason: String,
+    },
+    /// The agent ended by a fault of its own.
+    Crashed {
+        /// One line for a person.
+        reason: String,
+    },
+    /// The executor stopped because it was told to.
+    Cancelled,
+}
+
+/// How the process of an executor ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// In a way that the operating system did not tell.
+    Unknown,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(formatter, "exit code {code}"),
+            Self::Signal(signal) => write!(formatter, "signal {signal}"),
+            Self::Unknown => formatter.write_str("an unknown exit status"),
+        }
+    }
+}
+
+/// Why an attempt is being stopped before its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopReason {
+    /// The run is stopping.
+    RunStopping,
+    /// The executor broke the protocol.
+    ProtocolViolated(String),
+    /// The executor did not connect within the start deadline.
+    NotConnected,
+    /// The executor said `complete` or closed its connection, and did not exit.
+    Lingering,
+}
+
+/// How an attempt ended, and with it, when no further attempt follows, how its story ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything is committed on the story's branch, or there was nothing to change.
+    Succeeded,
+    /// The agent or a check said no; trying again unchanged would say no again.
+    Failed {
+        /// One line for a person.
+        reason: String,
+    },
+    /// A person has to decide something first.
+    Blocked {
+        /// One line for a person.
+        reason: String,
+    },
+    /// The executor or its agent ended by a signal, or without saying `complete`.
+    Crashed {
+        /// One line for a person.
+        reason: String,
+    },
+    /// The executor broke the protocol.
+    ProtocolError {
+        /// One line for a person.
+        reason: String,
+    },
+    /// The worktree could not be made or the executor could not be started.
+    PrepareFailed {
+        /// One line for a person.
+        reason: String,
+    },
+    /// The run was stopped before the story was through.
+    Cancelled,
+    /// A story that this one depends on did not succeed.
+    Skipped {
+        /// The dependency.
+        dependency: StoryId,
+    },
+}
+
+impl Outcome {
+    /// The outcome's name, as in JSON and in messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed { .. } => "failed",
+            Self::Blocked { .. } => "blocked",
+            Self::Crashed { .. } => "crashed",
+            Self::ProtocolError { .. } => "protocol_error",
+            Self::PrepareFailed { .. } => "prepare_failed",
+            Self::Cancelled => "cancelled",
+            Self::Skipped { .. } => "skipped",
+        }
+    }
+
+    /// Whether stories that depend on this one may start.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Succeeded)
+    }
+
+    /// Why, in one line, where there is something to say.
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            Self::Succeeded | Self::Cancelled => None,
+            Self::Failed { reason }
+            | Self::Blocked { reason }
+            | Self::Crashed { reason }
+            | Self::ProtocolError { reason }
+            | Self::PrepareFailed { reason } => Some(reason.clone()),
+            Self::Skipped { dependency } => Some(format!("{dependency} did not succeed")),
+        }
+    }
+
+    /// What an attempt that ran by itself to its end comes to.
+    pub fn of_finished(claim: Option<Claim>, exit: Exit) -> Self {
+        match (claim, exit) {
+            (Some(Claim::Succeeded), Exit::Code(0)) => Self::Succeeded,
+            (Some(Claim::Succeeded), exit) => Self::Crashed {
+                reason: format!("the executor reported success but ended with {exit}"),
+            },
+            (Some(Claim::Failed { reason }), _) => Self::Failed { reason },
+            (Some(Claim::Blocked { reason }), _) => Self::Blocked { reason },
+            (Some(Claim::Crashed { reason }), _) => Self::Crashed { reason },
+            // Nobody told it to stop: it was ended from outside, and its story has not been worked through.
+            (Some(Claim::Cancelled), exit) => Self::Crashed {
+                reason: format!("the executor was stopped from outside and ended with {exit}"),
+            },
+            (None, exit) => Self::Crashed {
+                reason: format!("the executor ended with {exit} and without a result"),
+            },
+        }
+    }
+
+    /// What an attempt that was stopped for `reason` comes to.
+    pub fn of_stopped(reason: &StopReason, claim: Option<Claim>, exit: Exit) -> Self {
+        match reason {
+            // Work that was through when the stop came is through, success or not.
+            StopReason::RunStopping => match claim {
+                Some(Claim::Succeeded) if exit == Exit::Code(0) => Self::Succeeded,
+                Some(Claim::Failed { reason }) => Self::Failed { reason },
+                Some(Claim::Blocked { reason }) => Self::Blocked { reason },
+                _ => Self::Cancelled,
+            },
+            StopReason::ProtocolViolated(violation) => Self::ProtocolError {
+                reason: violation.clone(),
+            },
+            StopReason::NotConnected => Self::Crashed {
+                reason: "the executor did not connect within the start deadline".to_owned(),
+            },
+            StopReason::Lingering => match claim {
+                Some(Claim::Failed { reason }) => Self::Failed { reason },
+                Some(Claim::Blocked { reason }) => Self::Blocked { reason },
+                _ => Self::Crashed {
+                    reason: "the executor closed its connection but did not exit".to_owned(),
+                },
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed() -> Claim {
+        Claim::Failed {
+            reason: "no".to_owned(),
+        }
+    }
+
+    #[test]
+    fn success_needs_the_claim_and_the_exit_code() {
+        let claims = [
+            None,
+            Some(Claim::Succeeded),
+            Some(failed()),
+            Some(Claim::Cancelled),
+        ];
+        let exits = [Exit::Code(0), Exit::Code(1), Exit::Signal(9), Exit::Unknown];
+        for claim in claims {
+            for exit in exits {
+                let both = claim == Some(Claim::Succeeded) && exit == Exit::Code(0);
+                let outcome = Outcome::of_finished(claim.clone(), exit);
+                assert_eq!(outcome.is_success(), both, "{claim:?} {exit:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_executor_that_was_terminated_from_outside_has_not_succeeded() {
+        let outcome = Outcome::of_finished(Some(Claim::Cancelled), Exit::Code(0));
+        assert_eq!(outcome.name(), "crashed");
+    }
+
+    #[test]
+    fn a_stop_that_comes_after_the_work_does_not_undo_it() {
+        let stop = |claim, exit| Outcome::of_stopped(&StopReason::RunStopping, claim, exit);
+        assert_eq!(
+            stop(Some(Claim::Succeeded), Exit::Code(0)),
+            Outcome::Succeeded
+        );
+        assert_eq!(stop(Some(failed()), Exit::Code(1)).name(), "failed");
+        assert_eq!(
+            stop(Some(Claim::Succeeded), Exit::Signal(9)),
+            Outcome::Cancelled
+        );
+        assert_eq!(stop(None, Exit::Signal(15)), Outcome::Cancelled);
+    }
+
+    #[test]
+    fn a_fault_outweighs_what_its_executor_claims() {
+        let violated = StopReason::ProtocolViolated("frame too long".to_owned());
+        let outcome = Outcome::of_stopped(&violated, Some(Claim::Succeeded), Exit::Code(0));
+        assert_eq!(outcome.name(), "protocol_error");
+    }
+}
