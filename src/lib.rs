@@ -3,8 +3,10 @@
 
 use std::process::ExitCode;
 
+pub mod agent;
 pub mod engine;
 pub mod git;
+pub mod process;
 pub mod protocol;
 pub mod story;
 

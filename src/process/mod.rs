@@ -1,0 +1,68 @@
+//! Processes: sessions, groups, signals and what a tree of processes uses.
+//!
+//! Owns every call that makes, signals or inspects a process other than through a plain child handle. A process or a
+//! group is only ever signalled while its leader is unreaped, so a number that was reused is never hit. It does not
+//! find processes that left their group (a daemon, a process in a session of its own).
+
+mod group;
+mod usage;
+
+pub use group::{Group, GroupExit};
+pub use usage::{TreeUsage, output_idle, tree_usage};
+
+use rustix::process::{Pid, Signal};
+
+/// A polite or a final signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// SIGTERM, and SIGCONT so that a stopped process can act on it.
+    Terminate,
+    /// SIGKILL.
+    Kill,
+}
+
+impl Ending {
+    fn signals(self) -> &'static [Signal] {
+        match self {
+            Self::Terminate => &[Signal::TERM, Signal::CONT],
+            Self::Kill => &[Signal::KILL],
+        }
+    }
+}
+
+/// Signals one process. The caller holds it unreaped.
+pub fn signal_process(pid: u32, ending: Ending) {
+    let Some(pid) = to_pid(pid) else { return };
+    for signal in ending.signals() {
+        // The process may have ended by itself in the meantime: then there is nothing left to signal.
+        if let Err(error) = rustix::process::kill_process(pid, *signal) {
+            tracing::debug!(%error, ?pid, "could not be signalled");
+        }
+    }
+}
+
+/// Signals a whole process group. The caller holds its leader unreaped.
+fn signal_group(leader: u32, ending: Ending) {
+    let Some(leader) = to_pid(leader) else { return };
+    for signal in ending.signals() {
+        if let Err(error) = rustix::process::kill_process_group(leader, *signal) {
+            tracing::debug!(%error, ?leader, "group could not be signalled");
+        }
+    }
+}
+
+/// Puts the calling process into a session of its own: no terminal, and no signal that a terminal sends.
+pub fn enter_own_session() {
+    if let Err(error) = rustix::process::setsid() {
+        tracing::warn!(%error, "no session of its own");
+    }
+}
+
+/// The user on whose behalf this process acts.
+pub fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn to_pid(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
