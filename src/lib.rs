@@ -4,10 +4,12 @@
 use std::process::ExitCode;
 
 pub mod agent;
+pub mod config;
 pub mod engine;
 pub mod git;
 pub mod process;
 pub mod protocol;
+pub mod report;
 pub mod story;
 
 /// The whole program.

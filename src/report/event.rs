@@ -1,0 +1,285 @@
+//! What can be seen of a run: the one stream of events that every surface renders. Pure.
+//!
+//! The JSON form is versioned by [`SCHEMA_VERSION`]; readers ignore fields and types that they do not know, so new
+//! ones may be added without a new version.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::engine::{AttemptNumber, Phase, RunId};
+use crate::story::StoryId;
+
+/// The version of the JSON form.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// One event with its place in the stream.
+#[derive(Debug, Clone, Serialize)]
+pub struct Record<'a> {
+    /// [`SCHEMA_VERSION`].
+    pub version: u32,
+    /// Rises by one with every event of a run, from 1.
+    pub sequence: u64,
+    /// When it happened, RFC 3339 in UTC.
+    pub time: String,
+    /// The run.
+    pub run: &'a RunId,
+    /// What happened.
+    pub event: &'a RunEvent,
+}
+
+/// Something that happened in a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum RunEvent {
+    /// The run begins.
+    RunStarted {
+        /// The stories that it works on, in the order in which they may start.
+        stories: Vec<StoryName>,
+        /// How many executors may be alive at once.
+        concurrent: usize,
+        /// The branch that the stories start from; none when a commit is checked out and not a branch.
+        base_branch: Option<String>,
+        /// The commit that they start from.
+        base_commit: String,
+        /// Where the run keeps its logs.
+        folder: PathBuf,
+    },
+    /// An attempt begins.
+    StoryStarted {
+        /// The story.
+        story: StoryId,
+        /// Its title.
+        title: String,
+        /// The attempt.
+        attempt: AttemptNumber,
+        /// The agent.
+        agent: String,
+    },
+    /// The worktree of an attempt stands.
+    StoryPrepared {
+        /// The story.
+        story: StoryId,
+        /// The attempt.
+        attempt: AttemptNumber,
+        /// The worktree.
+        worktree: PathBuf,
+        /// The branch.
+        branch: String,
+        /// Whether it goes on from something that was there.
+        origin: WorktreeOrigin,
+    },
+    /// An attempt enters a phase.
+    StoryPhase {
+        /// The story.
+        story: StoryId,
+        /// The attempt.
+        attempt: AttemptNumber,
+        /// The phase.
+        phase: Phase,
+        /// What is being done, when the executor said so.
+        activity: Option<String>,
+    },
+    /// An executor says where it is.
+    StoryStatus {
+        /// The story.
+        story: StoryId,
+        /// The attempt.
+        attempt: AttemptNumber,
+        /// The phase.
+        phase: Phase,
+        /// How much of it is done, in percent.
+        progress: Option<u8>,
+        /// What is being done.
+        activity: Option<String>,
+        /// What the attempt has used so far.
+        usage: Usage,
+        /// The agent's name for its session.
+        agent_session: Option<String>,
+    },
+    /// An executor says how it is.
+    StoryHealth {
+        /// The story.
+        story: StoryId,
+        /// The attempt.
+        attempt: AttemptNumber,
+        /// Resident memory of its tree of processes, in KiB.
+        rss_kib: u64,
+        /// Processor time of the tree, in milliseconds.
+        cpu_ms: u64,
+        /// Time since its agent last wrote anything, in milliseconds.
+        output_idle_ms: u64,
+        /// Processes in the tree.
+        processes: u32,
+    },
+    /// An executor has something to say.
+    StoryLog {
+        /// The story.
+        story: StoryId,
+        /// The attempt.
+        attempt: AttemptNumber,
+        /// How important it is.
+        level: Level,
+        /// The line.
+        text: String,
+    },
+    /// A story is through, for this run.
+    StorySettled(Box<StorySettled>),
+    /// The run was asked to stop.
+    RunStopping {
+        /// How many executors are being ended.
+        running: usize,
+        /// How long they have, in milliseconds.
+        grace_ms: u64,
+    },
+    /// Something is not as it should be.
+    Warning {
+        /// What.
+        message: String,
+    },
+    /// The run is over.
+    RunFinished {
+        /// How many stories ended how.
+        counts: Counts,
+        /// How long it took, in milliseconds.
+        duration_ms: u64,
+        /// The exit code of the program.
+        exit_code: u8,
+    },
+}
+
+/// A story that is through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StorySettled {
+    /// The story.
+    pub story: StoryId,
+    /// Its title.
+    pub title: String,
+    /// Its last attempt; none when it never started.
+    pub attempt: Option<AttemptNumber>,
+    /// The name of its outcome.
+    pub outcome: &'static str,
+    /// Why, in one line.
+    pub reason: Option<String>,
+    /// How long the attempt took, in milliseconds.
+    pub duration_ms: Option<u64>,
+    /// Its branch, when that holds work.
+    pub branch: Option<String>,
+    /// What its branch holds over its base.
+    pub change: Option<Change>,
+    /// Its worktree, when that was kept.
+    pub kept_worktree: Option<KeptWorktree>,
+    /// The log of its attempt.
+    pub log: Option<PathBuf>,
+    /// The end of that log, after an end that needs an explanation.
+    pub log_tail: Vec<String>,
+}
+
+/// A worktree that is still there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeptWorktree {
+    /// Where.
+    pub path: PathBuf,
+    /// Why, when that does not follow from the outcome.
+    pub reason: Option<String>,
+}
+
+/// A story by its id and title.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StoryName {
+    /// The id.
+    pub id: StoryId,
+    /// The title.
+    pub title: String,
+}
+
+/// What an attempt goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorktreeOrigin {
+    /// From the base: a new branch in a new worktree.
+    Fresh,
+    /// From the story's branch, in a new worktree.
+    ContinuedBranch,
+    /// From the worktree of an earlier attempt, as that left it.
+    KeptWorktree,
+}
+
+/// How important a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// For the developer of this program.
+    Debug,
+    /// What happens.
+    Info,
+    /// What may matter.
+    Warning,
+    /// What went wrong.
+    Error,
+}
+
+/// What a branch holds over its base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Commits.
+    pub commits: u32,
+    /// Files that differ.
+    pub files: u32,
+    /// Lines added.
+    pub insertions: u32,
+    /// Lines removed.
+    pub deletions: u32,
+}
+
+/// What an attempt has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Usage {
+    /// Tokens sent to the model, without cached ones.
+    pub input_tokens: u64,
+    /// Tokens that the model wrote.
+    pub output_tokens: u64,
+    /// Tokens read from the provider's cache.
+    pub cached_tokens: u64,
+    /// Cost in millionths of a US dollar.
+    pub cost_micros_usd: u64,
+    /// Turns.
+    pub turns: u32,
+}
+
+/// How many stories ended how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Counts {
+    /// `succeeded`
+    pub succeeded: usize,
+    /// `failed`
+    pub failed: usize,
+    /// `blocked`
+    pub blocked: usize,
+    /// `crashed`
+    pub crashed: usize,
+    /// `protocol_error`
+    pub protocol_error: usize,
+    /// `prepare_failed`
+    pub prepare_failed: usize,
+    /// `cancelled`, whether they had started or not.
+    pub cancelled: usize,
+    /// `skipped`
+    pub skipped: usize,
+}
+
+impl Counts {
+    /// Every outcome's name and number, in the order in which they are shown.
+    pub fn each(&self) -> [(&'static str, usize); 8] {
+        [
+            ("succeeded", self.succeeded),
+            ("failed", self.failed),
+            ("blocked", self.blocked),
+            ("crashed", self.crashed),
+            ("protocol error", self.protocol_error),
+            ("not prepared", self.prepare_failed),
+            ("cancelled", self.cancelled),
+            ("skipped", self.skipped),
+        ]
+    }
+}

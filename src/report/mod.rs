@@ -1,0 +1,34 @@
+//! Everything that is printed: lines for people on standard error, data for programs on standard output.
+//!
+//! Nothing else in the program prints. A surface renders [`RunEvent`]s and decides nothing. Output that nobody takes
+//! any more (a closed pipe, a full disk) never fails what is being reported.
+
+pub mod event;
+mod human;
+mod json;
+mod output;
+mod style;
+
+pub use event::{RunEvent, SCHEMA_VERSION};
+pub use human::Human;
+pub use json::Json;
+pub use output::{data, error, hint, note, people, try_data, warning};
+pub use style::{chain, plural};
+
+use crate::engine::RunId;
+
+/// A surface.
+pub trait Reporter: Send {
+    /// Shows one event.
+    fn show(&mut self, run: &RunId, event: &RunEvent);
+}
+
+/// How much people get to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verbosity {
+    /// What happens.
+    #[default]
+    Normal,
+    /// Only what did not go well.
+    Quiet,
+}
