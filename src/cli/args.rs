@@ -1,0 +1,81 @@
+//! The command line as types. Parsing decides nothing and does nothing.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Works through a repository's backlog with many coding agents at once.
+#[derive(Debug, Parser)]
+#[command(name = "ai-sdlc", version, about, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a board in this repository
+    Init,
+    /// Add a story to the board
+    Add(AddArgs),
+    /// Show the board
+    Status(StatusArgs),
+    /// Have agents work on stories
+    Run(RunArgs),
+    /// Make a throw-away repository with stories and run them: no key, no network
+    Demo,
+    /// Work on one story; started by `run`
+    #[command(hide = true, name = "agent-exec")]
+    AgentExec {
+        /// The story
+        story: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AddArgs {
+    /// The title
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    pub(super) title: Option<String>,
+    /// Take the story from a file (.md, .markdown or .txt)
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// Let the next run work on it: status `ready` instead of `backlog`
+    #[arg(long)]
+    pub(super) ready: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Write the board as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Leave out what is done
+    #[arg(long)]
+    pub(super) active: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Work on all ready stories, N at a time; without it, on the next one alone
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(super) concurrent: Option<String>,
+    /// Work on this story alone, whatever its status
+    #[arg(long, value_name = "ID", conflicts_with = "concurrent")]
+    pub(super) story: Option<String>,
+    /// The agent for stories that name none [script, mock]
+    #[arg(long, value_name = "NAME")]
+    pub(super) agent: Option<String>,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Keep the worktrees of stories that succeed
+    #[arg(long)]
+    pub(super) keep_worktrees: bool,
+    /// Write one JSON event per line to standard output, and no lines for people
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Say only what did not go well
+    #[arg(short, long, conflicts_with = "json")]
+    pub(super) quiet: bool,
+}

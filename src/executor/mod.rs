@@ -1,0 +1,139 @@
+//! The executor: `ai-sdlc agent-exec <id>`, the small trusted owner of one agent's process tree.
+//!
+//! It connects to its orchestrator, proves who it is, gets its work, has the agent do it, commits, says how it went
+//! and exits. It writes nothing but the worktree and its log. When the connection ends, the orchestrator is gone, and
+//! the executor ends its agent and itself. It decides nothing about other stories and never touches the board.
+
+mod attempt;
+mod identity;
+mod orders;
+
+pub use identity::{Identity, IdentityError};
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::process;
+use crate::protocol::{
+    self, Claim, ExecutorLink, FromExecutor, OutboxHandle, Reason, Start, outbox, run_outbox,
+};
+use attempt::Attempt;
+use orders::{Order, Orders};
+
+/// The story is done and `complete` says so.
+const SUCCEEDED: u8 = 0;
+/// The story is not done, and `complete` says why.
+const NOT_SUCCEEDED: u8 = 1;
+/// The program was started in a way in which it cannot work.
+const USAGE: u8 = 2;
+/// There is no orchestrator to talk to (`EX_UNAVAILABLE` of sysexits.h).
+const NO_ORCHESTRATOR: u8 = 69;
+
+/// How long the work may take to arrive.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the last messages may take to be handed over. The orchestrator reads them at once unless it is stopped.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
+/// Orders that may wait. The orchestrator sends one `start`, a shutdown or two, and then nothing.
+const WAITING_ORDERS: usize = 8;
+/// How long the runtime may take to drop what is left when all is said.
+const WIND_UP: Duration = Duration::from_millis(200);
+
+/// Runs the executor of a story and returns its exit code.
+pub fn main(story: &str) -> ExitCode {
+    // First of all: a signal from the terminal is for the orchestrator, which then ends this process in its own way.
+    process::enter_own_session();
+    crate::diagnostics::to_stderr();
+    let identity = match Identity::from_environment(story) {
+        Ok(identity) => identity,
+        Err(error) => {
+            crate::report::error(
+                &error.to_string(),
+                &["agent-exec is started by `ai-sdlc run`, not by hand".to_owned()],
+            );
+            return ExitCode::from(USAGE);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "no runtime");
+            return ExitCode::from(NO_ORCHESTRATOR);
+        }
+    };
+    let code = runtime.block_on(run(identity));
+    runtime.shutdown_timeout(WIND_UP);
+    ExitCode::from(code)
+}
+
+async fn run(identity: Identity) -> u8 {
+    let (link, orders) = match connect(&identity).await {
+        Ok(connected) => connected,
+        Err(reason) => {
+            tracing::error!(reason, "no orchestrator");
+            return NO_ORCHESTRATOR;
+        }
+    };
+    let (outbox, sender) = link;
+    let claim = match orders {
+        (mut orders, Some(start)) => {
+            Attempt::new(&identity, *start, &outbox)
+                .work(&mut orders)
+                .await
+        }
+        (_, None) => Claim::Cancelled {
+            reason: Reason::new("stopped before it had any work"),
+        },
+    };
+    let code = match &claim {
+        Claim::Succeeded(_) => SUCCEEDED,
+        _ => NOT_SUCCEEDED,
+    };
+    tracing::info!(?claim, "the attempt ends");
+    if outbox
+        .reliable(FromExecutor::Complete(claim))
+        .await
+        .is_err()
+    {
+        tracing::warn!("nobody is there to hear how it ended");
+    }
+    // It exits without waiting for an answer or for the end of the connection: an orchestrator that waits for the
+    // exit would never give one.
+    if tokio::time::timeout(FLUSH_DEADLINE, sender).await.is_err() {
+        tracing::warn!("the orchestrator does not read");
+    }
+    code
+}
+
+type Outlet = (OutboxHandle, tokio::task::JoinHandle<()>);
+
+/// Connects, introduces itself and waits for the work; no work when it is told to stop instead.
+async fn connect(identity: &Identity) -> Result<(Outlet, (Orders, Option<Box<Start>>)), String> {
+    let stream = protocol::connect(&identity.socket).map_err(|error| error.to_string())?;
+    let (reader, mut writer) = ExecutorLink::new(stream, identity.fence()).split();
+    let version = env!("CARGO_PKG_VERSION");
+    protocol::send_hello(&mut writer, std::process::id(), version)
+        .await
+        .map_err(|error| error.to_string())?;
+    let (handle, receiver) = outbox();
+    let sender = tokio::spawn(async move {
+        if let Err(error) = run_outbox(writer, receiver).await {
+            tracing::warn!(%error, "messages could not be sent");
+        }
+    });
+    let (forward, received) = mpsc::channel(WAITING_ORDERS);
+    tokio::spawn(orders::listen(reader, handle.clone(), forward));
+    let mut orders = Orders::new(received).map_err(|error| error.to_string())?;
+    let first = tokio::time::timeout(START_DEADLINE, orders.first())
+        .await
+        .map_err(|_| "it gave no work".to_owned())?;
+    match first {
+        Order::Start(start) => Ok(((handle, sender), (orders, Some(start)))),
+        Order::Stop { .. } => Ok(((handle, sender), (orders, None))),
+        Order::Gone => Err("it went away before it gave any work".to_owned()),
+    }
+}

@@ -1,0 +1,164 @@
+//! What the executor is told: messages of its orchestrator, the end of the connection, and SIGTERM.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::process;
+use crate::protocol::{HealthResponse, LinkReader, OutboxHandle, Start, ToExecutor};
+
+/// How long an agent may take to end when SIGTERM came from somebody who names no time.
+const USUAL_GRACE: Duration = Duration::from_secs(10);
+/// How long an agent may take to end when the orchestrator is gone. Nobody waits for its result any more, and the
+/// next run may want to start soon.
+const ORPHAN_GRACE: Duration = Duration::from_secs(2);
+
+/// One order.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Here is your work.
+    Start(Box<Start>),
+    /// End, within this time.
+    Stop { grace: Duration },
+    /// The orchestrator is gone.
+    Gone,
+}
+
+/// What to do about the agent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StopStep {
+    /// Ask it to end.
+    Ask,
+    /// Its time is up.
+    Kill,
+}
+
+/// The orders of one executor, as a clock that runs down once it was told to stop.
+#[derive(Debug)]
+pub(super) struct Orders {
+    received: mpsc::Receiver<Order>,
+    terminate: Signal,
+    stopping: Stopping,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    No,
+    Until(Instant),
+    TimeIsUp,
+}
+
+impl Orders {
+    pub(super) fn new(received: mpsc::Receiver<Order>) -> io::Result<Self> {
+        Ok(Self {
+            received,
+            terminate: signal(SignalKind::terminate())?,
+            stopping: Stopping::No,
+        })
+    }
+
+    /// The first order.
+    pub(super) async fn first(&mut self) -> Order {
+        // Both arms wait for one value, which stays where it is when the other arm wins.
+        tokio::select! {
+            order = self.received.recv() => order.unwrap_or(Order::Gone),
+            _ = self.terminate.recv() => Order::Stop { grace: USUAL_GRACE },
+        }
+    }
+
+    /// Waits until something has to be done about the agent. Cancel-safe: what was received is kept in `self`.
+    pub(super) async fn next_step(&mut self) -> StopStep {
+        loop {
+            let deadline = match self.stopping {
+                Stopping::Until(deadline) => Some(deadline),
+                Stopping::No | Stopping::TimeIsUp => None,
+            };
+            let grace = tokio::select! {
+                order = self.received.recv(), if !self.received.is_closed() => match order {
+                    Some(Order::Stop { grace }) => grace,
+                    Some(Order::Start(_)) => continue,
+                    Some(Order::Gone) | None => ORPHAN_GRACE,
+                },
+                _ = self.terminate.recv() => match self.stopping {
+                    // The orchestrator sends SIGTERM along with its message; the time that the message names counts.
+                    Stopping::No => USUAL_GRACE,
+                    Stopping::Until(_) | Stopping::TimeIsUp => continue,
+                },
+                () = sleep_until(deadline) => {
+                    self.stopping = Stopping::TimeIsUp;
+                    return StopStep::Kill;
+                }
+            };
+            self.stopping = Stopping::Until(Instant::now() + grace);
+            return StopStep::Ask;
+        }
+    }
+
+    /// Waits until the executor is told to stop, if it has not been already. Cancel-safe.
+    pub(super) async fn stopped(&mut self) {
+        if self.stopping == Stopping::No {
+            self.next_step().await;
+        }
+    }
+
+    /// Whether it was told to stop.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping != Stopping::No
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Passes messages on as orders and answers health checks, until the connection ends.
+pub(super) async fn listen(
+    mut reader: LinkReader<ToExecutor>,
+    outbox: OutboxHandle,
+    forward: mpsc::Sender<Order>,
+) {
+    loop {
+        let order = match reader.next().await {
+            Ok(Some(ToExecutor::Start(start))) => Order::Start(start),
+            Ok(Some(ToExecutor::HealthCheck { sequence })) => {
+                outbox.health(health(sequence));
+                continue;
+            }
+            Ok(Some(ToExecutor::Shutdown { reason, grace_ms })) => {
+                tracing::info!(?reason, grace_ms, "told to stop");
+                Order::Stop {
+                    grace: Duration::from_millis(grace_ms),
+                }
+            }
+            Ok(None) => Order::Gone,
+            Err(error) => {
+                tracing::error!(%error, "the orchestrator cannot be understood");
+                Order::Gone
+            }
+        };
+        let last = matches!(order, Order::Gone);
+        if forward.send(order).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+fn health(sequence: u64) -> HealthResponse {
+    let usage = process::tree_usage(std::process::id());
+    HealthResponse {
+        sequence,
+        rss_kib: usage.rss_kib,
+        cpu_ms: usage.cpu_ms,
+        output_idle_ms: process::output_idle().map_or(0, |idle| {
+            u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)
+        }),
+        // The executor itself is not its agent's.
+        processes: usage.processes.saturating_sub(1),
+    }
+}

@@ -1,0 +1,128 @@
+//! What the engine wants the board to say, as edits of story files.
+
+use crate::engine::BoardEntry;
+use crate::story::{Edit, Key, Status, Store, StoreError, Story};
+
+/// The longest reason that goes into a story file, in characters (the predecessor's limit).
+const REASON_LENGTH: usize = 200;
+
+/// When something happens, in the forms in which story files hold it.
+#[derive(Debug, Clone)]
+pub(super) struct Stamp {
+    /// `YYYY-MM-DD`
+    pub(super) day: String,
+    /// RFC 3339.
+    pub(super) instant: String,
+}
+
+impl Stamp {
+    pub(super) fn now() -> Self {
+        let now = jiff::Timestamp::now();
+        Self {
+            day: now.strftime("%Y-%m-%d").to_string(),
+            instant: now.to_string(),
+        }
+    }
+}
+
+/// Writes one entry. Blocks.
+pub(super) fn write(
+    store: &Store,
+    story: &Story,
+    branch: Option<&str>,
+    entry: &BoardEntry,
+) -> Result<(), StoreError> {
+    let edits = edits(story.status, branch, entry, &Stamp::now());
+    store.edit_file(&story.path, &edits).map(drop)
+}
+
+/// The edits that make a story's file say what `entry` says. `before` is the status from before the run.
+fn edits(before: Status, branch: Option<&str>, entry: &BoardEntry, stamp: &Stamp) -> Vec<Edit> {
+    let status = |status: Status| Edit::set(Key::STATUS, status.as_str());
+    let short = |text: &str| text.chars().take(REASON_LENGTH).collect::<String>();
+    let mut edits = match entry {
+        BoardEntry::Started => vec![status(Status::InProgress)],
+        BoardEntry::Done => {
+            let mut edits = vec![
+                status(Status::Done),
+                Edit::Remove {
+                    key: Key::BLOCKED_REASON,
+                },
+                Edit::Remove {
+                    key: Key::BLOCKED_AT,
+                },
+                Edit::Remove {
+                    key: Key::LAST_ERROR,
+                },
+            ];
+            edits.extend(branch.map(|branch| Edit::set(Key::BRANCH, branch)));
+            edits
+        }
+        BoardEntry::NeedsPerson { reason } => vec![
+            status(Status::Blocked),
+            Edit::set(Key::BLOCKED_REASON, short(reason)),
+            Edit::set(Key::BLOCKED_AT, stamp.instant.clone()),
+        ],
+        BoardEntry::Returned { error } => {
+            // One that an earlier run had left in progress is in nobody's hands now.
+            let back = if before == Status::InProgress {
+                Status::Ready
+            } else {
+                before
+            };
+            let mut edits = vec![status(back)];
+            edits.extend(
+                error
+                    .as_deref()
+                    .map(|error| Edit::set(Key::LAST_ERROR, short(error))),
+            );
+            edits
+        }
+    };
+    edits.push(Edit::set(Key::UPDATED, stamp.day.clone()));
+    edits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::story::Document;
+
+    const BEFORE: &str =
+        "---\nid: S-0001 # mine\nstatus: ready\nlast_error: 'old'\nextra: {a: 1}\n---\nbody\n";
+
+    fn after(entry: &BoardEntry) -> String {
+        let stamp = Stamp {
+            day: "2026-11-22".to_owned(),
+            instant: "2026-11-22T20:00:00Z".to_owned(),
+        };
+        let edits = edits(Status::Ready, Some("ai-sdlc/S-0001-x"), entry, &stamp);
+        Document::parse(BEFORE).unwrap().with(&edits).unwrap()
+    }
+
+    #[test]
+    fn a_story_that_is_done_says_where_its_work_is_and_nothing_of_old_troubles() {
+        assert_eq!(
+            after(&BoardEntry::Done),
+            "---\nid: S-0001 # mine\nstatus: done\nextra: {a: 1}\nbranch: ai-sdlc/S-0001-x\nupdated: '2026-11-22'\n---\nbody\n"
+        );
+    }
+
+    #[test]
+    fn a_story_that_failed_waits_for_a_person() {
+        let entry = BoardEntry::NeedsPerson {
+            reason: "exit code 3: no".to_owned(),
+        };
+        let text = after(&entry);
+        assert!(text.contains("\nstatus: blocked\n"));
+        assert!(text.contains("\nblocked_reason: 'exit code 3: no'\n"));
+        assert!(text.contains("\nblocked_at: '2026-11-22T20:00:00Z'\n"));
+    }
+
+    #[test]
+    fn a_story_that_was_stopped_is_what_it_was_before() {
+        let text = after(&BoardEntry::Returned { error: None });
+        assert!(text.contains("\nstatus: ready\n"));
+        assert!(text.contains("\nlast_error: 'old'\n"));
+    }
+}

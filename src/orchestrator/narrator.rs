@@ -1,0 +1,246 @@
+//! Tells the surfaces what happens in a run: puts together what the engine decides with what the world adds to it
+//! (times, places, what an executor said).
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use tokio::time::Instant;
+
+use super::log_tail;
+use super::run_folder::RunFolder;
+use crate::engine::{Outcome, Phase, RunId, Unit};
+use crate::git::{Origin, Prepared};
+use crate::protocol::{self, Evidence, FromExecutor, LogLevel, StatusUpdate};
+use crate::report::Reporter;
+use crate::report::event::{
+    Change, Counts, KeptWorktree, Level, RunEvent, StorySettled, Usage, WorktreeOrigin,
+};
+use crate::story::{Story, StoryId};
+
+/// The teller of one run.
+pub(super) struct Narrator {
+    run: RunId,
+    folder: RunFolder,
+    reporters: Vec<Box<dyn Reporter>>,
+    began: Instant,
+    attempts: HashMap<StoryId, Tale>,
+    counts: Counts,
+}
+
+/// What is known of the current attempt at a story.
+struct Tale {
+    began: Instant,
+    branch: Option<String>,
+    phase: Option<Phase>,
+    change: Option<Change>,
+    kept: Option<KeptWorktree>,
+}
+
+impl Narrator {
+    pub(super) fn new(run: RunId, folder: RunFolder, reporters: Vec<Box<dyn Reporter>>) -> Self {
+        Self {
+            run,
+            folder,
+            reporters,
+            began: Instant::now(),
+            attempts: HashMap::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    pub(super) fn tell(&mut self, event: &RunEvent) {
+        for reporter in &mut self.reporters {
+            reporter.show(&self.run, event);
+        }
+    }
+
+    pub(super) fn warn(&mut self, message: String) {
+        tracing::warn!(message);
+        self.tell(&RunEvent::Warning { message });
+    }
+
+    pub(super) fn started(&mut self, unit: &Unit, story: &Story, agent: &str) {
+        let tale = Tale {
+            began: Instant::now(),
+            branch: None,
+            phase: None,
+            change: None,
+            kept: None,
+        };
+        self.attempts.insert(unit.story.clone(), tale);
+        self.tell(&RunEvent::StoryStarted {
+            story: unit.story.clone(),
+            title: story.title.clone(),
+            attempt: unit.attempt,
+            agent: agent.to_owned(),
+        });
+    }
+
+    pub(super) fn prepared(&mut self, unit: &Unit, prepared: &Prepared) {
+        if let Some(tale) = self.attempts.get_mut(&unit.story) {
+            tale.branch = Some(prepared.branch.clone());
+        }
+        self.tell(&RunEvent::StoryPrepared {
+            story: unit.story.clone(),
+            attempt: unit.attempt,
+            worktree: prepared.path.clone(),
+            branch: prepared.branch.clone(),
+            origin: match prepared.origin {
+                Origin::Fresh => WorktreeOrigin::Fresh,
+                Origin::ContinuedBranch => WorktreeOrigin::ContinuedBranch,
+                Origin::KeptWorktree => WorktreeOrigin::KeptWorktree,
+            },
+        });
+    }
+
+    /// What an executor says, but for `complete`, whose meaning is the engine's.
+    pub(super) fn said(&mut self, unit: &Unit, message: FromExecutor) {
+        let (story, attempt) = (unit.story.clone(), unit.attempt);
+        let event = match message {
+            FromExecutor::StatusUpdate(update) => return self.status(unit, update),
+            FromExecutor::HealthResponse(health) => RunEvent::StoryHealth {
+                story,
+                attempt,
+                rss_kib: health.rss_kib,
+                cpu_ms: health.cpu_ms,
+                output_idle_ms: health.output_idle_ms,
+                processes: health.processes,
+            },
+            FromExecutor::Log(log) => RunEvent::StoryLog {
+                story,
+                attempt,
+                level: match log.level {
+                    LogLevel::Debug => Level::Debug,
+                    LogLevel::Info => Level::Info,
+                    LogLevel::Warning => Level::Warning,
+                    LogLevel::Error => Level::Error,
+                },
+                text: log.text.to_string(),
+            },
+            FromExecutor::Error(report) => RunEvent::StoryLog {
+                story,
+                attempt,
+                level: Level::Error,
+                text: format!("{}: {}", report.code, report.message),
+            },
+            FromExecutor::Hello(_) | FromExecutor::Complete(_) => return,
+        };
+        self.tell(&event);
+    }
+
+    fn status(&mut self, unit: &Unit, update: StatusUpdate) {
+        let (story, attempt) = (unit.story.clone(), unit.attempt);
+        let activity = update.activity.as_ref().map(ToString::to_string);
+        let entered = match self.attempts.get_mut(&unit.story) {
+            Some(tale) if tale.phase != Some(update.phase) => {
+                tale.phase = Some(update.phase);
+                true
+            }
+            _ => false,
+        };
+        if entered {
+            self.tell(&RunEvent::StoryPhase {
+                story: story.clone(),
+                attempt,
+                phase: update.phase,
+                activity: activity.clone(),
+            });
+        }
+        self.tell(&RunEvent::StoryStatus {
+            story,
+            attempt,
+            phase: update.phase,
+            progress: update.progress.map(protocol::Percent::get),
+            activity,
+            usage: Usage {
+                input_tokens: update.usage.input_tokens,
+                output_tokens: update.usage.output_tokens,
+                cached_tokens: update.usage.cached_tokens,
+                cost_micros_usd: update.usage.cost_micros_usd,
+                turns: update.usage.turns,
+            },
+            agent_session: update.agent_session.map(|session| session.to_string()),
+        });
+    }
+
+    pub(super) fn proved(&mut self, unit: &Unit, evidence: &Evidence) {
+        let change = match evidence.change {
+            protocol::Change::Committed {
+                commits,
+                files,
+                insertions,
+                deletions,
+            } => Some(Change {
+                commits,
+                files,
+                insertions,
+                deletions,
+            }),
+            protocol::Change::Nothing => None,
+        };
+        if let Some(tale) = self.attempts.get_mut(&unit.story) {
+            tale.change = change;
+        }
+    }
+
+    pub(super) fn kept(&mut self, unit: &Unit, kept: Option<KeptWorktree>) {
+        if let Some(tale) = self.attempts.get_mut(&unit.story) {
+            tale.kept = kept;
+        }
+    }
+
+    /// A story is through.
+    pub(super) fn settled(&mut self, story: &Story, unit: Option<&Unit>, outcome: &Outcome) {
+        let count = match outcome {
+            Outcome::Succeeded => &mut self.counts.succeeded,
+            Outcome::Failed { .. } => &mut self.counts.failed,
+            Outcome::Blocked { .. } => &mut self.counts.blocked,
+            Outcome::Crashed { .. } => &mut self.counts.crashed,
+            Outcome::ProtocolError { .. } => &mut self.counts.protocol_error,
+            Outcome::PrepareFailed { .. } => &mut self.counts.prepare_failed,
+            Outcome::Cancelled => &mut self.counts.cancelled,
+            Outcome::Skipped { .. } => &mut self.counts.skipped,
+        };
+        *count += 1;
+        let tale = unit.and_then(|unit| self.attempts.remove(&unit.story));
+        let log: Option<PathBuf> = unit
+            .map(|unit| self.folder.log(unit))
+            .filter(|log| log.exists());
+        let needs_explanation = !matches!(
+            outcome,
+            Outcome::Succeeded | Outcome::Cancelled | Outcome::Skipped { .. }
+        );
+        let log_tail = match &log {
+            Some(log) if needs_explanation => log_tail::read(log),
+            _ => Vec::new(),
+        };
+        let settled = StorySettled {
+            story: story.id.clone(),
+            title: story.title.clone(),
+            attempt: unit.map(|unit| unit.attempt),
+            outcome: outcome.name(),
+            reason: outcome.reason(),
+            duration_ms: tale.as_ref().map(|tale| millis_since(tale.began)),
+            branch: tale.as_ref().and_then(|tale| tale.branch.clone()),
+            change: tale.as_ref().and_then(|tale| tale.change),
+            kept_worktree: tale.and_then(|tale| tale.kept),
+            log,
+            log_tail,
+        };
+        self.tell(&RunEvent::StorySettled(Box::new(settled)));
+    }
+
+    pub(super) fn finished(&mut self, exit_code: u8) -> Counts {
+        let event = RunEvent::RunFinished {
+            counts: self.counts,
+            duration_ms: millis_since(self.began),
+            exit_code,
+        };
+        self.tell(&event);
+        self.counts
+    }
+}
+
+fn millis_since(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

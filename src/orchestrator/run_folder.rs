@@ -1,0 +1,122 @@
+//! Where a run keeps what it writes: `.ai-sdlc/runs/<RunId>/`, with one folder for each attempt.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::engine::{AttemptNumber, RunId, Unit};
+use crate::story::StoryId;
+
+/// The folder of one run.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes the folder of a new run below `runs`.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(runs: &Path, run: &RunId) -> io::Result<Self> {
+        let path = runs.join(run.as_str());
+        fs::create_dir_all(path.join(ATTEMPTS))?;
+        Ok(Self { path })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file for the orchestrator's own diagnostics.
+    pub fn diagnostics(&self) -> PathBuf {
+        self.path.join("orchestrator.log")
+    }
+
+    /// The log of an attempt.
+    pub fn log(&self, unit: &Unit) -> PathBuf {
+        let name = format!("{}-{}", unit.story, unit.attempt);
+        self.path.join(ATTEMPTS).join(name).join("log")
+    }
+}
+
+const ATTEMPTS: &str = "attempts";
+
+/// The attempts that earlier runs have made, by their folders, so that no number is used twice.
+#[derive(Debug, Clone, Default)]
+pub struct PastAttempts {
+    last: HashMap<StoryId, AttemptNumber>,
+}
+
+impl PastAttempts {
+    /// Reads the folders of all runs below `runs`. What cannot be read counts as not there: the numbers of attempts
+    /// keep runs apart that are on disk, and a run whose folder is gone has left nothing to be confused with.
+    pub fn read(runs: &Path) -> Self {
+        let mut past = Self::default();
+        for run in entries(runs) {
+            for attempt in entries(&run.join(ATTEMPTS)) {
+                let parsed = attempt.file_name().and_then(OsStr::to_str).and_then(parse);
+                if let Some((story, number)) = parsed {
+                    let last = past.last.entry(story).or_insert(number);
+                    *last = number.max(*last);
+                }
+            }
+        }
+        past
+    }
+
+    /// The number of a story's next attempt.
+    pub fn next(&self, story: &StoryId) -> AttemptNumber {
+        self.last
+            .get(story)
+            .map_or(AttemptNumber::FIRST, |last| last.next())
+    }
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .collect()
+}
+
+fn parse(name: &str) -> Option<(StoryId, AttemptNumber)> {
+    let (story, number) = name.rsplit_once('-')?;
+    Some((
+        story.parse().ok()?,
+        AttemptNumber::new(number.parse().ok()?)?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_count_on_over_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let story: StoryId = "S-0001".parse().unwrap();
+        assert_eq!(
+            PastAttempts::read(folder.path()).next(&story),
+            AttemptNumber::FIRST
+        );
+        for (nonce, attempts) in [
+            (1, ["S-0001-1", "S-0001-2"]),
+            (2, ["S-0001-10", "S-00012-99"]),
+        ] {
+            let run = RunId::new("20261122-120000", nonce).unwrap();
+            let run = RunFolder::create(folder.path(), &run).unwrap();
+            for attempt in attempts {
+                fs::create_dir(run.path().join(ATTEMPTS).join(attempt)).unwrap();
+            }
+        }
+        fs::write(folder.path().join("stray"), "").unwrap();
+        assert_eq!(PastAttempts::read(folder.path()).next(&story).get(), 11);
+    }
+}

@@ -1,0 +1,109 @@
+//! The lock that makes this process the only orchestrator of a board.
+//!
+//! It is a lock of the operating system on `.ai-sdlc/run.lock`, so it ends with its holder, however that ends. The
+//! text in the file says who holds it; it is information and never trusted.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::engine::RunId;
+
+/// The most that is read of what a holder says of itself, in bytes.
+const LONGEST_DESCRIPTION: u64 = 200;
+
+/// The lock, held until dropped.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: File,
+}
+
+/// Why the lock cannot be had.
+#[derive(Debug, Error)]
+pub enum RunLockError {
+    /// Another orchestrator has it.
+    #[error("another run works on this board: {holder}")]
+    Held {
+        /// What it says of itself.
+        holder: String,
+    },
+    /// The file cannot be used.
+    #[error("cannot lock {path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl RunLock {
+    /// Takes the lock of a board, at once or not at all.
+    ///
+    /// # Errors
+    /// When it is held, or the file cannot be used.
+    pub fn acquire(board: &Path, run: &RunId) -> Result<Self, RunLockError> {
+        let path = board.join("run.lock");
+        Self::try_acquire(&path, run).map_err(|error| match error {
+            TryLockError::WouldBlock => RunLockError::Held {
+                holder: describe_holder(&path),
+            },
+            TryLockError::Error(source) => RunLockError::Io { path, source },
+        })
+    }
+
+    fn try_acquire(path: &Path, run: &RunId) -> Result<Self, TryLockError> {
+        // Never truncated on opening: the text belongs to whoever holds the lock.
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(TryLockError::Error)?;
+        file.try_lock()?;
+        let text = format!("run {run}, process {}\n", std::process::id());
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(text.as_bytes()));
+        if let Err(error) = written {
+            // The lock counts, the text does not.
+            tracing::warn!(%error, "the lock file cannot be written");
+        }
+        Ok(Self { _file: file })
+    }
+}
+
+fn describe_holder(path: &Path) -> String {
+    let mut text = String::new();
+    let read =
+        File::open(path).and_then(|file| file.take(LONGEST_DESCRIPTION).read_to_string(&mut text));
+    let line = text.lines().next().unwrap_or_default();
+    if read.is_err() || line.is_empty() {
+        return "it does not say which".to_owned();
+    }
+    line.chars().filter(|c| !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_one_is_told_who_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunId::new("20261122-120000", 0xbeef).unwrap();
+        let first = RunLock::acquire(folder.path(), &run).unwrap();
+        let error = RunLock::acquire(folder.path(), &run).unwrap_err();
+        let expected = format!(
+            "another run works on this board: run 20261122-120000-beef, process {}",
+            std::process::id()
+        );
+        assert_eq!(error.to_string(), expected);
+        drop(first);
+        RunLock::acquire(folder.path(), &run).unwrap();
+    }
+}

@@ -1,0 +1,156 @@
+//! The worktrees of a run: made before an attempt, and cleared away, proved or kept after it.
+
+use std::path::{Path, PathBuf};
+
+use crate::engine::{Disposal, Outcome, RunId, Settlement};
+use crate::git::{
+    CommitId, Git, Origin, Prepared, Removal, RemovalCheck, Repository, WorktreeRequest, Worktrees,
+    base_with,
+};
+use crate::protocol::Evidence;
+use crate::report::{chain, event::KeptWorktree};
+use crate::story::{Story, StoryId};
+
+/// Makes and clears away the worktrees of one run.
+#[derive(Debug, Clone)]
+pub struct Workspaces {
+    /// The repository.
+    pub repository: Repository,
+    /// The git program.
+    pub git: Git,
+    /// The worktrees.
+    pub worktrees: Worktrees,
+    /// What stories start from.
+    pub base: CommitId,
+    /// The run.
+    pub run: RunId,
+}
+
+/// What settling an attempt came to.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) settlement: Settlement,
+    pub(super) kept: Option<KeptWorktree>,
+}
+
+impl Workspaces {
+    /// Makes the worktree of a story, on top of the branches of its dependencies.
+    pub(super) async fn prepare(
+        &self,
+        story: &Story,
+        dependencies: &[(StoryId, String)],
+    ) -> Result<Prepared, String> {
+        let base = base_with(
+            &self.git,
+            &self.repository,
+            &story.id,
+            self.base,
+            dependencies,
+        )
+        .await
+        .map_err(|error| chain(&error))?;
+        let request = WorktreeRequest {
+            id: story.id.clone(),
+            slug: story.slug.clone(),
+            run: self.run.clone(),
+            base_commit: base,
+        };
+        let prepared = self.worktrees.prepare(&request).await;
+        prepared.map_err(|error| chain(&error))
+    }
+
+    /// Proves what a success claims, and does with the worktree what was decided. Nothing is removed that is not on
+    /// the branch.
+    pub(super) async fn settle(
+        &self,
+        prepared: &Prepared,
+        outcome: &Outcome,
+        evidence: Option<&Evidence>,
+        disposal: Disposal,
+    ) -> Settled {
+        let proof = if outcome.is_success() {
+            self.prove(&prepared.branch, evidence)
+        } else {
+            Ok(None)
+        };
+        let head = match proof {
+            Ok(head) => head,
+            Err(reason) => {
+                return Settled {
+                    settlement: Settlement::Refuted(reason),
+                    kept: Some(kept(&prepared.path, None)),
+                };
+            }
+        };
+        let kept = match disposal {
+            Disposal::Remove => {
+                let check = head.map_or(RemovalCheck::Committed, RemovalCheck::CommittedAt);
+                self.remove(prepared, check).await
+            }
+            Disposal::Undo if prepared.origin == Origin::Fresh => self.undo(prepared).await,
+            Disposal::Undo if prepared.origin == Origin::ContinuedBranch => {
+                self.remove(prepared, RemovalCheck::Committed).await
+            }
+            Disposal::Undo | Disposal::Keep => Some(kept(&prepared.path, None)),
+        };
+        Settled {
+            settlement: Settlement::Confirmed,
+            kept,
+        }
+    }
+
+    /// The commit that a success claims to be on the branch, when it is.
+    fn prove(&self, branch: &str, evidence: Option<&Evidence>) -> Result<Option<CommitId>, String> {
+        let evidence = evidence.ok_or("it came without evidence")?;
+        let claimed: CommitId = evidence
+            .head
+            .parse()
+            .map_err(|_| format!("`{}` is no commit", evidence.head))?;
+        let tip = self.repository.branch_tip(branch);
+        match tip.map_err(|error| chain(&error))? {
+            Some(tip) if tip == claimed => Ok(Some(claimed)),
+            Some(tip) => Err(format!(
+                "it reported commit {} but {branch} is at {}",
+                claimed.short(),
+                tip.short()
+            )),
+            None => Err(format!(
+                "it reported a commit but there is no branch {branch}"
+            )),
+        }
+    }
+
+    async fn remove(&self, prepared: &Prepared, check: RemovalCheck) -> Option<KeptWorktree> {
+        let removal = self
+            .worktrees
+            .remove(&prepared.path, &prepared.branch, check);
+        match removal.await {
+            Ok(Removal::Removed) => None,
+            Ok(Removal::Kept { why }) => Some(kept(&prepared.path, Some(why))),
+            Err(error) => Some(kept(&prepared.path, Some(chain(&error)))),
+        }
+    }
+
+    /// Takes back a worktree and a branch that were made for an attempt that never ran.
+    async fn undo(&self, prepared: &Prepared) -> Option<KeptWorktree> {
+        let check = RemovalCheck::CommittedAt(prepared.base);
+        let kept = self.remove(prepared, check).await;
+        if kept.is_none() {
+            let reference = format!("refs/heads/{}", prepared.branch);
+            let base = prepared.base.to_string();
+            // Only while it still points at the base, so that nothing can be lost by it.
+            let arguments = ["update-ref", "-d", &reference, &base];
+            if let Err(error) = self.git.run(self.repository.root(), arguments).await {
+                tracing::warn!(%error, "an unused branch stays");
+            }
+        }
+        kept
+    }
+}
+
+fn kept(path: &Path, reason: Option<String>) -> KeptWorktree {
+    KeptWorktree {
+        path: PathBuf::from(path),
+        reason,
+    }
+}
