@@ -44,6 +44,7 @@ const WIND_UP: Duration = Duration::from_millis(200);
 pub fn main(story: &str) -> ExitCode {
     // First of all: a signal from the terminal is for the orchestrator, which then ends this process in its own way.
     process::enter_own_session();
+    process::take_executor_name();
     crate::diagnostics::to_stderr();
     let identity = match Identity::from_environment(story) {
         Ok(identity) => identity,

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{AttemptSpec, Connection, Control, LaunchError, Launched, Launcher};
 use crate::engine::Exit;
-use crate::process::{Ending, signal_process};
+use crate::process::{self, Ending, signal_process};
 use crate::protocol::{Listener, SocketDir, identity};
 
 /// Orders to one executor that may wait: it gets a SIGTERM, perhaps a second one, and a SIGKILL.
@@ -61,6 +61,8 @@ impl LocalLauncher {
             .map_err(log_error)?;
         let errors = log.try_clone().map_err(log_error)?;
         let mut command = Command::new(&self.program);
+        // Not the name of the program: `pkill ai-sdlc` is meant for orchestrators, which then end their executors.
+        command.as_std_mut().arg0(process::EXECUTOR_NAME);
         command
             .args(["agent-exec", spec.unit.story.as_str()])
             .env(identity::STORY, spec.unit.story.as_str())

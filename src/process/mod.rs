@@ -51,6 +51,24 @@ fn signal_group(leader: u32, ending: Ending) {
     }
 }
 
+/// What executors are called in lists of processes. At most 15 bytes, which is what Linux keeps.
+pub const EXECUTOR_NAME: &str = "story-executor";
+
+/// Gives the calling process the name of an executor, where the system has such names. Its main thread calls it.
+#[cfg(target_os = "linux")]
+pub fn take_executor_name() {
+    let named = std::ffi::CString::new(EXECUTOR_NAME)
+        .map_err(std::io::Error::from)
+        .and_then(|name| Ok(rustix::thread::set_name(&name)?));
+    if let Err(error) = named {
+        tracing::debug!(%error, "no name of its own");
+    }
+}
+
+/// Gives the calling process the name of an executor, where the system has such names.
+#[cfg(not(target_os = "linux"))]
+pub fn take_executor_name() {}
+
 /// Puts the calling process into a session of its own: no terminal, and no signal that a terminal sends.
 pub fn enter_own_session() {
     if let Err(error) = rustix::process::setsid() {
