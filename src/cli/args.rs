@@ -60,7 +60,7 @@ pub(super) struct RunArgs {
     /// Work on all ready stories, N at a time; without it, on the next one alone
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(super) concurrent: Option<String>,
-    /// Work on this story alone, whatever its status
+    /// Work on this story alone, whatever its status, unless it is done
     #[arg(long, value_name = "ID", conflicts_with = "concurrent")]
     pub(super) story: Option<String>,
     /// The agent for stories that name none [script, mock]

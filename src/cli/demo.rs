@@ -8,6 +8,7 @@ use super::error::{CliError, SOME_DID_NOT, SUCCESS};
 use super::init::make_board;
 use super::run::run_in;
 use crate::agent;
+use crate::config::Project;
 use crate::git::{Git, GitError};
 use crate::report::event::Counts;
 use crate::report::{self, Human, Verbosity};
@@ -88,7 +89,7 @@ pub(super) fn demo() -> Result<ExitCode, CliError> {
         quiet: false,
     };
     let human = Human::new(Verbosity::Normal);
-    let (code, counts) = run_in(&root, &args, vec![Box::new(human)])?;
+    let (code, counts) = run_in(Project::at(&root)?, &args, vec![Box::new(human)])?;
     let shown = root.display();
     match counts {
         Some(EXPECTED) => {

@@ -26,6 +26,7 @@ pub(super) fn init() -> Result<ExitCode, CliError> {
         Err(error) => return Err(error.into()),
     };
     make_board(&root, CONFIGURATION)?;
+    report::hint("add a first story with `ai-sdlc add --ready \"Title\"`");
     Ok(ExitCode::from(SUCCESS))
 }
 
@@ -44,7 +45,6 @@ pub(super) fn make_board(root: &Path, configuration: &str) -> Result<(), CliErro
         return Ok(());
     }
     report::note("Initialised", &format!("{shown}"));
-    report::hint("add a first story with `ai-sdlc add --ready \"Title\"`");
     Ok(())
 }
 

@@ -35,16 +35,16 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     } else {
         vec![Box::new(Human::new(verbosity))]
     };
-    run_in(&here, args, reporters).map(|(code, _)| ExitCode::from(code))
+    let project = Project::find(&here)?;
+    run_in(project, args, reporters).map(|(code, _)| ExitCode::from(code))
 }
 
-/// Runs stories of the project that `here` is in. Gives the exit code and, when anything ran, how the stories ended.
+/// Runs stories of a project. Gives the exit code and, when anything ran, how the stories ended.
 pub(super) fn run_in(
-    here: &Path,
+    project: Project,
     args: &RunArgs,
     reporters: Vec<Box<dyn Reporter>>,
 ) -> Result<(u8, Option<Counts>), CliError> {
-    let project = Project::find(here)?;
     let repository = Repository::discover(&project.root)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -55,6 +55,14 @@ impl Project {
             .ok_or_else(|| ProjectError::NotInitialised {
                 start: start.to_owned(),
             })?;
+        Self::at(root)
+    }
+
+    /// The project in exactly this folder.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be used.
+    pub fn at(root: &Path) -> Result<Self, ProjectError> {
         let config = Config::load(root)?;
         let board = root.join(&config.sdlc_folder);
         Self::existing(root.to_owned(), board, config)

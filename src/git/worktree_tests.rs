@@ -1,3 +1,5 @@
+//! Worktrees of real repositories: made, continued, repaired, removed, and many at once.
+
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,0 +1,427 @@
+//! The rules of the source tree, enforced: which module may use which, what pure files must not touch, and what must
+//! not appear at all. `docs/architecture.md` has the reasons.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each module may use, itself aside. A name with a path means that part alone.
+const MAY_USE: &[(&str, &[&str])] = &[
+    (
+        "cli",
+        &[
+            "agent",
+            "config",
+            "diagnostics",
+            "engine",
+            "executor",
+            "git",
+            "launcher",
+            "orchestrator",
+            "report",
+            "story",
+        ],
+    ),
+    (
+        "orchestrator",
+        &[
+            "engine", "git", "launcher", "process", "protocol", "report", "story",
+        ],
+    ),
+    (
+        "executor",
+        &[
+            "agent",
+            "diagnostics",
+            "engine",
+            "git",
+            "process",
+            "protocol",
+            "report",
+            "story",
+        ],
+    ),
+    ("launcher", &["engine", "process", "protocol"]),
+    ("protocol", &["engine", "story"]),
+    ("agent", &["process"]),
+    ("git", &["engine", "story"]),
+    ("report", &["engine", "story"]),
+    ("config", &[]),
+    ("diagnostics", &["report"]),
+    ("process", &[]),
+    ("story", &[]),
+    // Ids, statuses and the graph of dependencies are the vocabulary of decisions, and as pure as the engine.
+    ("engine", &["story"]),
+];
+
+/// Files without I/O, clocks, tokio or printing. A folder stands for all of its files.
+const PURE: &[&str] = &[
+    "agent/mock.rs",
+    "agent/script.rs",
+    "cli/args.rs",
+    "engine",
+    "protocol/codec.rs",
+    "protocol/identity.rs",
+    "protocol/message.rs",
+    "protocol/text.rs",
+    "report/event.rs",
+    "story/edit",
+    "story/edit.rs",
+    "story/fields.rs",
+    "story/front_matter",
+    "story/front_matter.rs",
+    "story/graph.rs",
+    "story/id.rs",
+    "story/new_story.rs",
+    "story/scalar.rs",
+    "story/title.rs",
+    "story/tree.rs",
+];
+
+/// What a pure file must not name.
+const IMPURE: &[&str] = &[
+    "tokio::",
+    "std::fs",
+    "std::process",
+    "std::net",
+    "std::env",
+    "std::thread",
+    "SystemTime",
+    "Instant::now",
+    "println!",
+    "rustix",
+    "git2",
+    "jiff",
+];
+
+/// What may appear only below some paths (none: nowhere).
+const CONFINED: &[(&str, &[&str])] = &[
+    ("unsafe ", &["process/"]),
+    (
+        "bincode",
+        &[
+            "protocol/codec.rs",
+            "protocol/mod.rs",
+            "protocol/message.rs",
+            "lib.rs",
+        ],
+    ),
+    ("git2::", &["git/"]),
+    ("serde_saphyr", &["story/tree.rs"]),
+    ("io::stdout", &["report/", "process/usage.rs"]),
+    ("io::stderr", &["report/", "diagnostics.rs"]),
+    ("println!", &[]),
+    ("waitpid(-1", &[]),
+    ("process::exit", &[]),
+    ("unbounded_channel", &[]),
+    ("todo!", &[]),
+    ("unimplemented!", &[]),
+    ("dbg!", &[]),
+    ("FIXME", &[]),
+    ("XXX", &[]),
+];
+
+/// The most packages that the lock file may hold. Every one is code that users have to trust; raise it only with the
+/// reason in the commit.
+const MOST_PACKAGES: usize = 135;
+
+/// The most lines of one file, tests included.
+const LONGEST_FILE: usize = 700;
+
+struct Source {
+    /// Relative to `src`, with `/`.
+    name: String,
+    /// Without the tests at its end, and without comments.
+    code: String,
+    lines: usize,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources() -> Vec<Source> {
+    let src = root().join("src");
+    let mut sources = Vec::new();
+    let mut folders = vec![src.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                sources.push(read(&src, &path));
+            }
+        }
+    }
+    assert!(sources.len() > 50, "only {} files found", sources.len());
+    sources
+}
+
+fn read(src: &Path, path: &Path) -> Source {
+    let text = fs::read_to_string(path).unwrap();
+    let name = path.strip_prefix(src).unwrap();
+    let name = name
+        .iter()
+        .map(|part| part.to_str().unwrap())
+        .collect::<Vec<_>>()
+        .join("/");
+    let is_test = [
+        "engine/properties.rs",
+        "git/test_support.rs",
+        "git/worktree_tests.rs",
+        "protocol/golden.rs",
+        "protocol/samples.rs",
+        "story/edit/tests.rs",
+    ]
+    .contains(&name.as_str());
+    let kept = if is_test {
+        ""
+    } else {
+        text.split("#[cfg(test)]\nmod tests").next().unwrap()
+    };
+    let code = kept
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| format!("{line}\n"))
+        .collect::<Vec<_>>()
+        .concat();
+    Source {
+        name,
+        code,
+        lines: text.lines().count(),
+    }
+}
+
+/// The module of a file: `engine` for `engine/plan.rs`, `diagnostics` for `diagnostics.rs`.
+fn module(name: &str) -> &str {
+    name.split('/').next().unwrap().trim_end_matches(".rs")
+}
+
+#[test]
+fn modules_use_only_what_stands_below_them() {
+    let allowed: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
+    let mut broken = Vec::new();
+    for source in sources() {
+        let module = module(&source.name);
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let allowed = allowed
+            .get(module)
+            .unwrap_or_else(|| panic!("{module} has no rule: add it to MAY_USE"));
+        for used in used_modules(&source.code) {
+            if used != module && !allowed.contains(&used.as_str()) {
+                broken.push(format!("{} uses {used}", source.name));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// Every `x` of `crate::x` and of `crate::{x, …}`.
+fn used_modules(code: &str) -> Vec<String> {
+    let mut used = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        let names: Vec<&str> = match rest.strip_prefix('{') {
+            Some(group) => group.split('}').next().unwrap().split(',').collect(),
+            None => vec![rest],
+        };
+        for name in names {
+            let end = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+            let name = name.trim().split(end).next().unwrap();
+            used.push(name.to_owned());
+        }
+    }
+    used
+}
+
+#[test]
+fn uses_are_found_in_every_form() {
+    let code =
+        "use crate::{agent, cli::args::{A, B}};\nlet x = crate::git::open(crate::story_like);";
+    assert_eq!(used_modules(code), ["agent", "cli", "git", "story_like"]);
+}
+
+#[test]
+fn the_engine_uses_only_pure_parts_of_the_story_module() {
+    let allowed = [
+        "story::StoryId",
+        "story::Status",
+        "story::Cycle",
+        "story::graph",
+        "story::{",
+        "story::id",
+    ];
+    for source in sources()
+        .iter()
+        .filter(|source| source.name.starts_with("engine/"))
+    {
+        for rest in source.code.split("crate::story").skip(1) {
+            let used = format!("story{}", rest.lines().next().unwrap());
+            assert!(
+                allowed.iter().any(|name| used.starts_with(name)),
+                "{} uses {used}",
+                source.name
+            );
+            for impure in ["Store", "Board", "board", "store", "file"] {
+                assert!(!used.contains(impure), "{} uses {used}", source.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn pure_files_touch_nothing_outside() {
+    let sources = sources();
+    let mut broken = Vec::new();
+    for pure in PURE {
+        let is_meant = |name: &str| name == *pure || name.starts_with(&format!("{pure}/"));
+        let mut found = sources
+            .iter()
+            .filter(|source| is_meant(&source.name))
+            .peekable();
+        assert!(found.peek().is_some(), "there is no {pure}");
+        for source in found {
+            for impure in IMPURE {
+                if source.code.contains(impure) {
+                    broken.push(format!("{} names {impure}", source.name));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn confined_things_stay_where_they_belong() {
+    let mut broken = Vec::new();
+    for source in sources() {
+        for (text, homes) in CONFINED {
+            let at_home = homes.iter().any(|home| source.name.starts_with(home));
+            if source.code.contains(text) && !at_home {
+                broken.push(format!("{} has `{text}`", source.name));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn agents_are_named_only_by_their_module() {
+    let mut broken = Vec::new();
+    for source in sources() {
+        for agent in [
+            "\"script\"",
+            "\"mock\"",
+            "\"claude\"",
+            "\"codex\"",
+            "\"gemini\"",
+        ] {
+            if source.code.contains(agent) && !source.name.starts_with("agent/") {
+                broken.push(format!("{} names {agent}", source.name));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    for folder in [root().join("src"), root().join("tests")] {
+        let mut folders = vec![folder];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|ending| ending == "rs") {
+                    let text = fs::read_to_string(&path).unwrap();
+                    assert!(
+                        text.starts_with("//!"),
+                        "{} starts without its purpose",
+                        path.display()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_file_is_so_long_that_one_has_to_scroll_to_understand_it() {
+    let long: Vec<String> = sources()
+        .iter()
+        .filter(|source| source.lines > LONGEST_FILE)
+        .map(|source| format!("{} has {} lines", source.name, source.lines))
+        .collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn the_top_of_the_repository_holds_nothing_unexpected() {
+    let expected = [
+        ".ci",
+        ".git",
+        ".gitignore",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE",
+        "README.md",
+        "benches",
+        "docs",
+        "proptest-regressions",
+        "src",
+        "target",
+        "tests",
+    ];
+    for entry in fs::read_dir(root()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(
+            expected.contains(&name.as_str()),
+            "unexpected at the top: {name}"
+        );
+    }
+}
+
+#[test]
+fn the_lock_file_stays_below_its_ceiling() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let packages = lock.matches("[[package]]").count();
+    assert!(
+        packages <= MOST_PACKAGES,
+        "{packages} packages: is the new one needed?"
+    );
+}
+
+#[test]
+fn the_stated_rust_version_is_not_below_that_of_a_dependency() {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let version =
+        |text: &str| -> Vec<u32> { text.split('.').map(|part| part.parse().unwrap()).collect() };
+    let packages = metadata["packages"].as_array().unwrap();
+    let own = packages
+        .iter()
+        .find(|package| package["name"] == "ai-sdlc")
+        .unwrap();
+    let stated = version(own["rust_version"].as_str().unwrap());
+    for package in packages {
+        if let Some(needed) = package["rust_version"].as_str() {
+            assert!(
+                version(needed)[..2] <= stated[..2],
+                "{} needs {needed}",
+                package["name"]
+            );
+        }
+    }
+}
