@@ -221,19 +221,37 @@ fn modules_use_only_what_stands_below_them() {
 
 /// Every `x` of `crate::x` and of `crate::{x, …}`.
 fn used_modules(code: &str) -> Vec<String> {
-    let mut used = Vec::new();
-    for rest in code.split("crate::").skip(1) {
-        let names: Vec<&str> = match rest.strip_prefix('{') {
-            Some(group) => group.split('}').next().unwrap().split(',').collect(),
-            None => vec![rest],
-        };
-        for name in names {
-            let end = |c: char| !c.is_ascii_alphanumeric() && c != '_';
-            let name = name.trim().split(end).next().unwrap();
-            used.push(name.to_owned());
+    code.split("crate::")
+        .skip(1)
+        .flat_map(|rest| match rest.strip_prefix('{') {
+            Some(group) => first_names(group),
+            None => vec![leading_name(rest)],
+        })
+        .collect()
+}
+
+/// The first name of every item of a group that has just been opened.
+fn first_names(group: &str) -> Vec<String> {
+    let mut names = vec![leading_name(group)];
+    let mut depth = 1;
+    for (place, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => names.push(leading_name(&group[place + 1..])),
+            _ => {}
+        }
+        if depth == 0 {
+            break;
         }
     }
-    used
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+fn leading_name(text: &str) -> String {
+    let is_part = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+    text.trim_start().chars().take_while(is_part).collect()
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! ([`crate::orchestrator`]) turns what happens into an [`Event`] and performs each [`Effect`]. So every schedule of
 //! the world can be played in a test.
 //!
-//! - [`plan`]: which stories a run works on, and what is left out and why
+//! - [`mod@plan`]: which stories a run works on, and what is left out and why
 //! - [`scheduler`]: slots, dependencies, the stop of a run, its end
 //! - [`lifecycle`]: one attempt from its worktree to its end, with deadlines
 //! - [`outcome`]: what the claim of an executor and the end of its process mean together
