@@ -369,11 +369,13 @@ impl Drop for Group {
 }
 
 /// The environment of every git: what we inherited, without the variables that tie git to one repository or call.
+/// Messages are in English, so that those of a passing trouble are recognised; the character set stays the user's,
+/// which hooks and filters may need.
 fn clean_environment(
     inherited: impl Iterator<Item = (OsString, OsString)>,
 ) -> Vec<(OsString, OsString)> {
     let mut variables: Vec<_> = inherited.filter(|(name, _)| is_kept(name)).collect();
-    for (name, value) in [("GIT_TERMINAL_PROMPT", "0"), ("LC_ALL", "C")] {
+    for (name, value) in [("GIT_TERMINAL_PROMPT", "0"), ("LANGUAGE", "en")] {
         variables.push((name.into(), value.into()));
     }
     variables
@@ -472,7 +474,7 @@ mod tests {
                 "GIT_CONFIG_GLOBAL",
                 "GITHUB_TOKEN",
                 "GIT_TERMINAL_PROMPT",
-                "LC_ALL"
+                "LANGUAGE"
             ]
         );
     }
