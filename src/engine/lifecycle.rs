@@ -58,7 +58,12 @@ pub enum Retention {
 /// Where an attempt is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
-    Preparing(Preparation),
+    Preparing,
+    /// The run is stopping: whatever comes of the preparation, nothing is started in it.
+    Abandoning {
+        step: StopStep,
+        deadline: Moment,
+    },
     Starting {
         deadline: Moment,
     },
@@ -76,13 +81,6 @@ pub(super) enum State {
     },
     Settling(Outcome),
     Settled(Outcome),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Preparation {
-    Wanted,
-    /// The run is stopping: whatever comes out of it, nothing is started in it.
-    Abandoned,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,10 +118,7 @@ pub(super) struct Rules {
 impl State {
     /// The first state and what it asks for.
     pub(super) fn begin(unit: &Unit) -> (Self, Vec<Effect>) {
-        (
-            Self::Preparing(Preparation::Wanted),
-            vec![Effect::Prepare(unit.clone())],
-        )
+        (Self::Preparing, vec![Effect::Prepare(unit.clone())])
     }
 
     /// Whether the attempt holds a slot.
@@ -144,8 +139,16 @@ impl State {
         match self {
             Self::Starting { deadline }
             | Self::Leaving { deadline, .. }
-            | Self::Stopping { deadline, .. } => Some(*deadline),
-            Self::Preparing(_) | Self::Running | Self::Settling(_) | Self::Settled(_) => None,
+            | Self::Stopping { deadline, .. }
+            | Self::Abandoning {
+                step: StopStep::Asked,
+                deadline,
+            } => Some(*deadline),
+            Self::Preparing
+            | Self::Abandoning { .. }
+            | Self::Running
+            | Self::Settling(_)
+            | Self::Settled(_) => None,
         }
     }
 
@@ -158,7 +161,8 @@ impl State {
         rules: &Rules,
     ) -> (Self, Vec<Effect>) {
         match self {
-            Self::Preparing(preparation) => preparing(preparation, unit, input, now, rules),
+            Self::Preparing => preparing(unit, input, now, rules),
+            Self::Abandoning { step, deadline } => abandoning(step, deadline, unit, &input, now),
             Self::Settling(outcome) => settling(outcome, input),
             Self::Settled(outcome) => (Self::Settled(outcome), Vec::new()),
             alive => with_process(alive, unit, input, now, rules),
@@ -166,32 +170,53 @@ impl State {
     }
 }
 
-fn preparing(
-    preparation: Preparation,
-    unit: &Unit,
-    input: Input,
-    now: Moment,
-    rules: &Rules,
-) -> (State, Vec<Effect>) {
-    match (preparation, input) {
-        (Preparation::Wanted, Input::Prepared) => (
+fn preparing(unit: &Unit, input: Input, now: Moment, rules: &Rules) -> (State, Vec<Effect>) {
+    match input {
+        Input::Prepared => (
             State::Starting {
                 deadline: now + rules.deadlines.connect,
             },
             vec![Effect::Launch(unit.clone())],
         ),
-        (Preparation::Wanted, Input::PrepareFailed(reason)) => {
+        Input::PrepareFailed(reason) => {
             settle(unit, Outcome::PrepareFailed { reason }, Disposal::Undo)
         }
-        (Preparation::Abandoned, Input::Prepared | Input::PrepareFailed(_)) => {
+        // It is mostly through in a moment, and then nothing half-made is left.
+        Input::Stop => (
+            State::Abandoning {
+                step: StopStep::Asked,
+                deadline: now + rules.deadlines.grace,
+            },
+            Vec::new(),
+        ),
+        Input::StopNow => abandon(unit, now),
+        _ => (State::Preparing, Vec::new()),
+    }
+}
+
+fn abandoning(
+    step: StopStep,
+    deadline: Moment,
+    unit: &Unit,
+    input: &Input,
+    now: Moment,
+) -> (State, Vec<Effect>) {
+    match (step, input) {
+        (_, Input::Prepared | Input::PrepareFailed(_)) => {
             settle(unit, Outcome::Cancelled, Disposal::Undo)
         }
-        (Preparation::Wanted, Input::Stop | Input::StopNow) => (
-            State::Preparing(Preparation::Abandoned),
-            vec![Effect::AbandonPreparation(unit.clone())],
-        ),
-        (preparation, _) => (State::Preparing(preparation), Vec::new()),
+        (StopStep::Asked, Input::StopNow) => abandon(unit, now),
+        (StopStep::Asked, Input::TimePassed) if deadline <= now => abandon(unit, now),
+        (step, _) => (State::Abandoning { step, deadline }, Vec::new()),
     }
+}
+
+fn abandon(unit: &Unit, now: Moment) -> (State, Vec<Effect>) {
+    let state = State::Abandoning {
+        step: StopStep::Killed,
+        deadline: now,
+    };
+    (state, vec![Effect::AbandonPreparation(unit.clone())])
 }
 
 fn with_process(
@@ -486,7 +511,7 @@ mod tests {
     fn a_stop_before_the_start_undoes_what_was_prepared() {
         let (state, effects) = play(&[(0, Input::Stop), (1, Input::Prepared)]);
         assert_eq!(state, State::Settling(Outcome::Cancelled));
-        assert_eq!(kinds(&effects), ["prepare", "abandon", "settle"]);
+        assert_eq!(kinds(&effects), ["prepare", "settle"]);
         assert!(matches!(
             effects.last(),
             Some(Effect::Settle {
@@ -494,6 +519,19 @@ mod tests {
                 ..
             })
         ));
+    }
+
+    #[test]
+    fn a_preparation_that_outlasts_the_grace_is_given_up() {
+        let (_, effects) = play(&[
+            (0, Input::Stop),
+            (9_999, Input::TimePassed),
+            (10_000, Input::TimePassed),
+            (10_001, Input::PrepareFailed("given up".to_owned())),
+        ]);
+        assert_eq!(kinds(&effects), ["prepare", "abandon", "settle"]);
+        let (_, effects) = play(&[(0, Input::Stop), (1, Input::StopNow), (2, Input::StopNow)]);
+        assert_eq!(kinds(&effects), ["prepare", "abandon"]);
     }
 
     #[test]

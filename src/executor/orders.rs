@@ -41,7 +41,14 @@ pub(super) enum StopStep {
 pub(super) struct Orders {
     received: mpsc::Receiver<Order>,
     terminate: Signal,
+    orchestrator: Orchestrator,
     stopping: Stopping,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Orchestrator {
+    There,
+    Gone,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +63,7 @@ impl Orders {
         Ok(Self {
             received,
             terminate: signal(SignalKind::terminate())?,
+            orchestrator: Orchestrator::There,
             stopping: Stopping::No,
         })
     }
@@ -77,10 +85,13 @@ impl Orders {
                 Stopping::No | Stopping::TimeIsUp => None,
             };
             let grace = tokio::select! {
-                order = self.received.recv(), if !self.received.is_closed() => match order {
+                order = self.received.recv(), if self.orchestrator == Orchestrator::There => match order {
                     Some(Order::Stop { grace }) => grace,
                     Some(Order::Start(_)) => continue,
-                    Some(Order::Gone) | None => ORPHAN_GRACE,
+                    Some(Order::Gone) | None => {
+                        self.orchestrator = Orchestrator::Gone;
+                        ORPHAN_GRACE
+                    }
                 },
                 _ = self.terminate.recv() => match self.stopping {
                     // The orchestrator sends SIGTERM along with its message; the time that the message names counts.

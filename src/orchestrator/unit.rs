@@ -112,6 +112,8 @@ async fn attend(
     let mut handshake = Box::pin(shake_hands(connection, fence, pid, start));
     let mut writers = JoinSet::new();
     let mut line = Line::Connecting;
+    // A stop that came before there was anybody to tell.
+    let mut untold: Option<ToExecutor> = None;
     let mut health = interval(HEALTH_PERIOD);
     health.set_missed_tick_behavior(MissedTickBehavior::Delay);
     health.reset();
@@ -125,6 +127,9 @@ async fn attend(
                     let (words, waiting) = mpsc::channel(WAITING_WORDS);
                     writers.spawn(write(writer, waiting));
                     line = Line::Open(reader, words);
+                    if let Some(word) = untold.take() {
+                        say(&line, word);
+                    }
                     desk.tell(News::Connected).await;
                 }
                 Err(error) => {
@@ -156,7 +161,12 @@ async fn attend(
             Some(command) = commands.recv() => match command {
                 Command::Stop { reason, grace } => {
                     let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-                    say(&line, ToExecutor::Shutdown { reason, grace_ms });
+                    let word = ToExecutor::Shutdown { reason, grace_ms };
+                    if matches!(line, Line::Connecting) {
+                        untold = Some(word);
+                    } else {
+                        say(&line, word);
+                    }
                     control.end(Ending::Terminate);
                 }
                 Command::Kill => control.end(Ending::Kill),

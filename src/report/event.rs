@@ -163,7 +163,7 @@ pub struct StorySettled {
     pub reason: Option<String>,
     /// How long the attempt took, in milliseconds.
     pub duration_ms: Option<u64>,
-    /// Its branch, when that holds work.
+    /// Its branch, once there is one.
     pub branch: Option<String>,
     /// What its branch holds over its base.
     pub change: Option<Change>,
