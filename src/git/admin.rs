@@ -9,6 +9,15 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use super::worktree::LOCK_PREFIX;
+
+/// The file in a worktree's administrative directory that is there while we prepare it: from its making until its
+/// files are checked out and the hook has ended well.
+const PREPARING: &str = "ai-sdlc-preparing";
+
+/// The lock files that a killed git can leave in there.
+const LOCKS: [&str; 2] = ["index.lock", "HEAD.lock"];
+
 /// A worktree that the repository knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorktreeEntry {
@@ -47,9 +56,36 @@ impl WorktreeEntry {
         self.head != WorktreeHead::Missing && self.admin_dir.join("commondir").exists()
     }
 
-    /// Whether its files have been checked out: git writes the index when all of them are there.
+    /// Whether its files have been checked out: git writes the index when all of them are there. One that we began
+    /// must be prepared to its end, too.
     pub(super) fn is_checked_out(&self) -> bool {
-        self.admin_dir.join("index").exists()
+        self.admin_dir.join("index").exists() && !self.admin_dir.join(PREPARING).exists()
+    }
+
+    /// Says that its preparation has begun; the file that says so must be removed at the end of it.
+    pub(super) fn begin_preparing(&self) -> io::Result<PathBuf> {
+        let marker = self.admin_dir.join(PREPARING);
+        fs::write(&marker, "")?;
+        Ok(marker)
+    }
+
+    /// Removes the lock files of killed gits, and gives their names. Only when no process works in it any more.
+    pub(super) fn clear_locks(&self) -> io::Result<Vec<&'static str>> {
+        let mut cleared = Vec::new();
+        for name in LOCKS {
+            match fs::remove_file(self.admin_dir.join(name)) {
+                Ok(()) => cleared.push(name),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(cleared)
+    }
+
+    /// Whether we have made it: git has locked it with our reason.
+    pub(super) fn is_ours(&self) -> bool {
+        let reason = self.locked.as_deref();
+        reason.is_some_and(|reason| reason.starts_with(LOCK_PREFIX))
     }
 
     /// Whether the directory is there and belongs to this entry.

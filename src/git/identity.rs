@@ -10,11 +10,7 @@ use super::runner::{Git, GitError};
 #[derive(Debug, Error)]
 pub enum IdentityError {
     /// There is no usable name or address.
-    #[error(
-        "git does not know who commits in {} (set it with `git config --global user.name \"Your Name\"` and \
-         `git config --global user.email you@example.org`)",
-        dir.display()
-    )]
+    #[error("git does not know who commits in {}", dir.display())]
     Unknown {
         /// The work tree.
         dir: PathBuf,
@@ -64,6 +60,5 @@ mod tests {
             .await
             .unwrap_err();
         assert!(matches!(error, IdentityError::Unknown { .. }));
-        assert!(error.to_string().contains("user.email"), "{error}");
     }
 }

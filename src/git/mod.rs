@@ -9,6 +9,7 @@ mod base;
 mod changes;
 mod commit;
 mod commit_id;
+mod ending;
 mod identity;
 mod lock;
 mod removal;
@@ -17,6 +18,7 @@ mod runner;
 mod survey;
 #[cfg(test)]
 mod test_support;
+mod undo;
 mod worktree;
 
 pub use admin::{WorktreeEntry, WorktreeHead};
@@ -24,12 +26,15 @@ pub use base::{BaseError, base_with};
 pub use changes::{Changes, MAX_CHANGED_PATHS};
 pub use commit::{CommitError, CommitOutcome, CommitRequest, DEFAULT_COMMIT_DEADLINE, commit_all};
 pub use commit_id::{CommitId, CommitIdError};
+pub use ending::wait_for_ending;
 pub use identity::{IdentityError, check_identity};
 pub use lock::{AdminGuard, AdminLock, LockError};
 pub use removal::{Removal, RemovalCheck, RemovalError};
-pub use repository::{BRANCH_PREFIX, DiffStat, Head, Repository, RepositoryError};
+pub use repository::{BRANCH_PREFIX, DiffStat, Head, Repository, RepositoryError, WorkTree};
 pub use runner::{Call, DEFAULT_DEADLINE, Failure, Git, GitError, MINIMUM_VERSION, Output};
-pub use worktree::{Origin, PrepareError, Prepared, WorktreeRequest, Worktrees, branch_name};
+pub use worktree::{
+    BaseProblem, Origin, PrepareError, Prepared, WorktreeRequest, Worktrees, branch_name,
+};
 
 /// Runs work that blocks (libgit2, deleting a tree) on the runtime's blocking threads.
 ///

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -17,8 +18,11 @@ use super::repository::{Head, Repository, RepositoryError, open};
 use super::runner::GitError;
 use super::worktree::Worktrees;
 
-/// What the names of directories that are being deleted begin with.
-const TRASH_PREFIX: &str = ".trash-";
+/// What the names of directories that are being deleted begin with; a name of the repository follows.
+const TRASH_PREFIX: &str = ".ai-sdlc-trash-";
+
+/// How often a tree is deleted again that someone else is deleting, too.
+const DELETE_TRIES: usize = 5;
 
 /// How many changed paths a reason names.
 const MAX_NAMED_PATHS: usize = 3;
@@ -125,17 +129,19 @@ impl Worktrees {
         }
         // Moving is quick and deleting is not, so only the first is done under the lock. With the directory gone,
         // git removes no more than its entry.
-        let guard = self.lock.acquire().await?;
+        let guard = Arc::new(self.lock.acquire().await?);
         let trash = self.move_to_trash(path)?;
-        let forgotten = self.forget(path).await;
-        drop(guard);
-        if let Err(source) = forgotten {
+        // An entry that is gone already is as good (an agent can remove its own worktree).
+        if let Err(source) = self.forget(path, &guard).await
+            && self.may_be_known(path).await
+        {
             if let Some(trash) = trash {
                 put_back(&trash, path)?;
             }
             let path = path.to_owned();
             return Err(RemovalError::Git { path, source });
         }
+        drop(guard);
         if let Some(trash) = trash {
             blocking(move || {
                 if let Err(error) = delete(&trash) {
@@ -147,36 +153,50 @@ impl Worktrees {
         Ok(Removal::Removed)
     }
 
-    /// Deletes what removals that were interrupted have left, and gives their number. Blocking work is done on a
-    /// blocking thread.
+    /// Deletes what interrupted removals of this repository's worktrees have left, and gives its number. Blocking work
+    /// is done on a blocking thread.
     ///
     /// # Errors
     /// When the directory of the worktrees cannot be read or a leftover not be deleted.
     pub async fn sweep_trash(&self) -> Result<usize, RemovalError> {
-        let base = self.base.clone();
+        // Under the lock no removal is at a point where it could still put something back. What one is deleting at
+        // this moment may be deleted twice, which does no harm.
+        let guard = self.lock.acquire().await?;
+        let (base, prefix) = (self.base.clone(), self.trash_prefix()?);
+        let trash = blocking(move || find_trash(&base, &prefix)).await?;
+        drop(guard);
+        let number = trash.len();
         blocking(move || {
-            let io_error = |verb, path: &Path, source| RemovalError::Io {
-                verb,
-                path: path.to_owned(),
-                source,
-            };
-            let items = fs::read_dir(&base).map_err(|error| io_error("read", &base, error))?;
-            let mut deleted = 0;
-            for item in items {
-                let item = item.map_err(|error| io_error("read", &base, error))?;
-                if item
-                    .file_name()
-                    .as_encoded_bytes()
-                    .starts_with(TRASH_PREFIX.as_bytes())
-                {
-                    let path = item.path();
-                    delete(&path).map_err(|error| io_error("delete", &path, error))?;
-                    deleted += 1;
-                }
+            for path in trash {
+                delete(&path).map_err(|source| RemovalError::Io {
+                    verb: "delete",
+                    path,
+                    source,
+                })?;
             }
-            Ok(deleted)
+            Ok(number)
         })
         .await
+    }
+
+    /// What the names of this repository's trash begin with: several may share the directory of the worktrees.
+    fn trash_prefix(&self) -> Result<String, RemovalError> {
+        let common_dir = self.repository.common_dir();
+        let bytes = common_dir.as_os_str().as_encoded_bytes();
+        let name = git2::Oid::hash_object(git2::ObjectType::Blob, bytes).map_err(|source| {
+            RepositoryError::Read {
+                what: "the name",
+                path: common_dir.to_owned(),
+                source,
+            }
+        })?;
+        Ok(format!("{TRASH_PREFIX}{:.16}-", name.to_string()))
+    }
+
+    async fn may_be_known(&self, path: &Path) -> bool {
+        let (repository, path) = (self.repository.clone(), path.to_owned());
+        let entry = blocking(move || repository.worktree_at(&path)).await;
+        !matches!(entry, Ok(None))
     }
 
     async fn is_clean_to_git(&self, path: &Path) -> Result<bool, RemovalError> {
@@ -202,12 +222,30 @@ impl Worktrees {
             return Ok(None);
         }
         let trash = tempfile::Builder::new()
-            .prefix(TRASH_PREFIX)
+            .prefix(&self.trash_prefix()?)
             .tempdir_in(&self.base)
             .map_err(|error| io_error("create a directory in", &self.base, error))?;
         fs::rename(path, inside(trash.path())).map_err(|error| io_error("move", path, error))?;
         Ok(Some(trash.keep()))
     }
+}
+
+fn find_trash(base: &Path, prefix: &str) -> Result<Vec<PathBuf>, RemovalError> {
+    let read_error = |source| RemovalError::Io {
+        verb: "read",
+        path: base.to_owned(),
+        source,
+    };
+    let mut found = Vec::new();
+    for item in fs::read_dir(base).map_err(read_error)? {
+        let item = item.map_err(read_error)?;
+        let name = item.file_name();
+        let is_trash = name.as_encoded_bytes().starts_with(prefix.as_bytes());
+        if is_trash && item.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.push(item.path());
+        }
+    }
+    Ok(found)
 }
 
 fn inside(trash: &Path) -> PathBuf {
@@ -239,11 +277,19 @@ fn examine(
             Ok(Verdict::Gone)
         };
     };
+    if !exists {
+        // Whoever removed the directory, the branch has all that is left. Only an entry that may hold more, or that
+        // someone else has locked (a disk that is not mounted), is not ours to drop.
+        let unclaimed = entry.locked.is_none() || entry.is_ours();
+        let droppable = unclaimed && entry.is_complete() && entry.branch().is_some();
+        return Ok(if droppable {
+            Verdict::Remove
+        } else {
+            Verdict::Gone
+        });
+    }
     if entry.branch() != Some(branch) {
         return Ok(Verdict::Keep(format!("it is not on the branch `{branch}`")));
-    }
-    if !exists {
-        return Ok(Verdict::Remove);
     }
     if !entry.owns_directory() {
         return keep("it is not the worktree that the repository knows under this path");
@@ -296,28 +342,46 @@ fn named(changes: &Changes) -> String {
     format!("not committed: {}{more}", paths.join(", "))
 }
 
-/// Deletes a tree, also when directories in it are read-only (as those of Go's module cache).
+/// Deletes a tree, also when directories in it are read-only (as those of Go's module cache), and when someone else
+/// is deleting it, too.
 fn delete(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            make_writable(path)?;
-            fs::remove_dir_all(path)
+    let mut result = Ok(());
+    for _ in 0..DELETE_TRIES {
+        result = fs::remove_dir_all(path);
+        let Err(error) = &result else { break };
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => make_writable(path)?,
+            io::ErrorKind::NotFound if fs::symlink_metadata(path).is_err() => return Ok(()),
+            io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty => {}
+            _ => break,
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
     }
+    result
 }
 
 fn make_writable(directory: &Path) -> io::Result<()> {
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
-    for item in fs::read_dir(directory)? {
+    unless_gone(fs::set_permissions(
+        directory,
+        fs::Permissions::from_mode(0o700),
+    ))?;
+    let Some(items) = unless_gone(fs::read_dir(directory))? else {
+        return Ok(());
+    };
+    for item in items {
         let item = item?;
         // The type of the item itself: a symbolic link is not followed.
-        if item.file_type()?.is_dir() {
+        if unless_gone(item.file_type())?.is_some_and(|kind| kind.is_dir()) {
             make_writable(&item.path())?;
         }
     }
     Ok(())
+}
+
+fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 #[cfg(test)]
@@ -448,11 +512,97 @@ mod tests {
         let worktrees = fixture.worktrees();
         let made = prepared(&fixture, &worktrees).await;
         let trash = worktrees.move_to_trash(&made.path).unwrap().unwrap();
+        // Another repository can have the same base, and a user what names they like.
+        let elsewhere = Fixture::new().await;
+        let shared = Worktrees::new(
+            elsewhere.repository(),
+            elsewhere.git.clone(),
+            worktrees.base(),
+        );
+        let shared = shared.unwrap();
+        let theirs = shared.prepare(&elsewhere.request("S-0002")).await.unwrap();
+        let theirs = shared.move_to_trash(&theirs.path).unwrap().unwrap();
+        fs::create_dir(worktrees.base().join(".trash-mine")).unwrap();
         assert_eq!(worktrees.sweep_trash().await.unwrap(), 1);
         assert!(!trash.exists());
+        assert!(theirs.exists() && worktrees.base().join(".trash-mine").exists());
         // The entry is still there; the next prepare replaces it.
         let made = prepared(&fixture, &worktrees).await;
-        assert_eq!(made.origin, Origin::ContinuedBranch);
+        assert_eq!(made.origin, Origin::Fresh);
         assert!(made.path.join("file.txt").exists());
+    }
+
+    #[tokio::test]
+    async fn a_sweep_waits_for_a_removal_that_may_put_the_worktree_back() {
+        let fixture = Fixture::new().await;
+        let worktrees = fixture.worktrees();
+        let made = prepared(&fixture, &worktrees).await;
+        // Another process.
+        let guard = fixture.worktrees().lock.acquire().await.unwrap();
+        let trash = worktrees.move_to_trash(&made.path).unwrap().unwrap();
+        let sweep = {
+            let worktrees = Arc::clone(&worktrees);
+            tokio::spawn(async move { worktrees.sweep_trash().await })
+        };
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        put_back(&trash, &made.path).unwrap();
+        drop(guard);
+        assert_eq!(sweep.await.unwrap().unwrap(), 0);
+        assert!(made.path.join("file.txt").exists());
+    }
+
+    #[test]
+    fn a_tree_can_be_deleted_by_two_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..5 {
+            let tree = dir.path().join(round.to_string());
+            for number in 0..300 {
+                write(&tree, &format!("{}/{number}/x", number % 7), "");
+            }
+            let other = {
+                let tree = tree.clone();
+                std::thread::spawn(move || delete(&tree))
+            };
+            delete(&tree).unwrap();
+            other.join().unwrap().unwrap();
+            assert!(!tree.exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_worktree_that_its_agent_has_removed_is_removed() {
+        let fixture = Fixture::new().await;
+        let worktrees = fixture.worktrees();
+        for breakage in [
+            "rm -rf ../S-0001-a-title",
+            "git checkout -q -b other; rm -rf ../S-0001-a-title",
+            "git worktree unlock .; rm -rf ../S-0001-a-title",
+            "git worktree remove -f -f .",
+            "git worktree unlock . && git worktree remove -f .",
+        ] {
+            let made = prepared(&fixture, &worktrees).await;
+            sh(&made.path, "git commit -q --allow-empty -m work");
+            sh(&made.path, breakage);
+            let tip = fixture.repository().branch_tip(&made.branch).unwrap();
+            let check = RemovalCheck::CommittedAt(tip.unwrap());
+            let removal = worktrees.remove(&made.path, &made.branch, check).await;
+            assert_eq!(removal.unwrap(), Removal::Removed, "{breakage}");
+            assert_eq!(worktrees.list().await.unwrap(), [], "{breakage}");
+            let after = fixture.repository().branch_tip(&made.branch).unwrap();
+            assert_eq!(after, tip, "{breakage}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_directory_that_someone_has_locked_keeps_its_entry() {
+        let fixture = Fixture::new().await;
+        let worktrees = fixture.worktrees();
+        let made = prepared(&fixture, &worktrees).await;
+        fixture.sh("echo 'my disk' > .git/worktrees/S-0001-a-title/locked");
+        fs::remove_dir_all(&made.path).unwrap();
+        let check = RemovalCheck::Committed;
+        let removal = worktrees.remove(&made.path, &made.branch, check).await;
+        assert_eq!(removal.unwrap(), Removal::Removed);
+        assert_eq!(worktrees.list().await.unwrap().len(), 1);
     }
 }

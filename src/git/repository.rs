@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::admin::{self, WorktreeEntry};
 use super::changes::{self, Changes};
 use super::commit_id::CommitId;
+use super::worktree::LOCK_PREFIX;
 
 /// What the names of our branches begin with.
 pub const BRANCH_PREFIX: &str = "ai-sdlc/";
@@ -24,7 +25,18 @@ const MAX_DIFFED_FILE: i64 = 8 * 1024 * 1024;
 pub struct Repository {
     common_dir: PathBuf,
     root: PathBuf,
-    linked: bool,
+    work_tree: WorkTree,
+}
+
+/// What kind of work tree it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkTree {
+    /// The main one of its repository.
+    Main,
+    /// Made by `git worktree add`, by whatever program.
+    Linked,
+    /// A linked one that was made for a story (by any run), whatever is checked out in it.
+    Story,
 }
 
 /// Why a repository cannot be used or a question about it not be answered.
@@ -153,7 +165,7 @@ impl Repository {
         let repository = Self {
             common_dir,
             root,
-            linked: opened.is_worktree(),
+            work_tree: work_tree(&opened),
         };
         match opened.head() {
             Ok(_) => Ok(repository),
@@ -178,7 +190,12 @@ impl Repository {
 
     /// Whether that work tree is a linked one (made by `git worktree add`).
     pub fn is_linked(&self) -> bool {
-        self.linked
+        self.work_tree != WorkTree::Main
+    }
+
+    /// What kind of work tree that is.
+    pub fn work_tree(&self) -> WorkTree {
+        self.work_tree
     }
 
     /// What the work tree at [`Self::root`] has checked out.
@@ -311,6 +328,32 @@ impl Repository {
         Ok(position.map(|position| entries.swap_remove(position)))
     }
 
+    /// Where the branch is checked out besides `path`, as the files of the worktrees say; the directory may be missing.
+    pub(super) fn checked_out_elsewhere(
+        &self,
+        branch: &str,
+        path: &Path,
+    ) -> Result<Option<PathBuf>, RepositoryError> {
+        let entries = self.worktrees()?;
+        let linked = entries
+            .into_iter()
+            .find(|entry| entry.path != path && entry.branch() == Some(branch));
+        if let Some(entry) = linked {
+            return Ok(Some(entry.path));
+        }
+        let opened = self.open_common()?;
+        let head = opened
+            .find_reference("HEAD")
+            .map_err(|error| self.read_error("HEAD", error))?;
+        let target = head.symbolic_target_bytes();
+        let is_checked_out = target.is_some_and(|name| {
+            name.strip_prefix(b"refs/heads/".as_slice()) == Some(branch.as_bytes())
+        });
+        // A bare repository has nothing checked out.
+        let main = opened.workdir().filter(|_| is_checked_out);
+        Ok(main.map(Path::to_owned))
+    }
+
     /// Whether a post-checkout hook may have to run: unsure is yes, because the answer only saves a process.
     pub(super) fn may_have_checkout_hook(&self) -> Result<bool, RepositoryError> {
         // libgit2 does not read the files that these name, and they may say where the hooks are.
@@ -347,6 +390,17 @@ impl Repository {
             path: self.root.clone(),
             source,
         }
+    }
+}
+
+fn work_tree(opened: &git2::Repository) -> WorkTree {
+    if !opened.is_worktree() {
+        return WorkTree::Main;
+    }
+    // The path of a linked one is its administrative directory.
+    match std::fs::read(opened.path().join("locked")) {
+        Ok(reason) if reason.starts_with(LOCK_PREFIX.as_bytes()) => WorkTree::Story,
+        _ => WorkTree::Linked,
     }
 }
 
@@ -446,6 +500,21 @@ mod tests {
             found.resolve("HEAD").unwrap(),
             found.resolve("trunk").unwrap()
         );
+    }
+
+    #[tokio::test]
+    async fn the_worktree_of_a_story_is_known_whatever_is_checked_out() {
+        let fixture = Fixture::new().await;
+        let request = fixture.request("S-0001");
+        let made = fixture.worktrees().prepare(&request).await.unwrap();
+        fixture.sh("git worktree add -q -b ai-sdlc/like-ours ../side");
+        fixture.sh("git worktree lock --reason 'my disk' ../side");
+        let kind = |path: &Path| Repository::discover(path).unwrap().work_tree();
+        assert_eq!(kind(&fixture.root), WorkTree::Main);
+        assert_eq!(kind(&fixture.root.join("../side")), WorkTree::Linked);
+        assert_eq!(kind(&made.path), WorkTree::Story);
+        sh(&made.path, "git checkout -q --detach");
+        assert_eq!(kind(&made.path.join("dir")), WorkTree::Story);
     }
 
     #[tokio::test]

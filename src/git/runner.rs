@@ -13,9 +13,11 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
+
+use super::ending::{ENDING_DEADLINE, Running};
+use super::lock::AdminGuard;
 
 /// How long one call may take unless it says otherwise.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
@@ -29,8 +31,8 @@ const MAX_CAPTURE: u64 = 256 * 1024;
 /// The most of stderr that an error carries, in bytes.
 const MAX_TAIL: usize = 2 * 1024;
 
-/// How long a killed git may take to disappear.
-const REAP_DEADLINE: Duration = Duration::from_secs(5);
+/// Where output is kept when the directory for temporary files cannot be used.
+const FALLBACK_DIR: &str = "/tmp";
 
 /// `GIT_*` variables that configure git as a whole. All others name one repository, index or call, and leak from a
 /// hook or an alias that started us.
@@ -58,7 +60,18 @@ pub enum GitError {
         /// What `git --version` says.
         found: String,
     },
-    /// The process could not be started, or its output not be kept.
+    /// There is no place for what git prints or is given.
+    #[error(
+        "a temporary file for the output of git cannot be made in {} (set TMPDIR to a directory that can be written)",
+        dir.display()
+    )]
+    NoTemporaryFile {
+        /// The directory for temporary files.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The process could not be started, or its output not be read.
     #[error("failed to run `{command}` in {}", dir.display())]
     Start {
         /// The command line.
@@ -71,7 +84,7 @@ pub enum GitError {
     /// Git ended with a status that means failure.
     #[error("{0}")]
     Failed(Box<Failure>),
-    /// Git did not end in time and was killed with everything in its process group.
+    /// Git did not end in time and was ended with everything in its process group.
     #[error("`{command}` in {} did not end within {} s and was killed{}", dir.display(), after.as_secs(), detail(stderr))]
     TimedOut {
         /// The command line.
@@ -193,6 +206,7 @@ impl Git {
             read_only: false,
             input: None,
             accepted: &[0],
+            guard: None,
         }
     }
 }
@@ -208,6 +222,7 @@ pub struct Call<'git> {
     read_only: bool,
     input: Option<Vec<u8>>,
     accepted: &'static [i32],
+    guard: Option<Arc<AdminGuard>>,
 }
 
 impl Call<'_> {
@@ -227,7 +242,7 @@ impl Call<'_> {
         self
     }
 
-    /// Sets the deadline, at which git and its process group are killed.
+    /// Sets the deadline, at which git and its process group are ended.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -251,7 +266,14 @@ impl Call<'_> {
         self
     }
 
-    /// Runs the call. When the future is dropped, git and its process group are killed.
+    /// Keeps the repository's lock until git has ended, also when the future is dropped.
+    pub(super) fn under(mut self, guard: &Arc<AdminGuard>) -> Self {
+        self.guard = Some(Arc::clone(guard));
+        self
+    }
+
+    /// Runs the call. When the future is dropped, git and its process group are asked to terminate, so that git
+    /// removes its lock files, and killed after 2 s; [`wait_for_ending`](super::wait_for_ending) waits for that.
     ///
     /// # Errors
     /// When git cannot be started, ends with a code that is not accepted, or takes too long.
@@ -262,14 +284,22 @@ impl Call<'_> {
             dir: self.dir.clone(),
             source,
         };
-        let mut stdout = tempfile::tempfile().map_err(start_error)?;
-        let mut stderr = tempfile::tempfile().map_err(start_error)?;
-        let mut group = self.spawn(&stdout, &stderr).map_err(start_error)?;
-        let waited = tokio::time::timeout(self.deadline, group.child.wait()).await;
+        let mut stdout = temporary_file()?;
+        let mut stderr = temporary_file()?;
+        let stdin = match &self.input {
+            None => Stdio::null(),
+            Some(text) => {
+                let mut file = temporary_file()?;
+                file.write_all(text).map_err(start_error)?;
+                file.seek(SeekFrom::Start(0)).map_err(start_error)?;
+                file.into()
+            }
+        };
+        let mut running = self.spawn(stdin, &stdout, &stderr).map_err(start_error)?;
+        let waited = tokio::time::timeout(self.deadline, running.wait()).await;
         let Ok(status) = waited else {
-            group.kill();
-            // The kill is certain; only a process that hangs in the kernel is not gone at once.
-            let _gone = tokio::time::timeout(REAP_DEADLINE, group.child.wait()).await;
+            // The end is certain; only a process that hangs in the kernel takes longer.
+            let _gone = tokio::time::timeout(ENDING_DEADLINE, running.end()).await;
             let printed = read_end(&mut stderr).unwrap_or_default();
             return Err(GitError::TimedOut {
                 command: self.command_line(),
@@ -303,16 +333,7 @@ impl Call<'_> {
         }
     }
 
-    fn spawn(&self, stdout: &File, stderr: &File) -> io::Result<Group> {
-        let stdin = match &self.input {
-            None => Stdio::null(),
-            Some(text) => {
-                let mut file = tempfile::tempfile()?;
-                file.write_all(text)?;
-                file.seek(SeekFrom::Start(0))?;
-                file.into()
-            }
-        };
+    fn spawn(&self, stdin: Stdio, stdout: &File, stderr: &File) -> io::Result<Running> {
         let mut command = Command::new(&*self.git.program);
         command
             .args(&self.args)
@@ -323,15 +344,13 @@ impl Call<'_> {
             .stdin(stdin)
             .stdout(stdout.try_clone()?)
             .stderr(stderr.try_clone()?)
-            // A Ctrl-C at the terminal must not interrupt git half-way, and a kill must reach its hooks.
-            .process_group(0)
-            .kill_on_drop(true);
+            // A Ctrl-C at the terminal must not interrupt git half-way, and a signal must reach its hooks.
+            .process_group(0);
         if self.read_only {
             command.env("GIT_OPTIONAL_LOCKS", "0");
         }
-        Ok(Group {
-            child: command.spawn()?,
-        })
+        let child = command.spawn()?;
+        Ok(Running::new(child, &self.dir, self.guard.clone()))
     }
 
     fn command_line(&self) -> String {
@@ -345,27 +364,24 @@ impl Call<'_> {
     }
 }
 
-/// A running git with the processes of its group.
-struct Group {
-    child: Child,
+/// An unlinked file for what git prints or is given.
+fn temporary_file() -> Result<File, GitError> {
+    temporary_file_in(&std::env::temp_dir(), Path::new(FALLBACK_DIR))
 }
 
-impl Group {
-    /// Kills the group. Safe only while the leader is not reaped, which `Child::id` tells: until then its number
-    /// cannot name another process.
-    fn kill(&self) {
-        let leader = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(pid) = leader.and_then(Pid::from_raw) {
-            // It can only fail when nothing of the group is left.
-            let _ended = kill_process_group(pid, Signal::KILL);
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.kill();
-    }
+fn temporary_file_in(dir: &Path, fallback: &Path) -> Result<File, GitError> {
+    // An empty TMPDIR is a relative directory, too: it would mean another one in every worktree.
+    let tried = if dir.is_absolute() {
+        tempfile::tempfile_in(dir)
+    } else {
+        Err(io::Error::other("it is not an absolute path"))
+    };
+    tried.or_else(|source| {
+        tempfile::tempfile_in(fallback).map_err(|_| GitError::NoTemporaryFile {
+            dir: dir.to_owned(),
+            source,
+        })
+    })
 }
 
 /// The environment of every git: what we inherited, without the variables that tie git to one repository or call.
@@ -442,8 +458,11 @@ fn tail(bytes: &[u8], limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::{Pid, Signal};
+
     use super::*;
     use crate::git::test_support::Fixture;
+    use crate::git::wait_for_ending;
 
     #[test]
     fn variables_of_another_repository_do_not_reach_git() {
@@ -581,5 +600,39 @@ mod tests {
             .parse()
             .unwrap();
         rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_dropped_call_leaves_no_lock_behind() {
+        let fixture = Fixture::new().await;
+        fixture.sh("echo '*.slow filter=x' > .gitattributes");
+        fixture.sh("git config filter.x.clean 'touch .git/reached; sleep 600'");
+        fixture.write("a.slow", "");
+        let task = {
+            let (git, root) = (fixture.git.clone(), fixture.root.clone());
+            tokio::spawn(async move { git.run(&root, ["add", "a.slow"]).await })
+        };
+        while !fixture.root.join(".git/reached").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let lock = fixture.root.join(".git/index.lock");
+        assert!(lock.exists());
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert!(wait_for_ending(Duration::from_secs(20)));
+        assert!(!lock.exists());
+    }
+
+    #[test]
+    fn an_unusable_directory_for_temporary_files_is_replaced_or_named() {
+        for dir in ["", "relative", "/nonexistent"] {
+            assert!(temporary_file_in(Path::new(dir), Path::new(FALLBACK_DIR)).is_ok());
+        }
+        let missing = Path::new("/nonexistent");
+        let error = temporary_file_in(missing, missing).unwrap_err();
+        assert!(
+            error.to_string().contains("cannot be made in /nonexistent"),
+            "{error}"
+        );
     }
 }

@@ -21,14 +21,24 @@ pub(super) struct Target {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) state: State,
-    pub(super) tip: Option<CommitId>,
+    pub(super) branch: Branch,
     pub(super) may_have_hook: bool,
+}
+
+/// The branch of a story.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Branch {
+    Missing,
+    /// It ends here with nothing of its own: all of it is in the history of the requested base.
+    Behind(CommitId),
+    /// It ends here and stays there: it has commits of its own, or someone is using it.
+    Stays(CommitId),
 }
 
 #[derive(Debug)]
 pub(super) enum State {
     Ready,
-    /// Added, but its files were never completely checked out.
+    /// Added, but never prepared to the end.
     Unfinished(WorktreeEntry),
     Absent(Leftover),
 }
@@ -43,7 +53,11 @@ pub(super) enum Leftover {
 }
 
 /// Looks at what is there for a story. Changes nothing but to remove an empty directory. Blocks.
-pub(super) fn survey(repository: &Repository, target: &Target) -> Result<Found, PrepareError> {
+pub(super) fn survey(
+    repository: &Repository,
+    target: &Target,
+    base: CommitId,
+) -> Result<Found, PrepareError> {
     let Target { path, branch } = target;
     let tip = repository.branch_tip(branch)?;
     let entry = repository.worktree_at(path)?;
@@ -87,22 +101,40 @@ pub(super) fn survey(repository: &Repository, target: &Target) -> Result<Found, 
             return Err(PrepareError::NotAWorktree { path: path.clone() });
         }
     };
+    let elsewhere = match (&state, tip) {
+        (State::Ready, _) | (_, None) => None,
+        (State::Unfinished(_) | State::Absent(_), Some(_)) => {
+            repository.checked_out_elsewhere(branch, path)?
+        }
+    };
+    let branch = match (&state, tip, elsewhere) {
+        (_, None, _) => Branch::Missing,
+        (State::Absent(_), _, Some(elsewhere)) => {
+            return Err(PrepareError::CheckedOutElsewhere {
+                branch: branch.clone(),
+                path: elsewhere,
+            });
+        }
+        (State::Ready, Some(tip), _) | (_, Some(tip), Some(_)) => Branch::Stays(tip),
+        (_, Some(tip), None) if repository.is_ancestor(tip, base)? => Branch::Behind(tip),
+        (_, Some(tip), None) => Branch::Stays(tip),
+    };
     Ok(Found {
         state,
-        tip,
+        branch,
         may_have_hook: repository.may_have_checkout_hook()?,
     })
 }
 
 /// What is at the place of a worktree.
-enum Directory {
+pub(super) enum Directory {
     Missing,
     Empty,
     Full,
 }
 
 impl Directory {
-    fn at(path: &Path) -> Result<Self, PrepareError> {
+    pub(super) fn at(path: &Path) -> Result<Self, PrepareError> {
         let io_error = |source| PrepareError::Io {
             verb: "read",
             path: path.to_owned(),
@@ -124,7 +156,7 @@ impl Directory {
 }
 
 /// What a git that was killed in its first moments leaves: an entry of that name that says nothing yet.
-fn stray(repository: &Repository, path: &Path) -> Leftover {
+pub(super) fn stray(repository: &Repository, path: &Path) -> Leftover {
     let name = path.file_name().unwrap_or_default();
     let admin_dir = repository.common_dir().join("worktrees").join(name);
     let ours = match fs::read(admin_dir.join("locked")) {

@@ -1,13 +1,15 @@
 //! Makes the worktree of a story: `<base>/<ID>-<slug>` on the branch `ai-sdlc/<ID>-<slug>`.
 //!
 //! It owns the names, and it promises that a call either gives a complete worktree or leaves nothing behind that
-//! it made, that nothing that was there before is reset or deleted, and that what an interrupted call left is
-//! repaired by the next one. Only the administrative part runs under the repository's lock; files are checked out
-//! in parallel. Callers see to it that a story has only one worktree call at a time.
+//! it made, that no work that was there before is reset or deleted, and that what an interrupted call left is repaired
+//! by the next one. A branch that has nothing of its own is moved to the base that is asked for. Only the
+//! administrative part runs under the repository's lock; files are checked out in parallel. Callers see to it that a
+//! story has only one worktree call at a time.
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -15,10 +17,11 @@ use thiserror::Error;
 use super::admin::WorktreeEntry;
 use super::blocking;
 use super::commit_id::CommitId;
-use super::lock::{AdminLock, LockError};
+use super::lock::{AdminGuard, AdminLock, LockError};
 use super::repository::{BRANCH_PREFIX, Repository, RepositoryError};
 use super::runner::{Git, GitError};
-use super::survey::{Leftover, State, Target, remove_half_made, survey};
+use super::survey::{Branch, Leftover, State, Target, remove_half_made, survey};
+use super::undo::Undo;
 use crate::engine::id::RunId;
 use crate::story::id::{Slug, StoryId};
 
@@ -26,7 +29,12 @@ use crate::story::id::{Slug, StoryId};
 const CHECKOUT_DEADLINE: Duration = Duration::from_secs(20 * 60);
 
 /// The pauses before another try, when a git command of someone else came between.
-const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(200)];
+const RETRY_PAUSES: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+];
 
 /// What the reason of our worktree locks begins with.
 pub(super) const LOCK_PREFIX: &str = "ai-sdlc ";
@@ -78,17 +86,55 @@ pub struct Prepared {
 /// Where a worktree comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Worktree and branch are new.
+    /// The worktree is new, and the branch begins at the base: new, or moved there because it had no commits that
+    /// the base has not.
     Fresh,
-    /// The worktree is new, the branch was there.
+    /// The worktree is new, the branch was there with commits of its own.
     ContinuedBranch,
     /// The worktree was there and is as it was.
     KeptWorktree,
 }
 
+/// Why worktrees cannot be made in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum BaseProblem {
+    /// It is a file or the like.
+    #[error("it exists and is not a directory")]
+    NotADirectory,
+    /// It is `/`.
+    #[error("it is the root of the file system")]
+    Root,
+    /// It is the root of the checkout or above it.
+    #[error("the checkout itself is in it")]
+    HoldsCheckout,
+    /// It is the repository's git directory or below it.
+    #[error("it is in the repository's git directory")]
+    InGitDirectory,
+}
+
 /// Why there is no worktree.
 #[derive(Debug, Error)]
 pub enum PrepareError {
+    /// The directory that was chosen for the worktrees will not do.
+    #[error("worktrees cannot be made in {}: {problem}", base.display())]
+    UnusableBase {
+        /// The directory.
+        base: PathBuf,
+        /// What is wrong with it.
+        problem: BaseProblem,
+    },
+    /// The branch of the story is in use.
+    #[error(
+        "the branch `{branch}` is already checked out in {} (check out another branch there, or remove that worktree \
+         with `git worktree remove`, then try again)",
+        path.display()
+    )]
+    CheckedOutElsewhere {
+        /// The branch of the story.
+        branch: String,
+        /// The other worktree, or the main checkout.
+        path: PathBuf,
+    },
     /// The directory would not be directly below the base directory.
     #[error("the worktree {} would not be below {}", path.display(), base.display())]
     OutsideBase {
@@ -169,7 +215,7 @@ impl Worktrees {
     /// The worktrees below `base`, which is created when it is missing. Blocks.
     ///
     /// # Errors
-    /// When the directory cannot be created or resolved.
+    /// When the directory will not do (nothing is created then), or cannot be created or resolved.
     pub fn new(repository: Repository, git: Git, base: &Path) -> Result<Self, PrepareError> {
         let io_error = |verb| {
             move |source| PrepareError::Io {
@@ -178,8 +224,20 @@ impl Worktrees {
                 source,
             }
         };
+        let unusable = |problem| PrepareError::UnusableBase {
+            base: base.to_owned(),
+            problem,
+        };
+        let expected = resolve(base).map_err(io_error("resolve"))?;
+        if let Some(problem) = problem_with(&expected, &repository) {
+            return Err(unusable(problem));
+        }
         fs::create_dir_all(base).map_err(io_error("create"))?;
         let base = base.canonicalize().map_err(io_error("resolve"))?;
+        // Again, because a link may have pointed nowhere before.
+        if let Some(problem) = problem_with(&base, &repository) {
+            return Err(unusable(problem));
+        }
         let lock = AdminLock::new(repository.common_dir());
         Ok(Self {
             repository,
@@ -211,72 +269,94 @@ impl Worktrees {
     /// Gives the worktree of a story: the one that is there, else one on the branch that is there, else a new one.
     /// Two git processes; none for a worktree that is there.
     ///
-    /// When the future is dropped, git is killed, and the next call repairs what is left.
+    /// When the future is dropped, git is ended, and the next call repairs what is left, or [`Self::undo`] takes it
+    /// back.
     ///
     /// # Errors
     /// When something else is in the way, or git fails.
     pub async fn prepare(&self, request: &WorktreeRequest) -> Result<Prepared, PrepareError> {
         let target = self.target(request)?;
+        self.wait_for_interrupted(&target).await;
+        let base = request.base_commit;
         let found = {
             let (repository, target) = (self.repository.clone(), target.clone());
-            blocking(move || survey(&repository, &target)).await?
+            blocking(move || survey(&repository, &target, base)).await?
         };
-        let continued = match found.tip {
-            None => Origin::Fresh,
-            Some(_) => Origin::ContinuedBranch,
+        let started = match found.branch {
+            Branch::Missing | Branch::Behind(_) => Origin::Fresh,
+            Branch::Stays(_) => Origin::ContinuedBranch,
         };
-        let commit = found.tip.unwrap_or(request.base_commit);
         let origin = match found.state {
             State::Ready => Origin::KeptWorktree,
             State::Unfinished(entry) => {
                 // Left by a killed git; nothing else can hold it, because the story has no other worktree call.
-                drop(fs::remove_file(entry.admin_dir.join("index.lock")));
-                self.check_out(&target, commit, found.may_have_hook)
-                    .await
-                    .map_err(|(step, source)| PrepareError::Git {
-                        step,
-                        path: target.path.clone(),
-                        source: Box::new(source),
-                        cleanup: Vec::new(),
-                    })?;
-                if commit == request.base_commit {
-                    Origin::Fresh
-                } else {
-                    Origin::ContinuedBranch
-                }
+                drop(entry.clear_locks());
+                self.fill(&target, base, found.branch, found.may_have_hook)
+                    .await?;
+                started
             }
             State::Absent(leftover) => {
                 let undo = Undo {
                     worktrees: self,
                     target: &target,
                     reason: format!("{LOCK_PREFIX}{} {}", request.run, request.id),
-                    new_branch_at: found.tip.is_none().then_some(request.base_commit),
+                    new_branch_at: matches!(found.branch, Branch::Missing).then_some(base),
                 };
                 self.add(&target, request, &leftover, &undo).await?;
-                let checked_out = self.check_out(&target, commit, found.may_have_hook).await;
-                if let Err((step, source)) = checked_out {
-                    let cleanup = match self.lock.acquire().await {
-                        Ok(guard) => {
-                            let trouble = undo.run().await;
-                            drop(guard);
-                            trouble
-                        }
+                let filled = self.fill(&target, base, found.branch, found.may_have_hook);
+                if let Err(mut error) = filled.await {
+                    let trouble = match self.lock.acquire().await {
+                        Ok(guard) => undo.run(&Arc::new(guard)).await,
                         Err(error) => vec![error.to_string()],
                     };
-                    return Err(undo.error(step, source, cleanup));
+                    if let PrepareError::Git { cleanup, .. } = &mut error {
+                        *cleanup = trouble;
+                    } else if !trouble.is_empty() {
+                        tracing::warn!(?trouble, "a worktree could not be taken back");
+                    }
+                    return Err(error);
                 }
-                continued
+                started
             }
         };
         Ok(Prepared {
             path: target.path,
             branch: target.branch,
-            base: request.base_commit,
+            base,
             origin,
         })
     }
 
-    fn target(&self, request: &WorktreeRequest) -> Result<Target, PrepareError> {
+    /// Removes the lock files that a killed git has left in the administrative directory of the worktree at `path`
+    /// (`index.lock`, `HEAD.lock`), and gives their names; none when that is no worktree directly below
+    /// [`Self::base`]. Only when no process works in the worktree any more: the locks of a living one are its
+    /// protection.
+    ///
+    /// # Errors
+    /// When the repository cannot be read or a file not be removed.
+    pub async fn clear_stale_locks(&self, path: &Path) -> Result<Vec<String>, PrepareError> {
+        let (repository, path) = (self.repository.clone(), path.to_owned());
+        let is_below = path.parent() == Some(&self.base);
+        blocking(move || match repository.worktree_at(&path)? {
+            Some(entry) if is_below => {
+                let cleared = entry.clear_locks().map_err(|source| PrepareError::Io {
+                    verb: "remove the lock files in",
+                    path: entry.admin_dir.clone(),
+                    source,
+                })?;
+                Ok(cleared.into_iter().map(str::to_owned).collect())
+            }
+            _ => Ok(Vec::new()),
+        })
+        .await
+    }
+
+    /// Where the worktree of a story is, when there is one.
+    pub fn path_of(&self, id: &StoryId, slug: &Slug) -> PathBuf {
+        self.base.join(worktree_name(id, slug))
+    }
+
+    pub(super) fn target(&self, request: &WorktreeRequest) -> Result<Target, PrepareError> {
         let name = worktree_name(&request.id, &request.slug);
         let path = self.base.join(&name);
         if path.parent() != Some(&self.base) || path.file_name() != Some(name.as_ref()) {
@@ -298,10 +378,10 @@ impl Worktrees {
         undo: &Undo<'_>,
     ) -> Result<(), PrepareError> {
         let base = request.base_commit.to_string();
-        let guard = self.lock.acquire().await?;
+        let guard = Arc::new(self.lock.acquire().await?);
         match leftover {
             Leftover::Nothing => {}
-            Leftover::Entry => self.forget(&target.path).await.map_err(|source| {
+            Leftover::Entry => self.forget(&target.path, &guard).await.map_err(|source| {
                 undo.error("forget the missing directory of", source, Vec::new())
             })?,
             Leftover::HalfMade(admin_dir) => remove_half_made(admin_dir, &target.path)?,
@@ -324,11 +404,25 @@ impl Worktrees {
                     .arg(&base),
                 None => call.arg(&target.path).arg(&target.branch),
             };
-            let Err(error) = call.run().await else {
-                drop(guard);
-                return Ok(());
+            let Err(error) = call.under(&guard).run().await else {
+                let Err(error) = self.begin_preparing(target).await else {
+                    return Ok(());
+                };
+                let trouble = undo.run(&guard).await;
+                match pauses.next() {
+                    // Another git's `worktree prune` took the entry for a stale one while it was being written.
+                    Some(pause) if trouble.is_empty() && is_vanished(&error) => {
+                        tokio::time::sleep(*pause).await;
+                        continue;
+                    }
+                    _ => return Err(error),
+                }
             };
-            let trouble = undo.run().await;
+            let trouble = undo.run(&guard).await;
+            if let Some(path) = checked_out_at(&error) {
+                let branch = target.branch.clone();
+                return Err(PrepareError::CheckedOutElsewhere { branch, path });
+            }
             match pauses.next() {
                 Some(pause) if trouble.is_empty() && is_race(&error) => {
                     tracing::debug!(%error, "git worktree add met another git; trying again");
@@ -339,18 +433,91 @@ impl Worktrees {
         }
     }
 
-    /// Fills a worktree that was added without its files, as `git worktree add` does it itself: the same command,
-    /// and the hook with the same arguments (many hooks tell a new worktree by the zeros).
+    /// Makes a worktree ready that was added without its files. Until the end of this it is marked as unfinished.
+    async fn fill(
+        &self,
+        target: &Target,
+        base: CommitId,
+        branch: Branch,
+        may_have_hook: bool,
+    ) -> Result<(), PrepareError> {
+        let git_error = |(step, source)| PrepareError::Git {
+            step,
+            path: target.path.clone(),
+            source: Box::new(source),
+            cleanup: Vec::new(),
+        };
+        let marker = self.begin_preparing(target).await?;
+        let commit = match branch {
+            Branch::Stays(tip) => tip,
+            Branch::Missing | Branch::Behind(_) => base,
+        };
+        if let Branch::Behind(tip) = branch
+            && tip != base
+        {
+            let moved = self.move_branch(target, tip, base).await;
+            moved.map_err(|source| git_error(("move the branch of", source)))?;
+        }
+        let filled = self.check_out(target, commit, may_have_hook).await;
+        filled.map_err(git_error)?;
+        // The last thing, and without a pause in which the future could be dropped: it is ready now.
+        fs::remove_file(&marker).map_err(|source| PrepareError::Io {
+            verb: "remove",
+            path: marker,
+            source,
+        })
+    }
+
+    async fn begin_preparing(&self, target: &Target) -> Result<PathBuf, PrepareError> {
+        let (repository, path) = (self.repository.clone(), target.path.clone());
+        let entry = blocking(move || repository.worktree_at(&path)).await?;
+        let marked = match entry {
+            // Not on a blocking thread, which could do it long after the future was dropped.
+            Some(entry) => entry.begin_preparing(),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        marked.map_err(|source| PrepareError::Io {
+            verb: "mark as unfinished",
+            path: target.path.clone(),
+            source,
+        })
+    }
+
+    /// Moves the branch that is checked out in an unfinished worktree, if it is still where it was.
+    async fn move_branch(
+        &self,
+        target: &Target,
+        from: CommitId,
+        to: CommitId,
+    ) -> Result<(), GitError> {
+        let reference = format!("refs/heads/{}", target.branch);
+        let (from, to) = (from.to_string(), to.to_string());
+        let arguments = ["update-ref", "-m", "ai-sdlc: start", &reference, &to, &from];
+        self.git.run(&target.path, arguments).await.map(drop)
+    }
+
+    /// Fills a worktree as `git worktree add` does it itself: the same command, and the hook with the same arguments
+    /// (many hooks tell a new worktree by the zeros).
     async fn check_out(
         &self,
         target: &Target,
         commit: CommitId,
         may_have_hook: bool,
     ) -> Result<(), (&'static str, GitError)> {
-        let reset = ["reset", "--hard", "--quiet", "--no-recurse-submodules"];
-        let call = self.git.call(&target.path).args(reset);
-        let call = call.deadline(CHECKOUT_DEADLINE);
-        call.run().await.map_err(|error| ("check out", error))?;
+        let mut pauses = RETRY_PAUSES.iter();
+        loop {
+            let reset = ["reset", "--hard", "--quiet", "--no-recurse-submodules"];
+            let call = self.git.call(&target.path).args(reset);
+            let call = call.deadline(CHECKOUT_DEADLINE);
+            match (call.run().await, pauses.next()) {
+                (Ok(_), _) => break,
+                (Err(error), Some(pause)) if is_index_race(&error) => {
+                    tracing::debug!(%error, "the checkout met another git; trying again");
+                    tokio::time::sleep(*pause).await;
+                }
+                (Err(error), _) => return Err(("check out", error)),
+            }
+        }
         if may_have_hook {
             let zeros = "0".repeat(40);
             let hook = ["hook", "run", "--ignore-missing", "post-checkout", "--"];
@@ -364,13 +531,17 @@ impl Worktrees {
     }
 
     /// Drops the entry of a worktree and, if it is there, its directory. Only under the lock.
-    pub(super) async fn forget(&self, path: &Path) -> Result<(), GitError> {
+    pub(super) async fn forget(
+        &self,
+        path: &Path,
+        guard: &Arc<AdminGuard>,
+    ) -> Result<(), GitError> {
         let mut pauses = RETRY_PAUSES.iter();
         loop {
             // Twice, because once does not remove a locked one.
             let remove = ["worktree", "remove", "--force", "--force"];
             let call = self.git.call(self.repository.root()).args(remove);
-            match (call.arg(path).run().await, pauses.next()) {
+            match (call.arg(path).under(guard).run().await, pauses.next()) {
                 (Err(error), Some(pause)) if is_race(&error) => tokio::time::sleep(*pause).await,
                 (result, _) => return result.map(drop),
             }
@@ -378,61 +549,65 @@ impl Worktrees {
     }
 }
 
-/// Takes back what one call made.
-struct Undo<'a> {
-    worktrees: &'a Worktrees,
-    target: &'a Target,
-    /// The reason of the worktree's lock, by which the call knows its own.
-    reason: String,
-    /// The commit at which the call creates the branch, if it does.
-    new_branch_at: Option<CommitId>,
+/// Where a path leads, as far as it exists.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let mut resolved = PathBuf::new();
+    for part in std::path::absolute(path)?.components() {
+        if part == Component::ParentDir {
+            resolved.pop();
+        } else {
+            resolved.push(part);
+            resolved = resolved.canonicalize().unwrap_or(resolved);
+        }
+    }
+    Ok(resolved)
 }
 
-impl Undo<'_> {
-    fn error(&self, step: &'static str, source: GitError, cleanup: Vec<String>) -> PrepareError {
-        PrepareError::Git {
-            step,
-            path: self.target.path.clone(),
-            source: Box::new(source),
-            cleanup,
-        }
+fn problem_with(base: &Path, repository: &Repository) -> Option<BaseProblem> {
+    if base.metadata().is_ok_and(|data| !data.is_dir()) {
+        Some(BaseProblem::NotADirectory)
+    } else if base.parent().is_none() {
+        Some(BaseProblem::Root)
+    } else if repository.root().starts_with(base) {
+        Some(BaseProblem::HoldsCheckout)
+    } else if base.starts_with(repository.common_dir()) {
+        Some(BaseProblem::InGitDirectory)
+    } else {
+        None
     }
+}
 
-    /// Removes worktree and branch, and gives what could not be removed. Only under the lock.
-    async fn run(&self) -> Vec<String> {
-        let Target { path, branch } = self.target;
-        let repository = &self.worktrees.repository;
-        let mut trouble = Vec::new();
-        let removed = match repository.worktree_at(path) {
-            // Someone else was faster: that is why git failed, and not for this call to take back.
-            Ok(Some(entry)) if entry.locked.as_ref() != Some(&self.reason) => return trouble,
-            Ok(Some(entry)) if entry.is_complete() => self
-                .worktrees
-                .forget(path)
-                .await
-                .map_err(|error| error.to_string()),
-            Ok(Some(entry)) => {
-                remove_half_made(&entry.admin_dir, path).map_err(|error| error.to_string())
-            }
-            // Git removes what it has made when it fails; only an empty directory may remain.
-            Ok(None) => {
-                drop(fs::remove_dir(path));
-                Ok(())
-            }
-            Err(error) => Err(error.to_string()),
-        };
-        trouble.extend(removed.err());
-        if let Some(base) = self.new_branch_at {
-            // A branch that has moved on is not ours to delete.
-            if matches!(repository.branch_tip(branch), Ok(Some(tip)) if tip == base) {
-                let call = self.worktrees.git.call(repository.root());
-                let reference = format!("refs/heads/{branch}");
-                let call = call.args(["update-ref", "-d", &reference, &base.to_string()]);
-                trouble.extend(call.run().await.err().map(|error| error.to_string()));
-            }
-        }
-        trouble
-    }
+/// The other worktree, when git refused a branch because it is checked out there.
+fn checked_out_at(error: &GitError) -> Option<PathBuf> {
+    let GitError::Failed(failure) = error else {
+        return None;
+    };
+    // The second is what git said before 2.42.
+    [
+        " is already used by worktree at '",
+        " is already checked out at '",
+    ]
+    .iter()
+    .find_map(|words| failure.stderr.split_once(words))
+    .and_then(|(_, rest)| rest.lines().next()?.rsplit_once('\''))
+    .map(|(path, _)| path.into())
+}
+
+/// Whether a checkout failed because another git (of an editor, a prompt) was refreshing the index at that moment.
+fn is_index_race(error: &GitError) -> bool {
+    let GitError::Failed(failure) = error else {
+        return false;
+    };
+    let text = &failure.stderr;
+    (text.contains("index.lock") && text.contains("File exists"))
+        || text.contains("Could not write new index file")
+        || text.contains("Unable to write new index file")
+        || text.contains("unable to write new index file")
+}
+
+/// Whether a worktree is not there any more.
+fn is_vanished(error: &PrepareError) -> bool {
+    matches!(error, PrepareError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
 /// Whether git failed because another git, which does not know our lock, was adding or removing at that moment.
