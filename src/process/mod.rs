@@ -2,12 +2,16 @@
 //!
 //! Owns every call that makes, signals or inspects a process other than through a plain child handle. A process or a
 //! group is only ever signalled while its leader is unreaped, so a number that was reused is never hit. It does not
-//! find processes that left their group (a daemon, a process in a session of its own).
+//! find processes that moved into a session of their own (daemons).
 
+mod exit;
 mod group;
+mod survey;
 mod usage;
 
+pub use exit::{until_ended, was_killed};
 pub use group::{Group, GroupExit};
+pub use survey::{Found, kill_session, wait_until_left};
 pub use usage::{TreeUsage, output_idle, tree_usage};
 
 use rustix::process::{Pid, Signal};

@@ -1,0 +1,75 @@
+//! Learning of the end of a child without reaping it: as long as it is a zombie, its number is its own, and with it
+//! the number of its group and of its session.
+
+use rustix::process::{WaitId, WaitIdOptions};
+
+/// Waits until a child of this process has ended, without reaping it. Returns at once when that cannot be told, or
+/// there is no such child; reaping it then waits.
+#[cfg(target_os = "linux")]
+pub async fn until_ended(pid: u32) {
+    use rustix::process::{PidfdFlags, pidfd_open};
+    let descriptor = super::to_pid(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
+    let Some(descriptor) = descriptor.and_then(watch) else {
+        return;
+    };
+    // A process descriptor is readable once its process has ended.
+    if let Err(error) = descriptor.readable().await {
+        tracing::warn!(%error, pid, "the end of a process cannot be waited for");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[expect(
+    unsafe_code,
+    reason = "tokio cannot know that a descriptor stays open while it is watched"
+)]
+fn watch(
+    descriptor: std::os::fd::OwnedFd,
+) -> Option<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>> {
+    let readable = tokio::io::Interest::READABLE;
+    // SAFETY: the watcher owns the descriptor, so it is closed only after it is no longer watched.
+    unsafe { tokio::io::unix::AsyncFd::register_with_interest(descriptor, readable) }.ok()
+}
+
+/// Waits until a child of this process has ended, where that can be told without reaping it.
+#[cfg(not(target_os = "linux"))]
+pub async fn until_ended(_pid: u32) {}
+
+/// Whether a child that has ended and is not reaped was ended by a signal.
+pub fn was_killed(pid: u32) -> bool {
+    let Some(pid) = super::to_pid(pid) else {
+        return false;
+    };
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    match rustix::process::waitid(WaitId::Pid(pid), options) {
+        Ok(Some(status)) => status.killed() || status.dumped(),
+        Ok(None) | Err(_) => false,
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_is_seen_and_the_child_can_still_be_reaped() {
+        let mut child = Command::new("sh").args(["-c", "exit 5"]).spawn().unwrap();
+        until_ended(child.id()).await;
+        assert!(!was_killed(child.id()));
+        assert_eq!(child.wait().unwrap().code(), Some(5));
+        until_ended(child.id()).await;
+    }
+
+    #[tokio::test]
+    async fn an_end_by_a_signal_is_told_apart() {
+        let mut child = Command::new("sh")
+            .args(["-c", "kill -9 $$"])
+            .spawn()
+            .unwrap();
+        until_ended(child.id()).await;
+        assert!(was_killed(child.id()));
+        assert_eq!(child.wait().unwrap().code(), None);
+    }
+}
