@@ -29,6 +29,8 @@ where
         .with_max_level(level)
         .with_ansi(false)
         .with_target(false)
+        // A full disk must not write to the user's terminal.
+        .log_internal_errors(false)
         .with_writer(writer)
         .try_init();
     // A second call in one process (a demonstration that runs a run) keeps the first writer.

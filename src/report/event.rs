@@ -3,9 +3,9 @@
 //! The JSON form is versioned by [`SCHEMA_VERSION`]; readers ignore fields and types that they do not know, so new
 //! ones may be added without a new version.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::engine::{AttemptNumber, Phase, RunId};
 use crate::story::StoryId;
@@ -42,7 +42,8 @@ pub enum RunEvent {
         base_branch: Option<String>,
         /// The commit that they start from.
         base_commit: String,
-        /// Where the run keeps its logs.
+        /// Where the run keeps its logs; where runs do, when there is nothing to do.
+        #[serde(serialize_with = "lossy")]
         folder: PathBuf,
     },
     /// An attempt begins.
@@ -63,6 +64,7 @@ pub enum RunEvent {
         /// The attempt.
         attempt: AttemptNumber,
         /// The worktree.
+        #[serde(serialize_with = "lossy")]
         worktree: PathBuf,
         /// The branch.
         branch: String,
@@ -148,6 +150,16 @@ pub enum RunEvent {
     },
 }
 
+impl RunEvent {
+    /// Whether only the newest of its kind matters.
+    pub fn is_of_the_moment(&self) -> bool {
+        matches!(
+            self,
+            Self::StoryStatus { .. } | Self::StoryHealth { .. } | Self::StoryLog { .. }
+        )
+    }
+}
+
 /// A story that is through.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StorySettled {
@@ -170,6 +182,7 @@ pub struct StorySettled {
     /// Its worktree, when that was kept.
     pub kept_worktree: Option<KeptWorktree>,
     /// The log of its attempt.
+    #[serde(serialize_with = "lossy_option")]
     pub log: Option<PathBuf>,
     /// The end of that log, after an end that needs an explanation.
     pub log_tail: Vec<String>,
@@ -179,6 +192,7 @@ pub struct StorySettled {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeptWorktree {
     /// Where.
+    #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// Why, when that does not follow from the outcome.
     pub reason: Option<String>,
@@ -282,4 +296,16 @@ impl Counts {
             ("skipped", self.skipped),
         ]
     }
+}
+
+/// JSON holds Unicode only: what of a path is not becomes the replacement character.
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+#[expect(clippy::ref_option, reason = "serde hands over the field as it is")]
+fn lossy_option<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref()
+        .map(|path| path.to_string_lossy())
+        .serialize(serializer)
 }

@@ -40,7 +40,7 @@ impl Human {
                 base_commit,
                 ..
             } if loud => {
-                let short: String = base_commit.chars().take(9).collect();
+                let short: String = base_commit.chars().take(8).collect();
                 let base = match base_branch {
                     Some(branch) => format!("branch {branch} ({short})"),
                     None => format!("commit {short}"),
@@ -93,7 +93,7 @@ impl Human {
             },
             RunEvent::StorySettled(settled) => self.settled(settled),
             RunEvent::RunStopping { running, grace_ms } => {
-                let what = plural(*running, "story has", "stories have");
+                let what = plural(*running, "attempt has", "attempts have");
                 let text = format!(
                     "{what} {} to end; press Ctrl-C again to end them now",
                     duration(*grace_ms)

@@ -3,12 +3,14 @@
 //! Nothing else in the program prints. A surface renders [`RunEvent`]s and decides nothing. Output that nobody takes
 //! any more (a closed pipe, a full disk) never fails what is being reported.
 
+mod background;
 pub mod event;
 mod human;
 mod json;
 mod output;
 mod style;
 
+pub use background::Background;
 pub use event::{RunEvent, SCHEMA_VERSION};
 pub use human::Human;
 pub use json::Json;

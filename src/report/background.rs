@@ -1,0 +1,137 @@
+//! Surfaces on a thread of their own, so that a terminal or a reader that takes nothing (a stopped pager, a full pipe)
+//! never holds up the run.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::{Reporter, RunEvent};
+use crate::engine::RunId;
+
+/// How many events may wait to be shown. What is only of the moment (status, health, log lines) takes at most half of
+/// that, so that there is room for what happens once.
+const WAITING: usize = 8192;
+
+/// Shows events on another thread, in order.
+pub struct Background {
+    queue: Option<SyncSender<Shown>>,
+    acknowledged: Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+    waiting: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+    /// Events that found no room. Nobody is told while nothing is taken.
+    lost: usize,
+}
+
+type Shown = (RunId, RunEvent);
+
+impl Background {
+    /// Moves surfaces to a thread of their own.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn new(mut reporters: Vec<Box<dyn Reporter>>) -> std::io::Result<Self> {
+        let (queue, events) = sync_channel::<Shown>(WAITING);
+        let (done, acknowledged) = sync_channel(1);
+        let waiting = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = std::sync::Arc::clone(&waiting);
+        let thread = std::thread::Builder::new()
+            .name("report".to_owned())
+            .spawn(move || {
+                for (run, event) in events {
+                    for reporter in &mut reporters {
+                        reporter.show(&run, &event);
+                    }
+                    counted.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                }
+                // Nobody waits when the run was given up.
+                let _: Result<(), TrySendError<()>> = done.try_send(());
+            })?;
+        Ok(Self {
+            queue: Some(queue),
+            acknowledged,
+            thread: Some(thread),
+            waiting,
+            lost: 0,
+        })
+    }
+
+    /// Waits until everything has been shown, at most that long. Gives the number of events that nobody took.
+    pub fn finish(&mut self, patience: Duration) -> usize {
+        drop(self.queue.take());
+        match self.acknowledged.recv_timeout(patience) {
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+                    tracing::error!("the surfaces broke");
+                }
+                self.lost
+            }
+            // It is stuck in a write; it ends with the process.
+            Err(RecvTimeoutError::Timeout) => {
+                self.lost + self.waiting.load(std::sync::atomic::Ordering::Relaxed)
+            }
+        }
+    }
+}
+
+impl Reporter for Background {
+    fn show(&mut self, run: &RunId, event: &RunEvent) {
+        use std::sync::atomic::Ordering;
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        if event.is_of_the_moment() && waiting > WAITING / 2 {
+            return;
+        }
+        let Some(queue) = &self.queue else { return };
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        if queue.try_send((run.clone(), event.clone())).is_err() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.lost += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    struct Slow(Arc<Mutex<Vec<RunEvent>>>);
+
+    impl Reporter for Slow {
+        fn show(&mut self, _run: &RunId, event: &RunEvent) {
+            self.0.lock().unwrap().push(event.clone());
+        }
+    }
+
+    fn warning(number: usize) -> RunEvent {
+        RunEvent::Warning {
+            message: number.to_string(),
+        }
+    }
+
+    #[test]
+    fn everything_is_shown_in_order() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let run = RunId::new("20261122-120000", 1).unwrap();
+        let mut background = Background::new(vec![Box::new(Slow(Arc::clone(&seen)))]).unwrap();
+        let events: Vec<RunEvent> = (0..1000).map(warning).collect();
+        for event in &events {
+            background.show(&run, event);
+        }
+        assert_eq!(background.finish(Duration::from_secs(20)), 0);
+        assert_eq!(*seen.lock().unwrap(), events);
+    }
+
+    #[test]
+    fn a_surface_that_is_stuck_holds_up_nothing() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let run = RunId::new("20261122-120000", 1).unwrap();
+        let stuck = seen.lock().unwrap();
+        let mut background = Background::new(vec![Box::new(Slow(Arc::clone(&seen)))]).unwrap();
+        for number in 0..3 * WAITING {
+            background.show(&run, &warning(number));
+        }
+        assert!(background.finish(Duration::from_millis(10)) > WAITING);
+        drop(stuck);
+    }
+}
