@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "git",
             "launcher",
             "orchestrator",
+            "protocol",
             "report",
             "story",
         ],

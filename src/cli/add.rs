@@ -7,8 +7,7 @@ use std::process::ExitCode;
 
 use super::args::AddArgs;
 use super::error::{CliError, SUCCESS};
-use super::working_directory;
-use crate::config::Project;
+use super::{find_project, working_directory};
 use crate::git::{BRANCH_PREFIX, Repository};
 use crate::report;
 use crate::story::{Content, Edit, Key, NewStory, Status, Store, TakenNames};
@@ -21,7 +20,7 @@ const ENDINGS: &[&str] = &["md", "markdown", "txt"];
 
 pub(super) fn add(args: &AddArgs) -> Result<ExitCode, CliError> {
     let here = working_directory()?;
-    let project = Project::find(&here)?;
+    let project = find_project(&here)?;
     let content = match (&args.title, &args.file) {
         (Some(title), _) => Content::Title(title.clone()),
         (None, Some(file)) => read(&here.join(file))?,

@@ -90,7 +90,7 @@ pub(super) fn demo() -> Result<ExitCode, CliError> {
     };
     let human = Human::new(Verbosity::Normal);
     let (code, counts) = run_in(Project::at(&root)?, &args, vec![Box::new(human)])?;
-    let shown = root.display();
+    let shown = shell_quoted(&root);
     match counts {
         Some(EXPECTED) => {
             report::note(
@@ -99,10 +99,10 @@ pub(super) fn demo() -> Result<ExitCode, CliError> {
             );
             report::note(
                 "Look at",
-                &format!("git -C '{shown}' log --oneline --graph --all"),
+                &format!("git -C {shown} log --oneline --graph --all"),
             );
-            report::note("", &format!("cd '{shown}' && ai-sdlc status"));
-            report::note("Clean up", &format!("rm -rf '{shown}'"));
+            report::note("", &format!("cd {shown} && ai-sdlc status"));
+            report::note("Clean up", &format!("rm -rf {shown}"));
             Ok(ExitCode::from(SUCCESS))
         }
         Some(_) if code == SOME_DID_NOT || code == SUCCESS => Err(CliError::new(format!(
@@ -110,10 +110,15 @@ pub(super) fn demo() -> Result<ExitCode, CliError> {
         ))
         .exit(SOME_DID_NOT)),
         _ => {
-            report::note("Clean up", &format!("rm -rf '{shown}'"));
+            report::note("Clean up", &format!("rm -rf {shown}"));
             Ok(ExitCode::from(code))
         }
     }
+}
+
+/// A path as a shell takes it.
+fn shell_quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 /// Makes the repository, its board and its stories.

@@ -20,6 +20,8 @@ pub(super) const USAGE: u8 = 2;
 pub(super) const LOCKED: u8 = 3;
 /// The deadline of a stop was hit (`EX_TEMPFAIL` of sysexits.h).
 pub(super) const DEADLINE_HIT: u8 = 75;
+/// The terminal is gone (SIGHUP).
+pub(super) const HUNG_UP: u8 = 129;
 /// Interrupted by SIGINT, after a clean stop.
 pub(super) const INTERRUPTED: u8 = 130;
 /// Interrupted by SIGTERM, after a clean stop.
@@ -79,10 +81,11 @@ pub(super) fn exit_code(verdict: Verdict) -> u8 {
 }
 
 /// The exit code after a signal.
-pub(super) fn signal_code(signal: StopSignal) -> u8 {
+fn signal_code(signal: StopSignal) -> u8 {
     match signal {
         StopSignal::Interrupt => INTERRUPTED,
         StopSignal::Terminate => TERMINATED,
+        StopSignal::Hangup => HUNG_UP,
     }
 }
 
@@ -119,15 +122,24 @@ impl From<RepositoryError> for CliError {
 
 impl From<GitError> for CliError {
     fn from(error: GitError) -> Self {
-        Self::from_error(&error)
+        let converted = Self::from_error(&error);
+        match error {
+            GitError::GitMissing => converted.hint("install git, or put it on the PATH"),
+            GitError::TooOld { .. } => converted.hint("install a newer git"),
+            _ => converted,
+        }
     }
 }
 
 impl From<IdentityError> for CliError {
     fn from(error: IdentityError) -> Self {
-        Self::from_error(&error)
-            .hint("git config --global user.name \"Your Name\"")
-            .hint("git config --global user.email you@example.com")
+        match error {
+            // What git says about it is several lines of the same advice.
+            IdentityError::Unknown { .. } => Self::new(error.to_string())
+                .hint("git config --global user.name \"Your Name\"")
+                .hint("git config --global user.email you@example.com"),
+            IdentityError::Git(error) => error.into(),
+        }
     }
 }
 

@@ -11,12 +11,14 @@ mod run_plan;
 mod status;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
+use crate::config::Project;
+use crate::git::{Repository, WorkTree};
 use args::{Cli, Command};
 use error::CliError;
 
@@ -48,6 +50,25 @@ fn refuse(error: &clap::Error) -> ExitCode {
             crate::report::people(&error.render().to_string());
             ExitCode::from(error::USAGE)
         }
+    }
+}
+
+/// The project that a folder is in. The worktree of a story is none: its board is a copy that nobody keeps up to date,
+/// and what is written there is never committed.
+fn find_project(here: &Path) -> Result<Project, CliError> {
+    refuse_story_worktree(here)?;
+    Ok(Project::find(here)?)
+}
+
+fn refuse_story_worktree(here: &Path) -> Result<(), CliError> {
+    match Repository::discover(here) {
+        Ok(repository) if repository.work_tree() == WorkTree::Story => {
+            let root = repository.root().display();
+            let message = format!("{root} is the worktree of a story, and its board only a copy");
+            Err(CliError::new(message).hint("run it in the main checkout"))
+        }
+        // What else is wrong with the repository is the command's business: a board can be looked at without one.
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

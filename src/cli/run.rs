@@ -7,19 +7,23 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::args::RunArgs;
-use super::error::{CliError, SOME_DID_NOT, SUCCESS, exit_code, signal_code};
+use super::error::{CliError, SOME_DID_NOT, SUCCESS, exit_code};
+use super::init::ignore_what_is_local;
 use super::run_plan::{RunPlan, plan_run};
-use super::working_directory;
+use super::{find_project, working_directory};
 use crate::config::Project;
 use crate::diagnostics;
-use crate::engine::{Deadlines, Obstacle, Retention, RunId, Settings};
+use crate::engine::{Deadlines, LeftOut, Obstacle, Retention, RunId, Settings};
 use crate::git::{CommitId, Git, Head, Repository, Worktrees, branch_name, check_identity};
 use crate::launcher::LocalLauncher;
-use crate::orchestrator::{self, RunEnd, RunFolder, RunLock, RunRequest, Workspaces};
+use crate::orchestrator::{self, RunFolder, RunLock, RunRequest, Workspaces};
+use crate::protocol::identity;
 use crate::report::event::Counts;
-use crate::report::{self, Human, Json, Reporter, Verbosity, plural};
-use crate::story::{Board, Status, Store, StoryId};
+use crate::report::{self, Human, Json, Reporter, RunEvent, Verbosity, plural};
+use crate::story::{Board, Cycle, Status, Store, StoryId};
 
+/// How long a git that was interrupted may take to end; then it has been killed.
+const GIT_ENDING: Duration = Duration::from_secs(3);
 /// How long the runtime may take to drop what a run has left behind.
 const WIND_UP: Duration = Duration::from_millis(500);
 
@@ -35,7 +39,7 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     } else {
         vec![Box::new(Human::new(verbosity))]
     };
-    let project = Project::find(&here)?;
+    let project = find_project(&here)?;
     run_in(project, args, reporters).map(|(code, _)| ExitCode::from(code))
 }
 
@@ -52,6 +56,7 @@ pub(super) fn run_in(
         .map_err(|error| CliError::new(format!("no runtime: {error}")))?;
     let done = runtime.block_on(run_project(project, repository, args, reporters));
     runtime.shutdown_timeout(WIND_UP);
+    crate::git::wait_for_ending(GIT_ENDING);
     done
 }
 
@@ -61,7 +66,6 @@ async fn run_project(
     args: &RunArgs,
     reporters: Vec<Box<dyn Reporter>>,
 ) -> Result<(u8, Option<Counts>), CliError> {
-    refuse_own_worktree(&project, &repository)?;
     let run = new_run_id()?;
     // From here on the board is this run's alone: what is planned is what is there.
     let _lock = if args.dry_run {
@@ -74,21 +78,29 @@ async fn run_project(
     for problem in &board.problems {
         report::warning(&format!("left out: {problem}"));
     }
-    let statuses = StatusCounts::of(&board);
+    let waiting = Waiting::of(&board);
     let plan = plan_run(args, &project, board)?;
-    for left in &plan.plan.left_out {
-        report::warning(&format!("{} is left out: {}", left.id, left.reason));
-    }
+    warn_of_left_out(&plan.plan.left_out);
     plan.check_agents()?;
+    if !args.quiet && !args.json && args.story.is_none() {
+        waiting.hint_at_interrupted();
+    }
     let (base_branch, base) = base(&project, &repository)?;
     if args.dry_run {
         show(&plan, base_branch.as_deref(), base);
         return Ok((SUCCESS, None));
     }
     if plan.plan.stories.is_empty() {
-        return Ok((nothing_to_do(args, &plan, &statuses), None));
+        let code = nothing_to_do(args, &plan);
+        if args.json {
+            tell_nothing(&run, &project, base_branch, base, code, reporters);
+        } else if !args.quiet && args.story.is_none() {
+            waiting.explain();
+        }
+        return Ok((code, None));
     }
-    let git = Git::new().await?;
+    // Its processes carry the mark of the run, like executors and agents: the next run waits for them.
+    let git = Git::new().await?.with_variable(identity::RUN, run.as_str());
     check_identity(&git, repository.root()).await?;
     let worktrees = Worktrees::new(repository.clone(), git.clone(), &project.worktree_base())
         .map_err(|error| CliError::from_error(&error))?;
@@ -129,29 +141,10 @@ async fn run_project(
         environment: project.config.allowed_environment,
         run,
     };
-    let end = orchestrator::run(request, launcher, reporters, exit_code)
+    let (verdict, counts) = orchestrator::run(request, launcher, reporters, exit_code)
         .await
-        .map_err(|error| CliError::new(format!("signals cannot be listened to: {error}")))?;
-    Ok(match end {
-        RunEnd::Finished(verdict, counts) => (exit_code(verdict), Some(counts)),
-        RunEnd::Abandoned(signal) => (signal_code(signal), None),
-    })
-}
-
-/// Inside a worktree of a story the board is a copy that nobody keeps up to date.
-fn refuse_own_worktree(project: &Project, repository: &Repository) -> Result<(), CliError> {
-    let ours = match repository.head() {
-        Ok(Head::Branch { name, .. }) => name.starts_with(crate::git::BRANCH_PREFIX),
-        _ => false,
-    };
-    if repository.is_linked() && ours {
-        return Err(CliError::new(format!(
-            "{} is the worktree of a story, and its board only a copy",
-            project.root.display()
-        ))
-        .hint("run it in the main checkout"));
-    }
-    Ok(())
+        .map_err(|error| CliError::new(format!("the run cannot begin: {error}")))?;
+    Ok((exit_code(verdict), Some(counts)))
 }
 
 /// What stories start from: the configured branch, else what the main checkout has checked out.
@@ -171,6 +164,24 @@ fn base(
     })
 }
 
+/// Says once of every story why it is left out, and of a cycle once for all of it.
+fn warn_of_left_out(left_out: &[LeftOut]) {
+    let mut cycles: Vec<&Cycle> = Vec::new();
+    for left in left_out {
+        match &left.reason {
+            Obstacle::Cycle(cycle) if cycles.contains(&cycle) => {}
+            Obstacle::Cycle(cycle) => {
+                let count = plural(cycle.members.len(), "story is", "stories are");
+                report::warning(&format!(
+                    "{count} left out, which wait for each other: {cycle}"
+                ));
+                cycles.push(cycle);
+            }
+            reason => report::warning(&format!("{} is left out: {reason}", left.id)),
+        }
+    }
+}
+
 fn run_folder(project: &Project, run: &RunId) -> Result<RunFolder, CliError> {
     let runs = project.runs();
     let cannot = |path: PathBuf| {
@@ -179,6 +190,8 @@ fn run_folder(project: &Project, run: &RunId) -> Result<RunFolder, CliError> {
                 .hint("a run needs a writable board folder with some free space")
         }
     };
+    // A board of the predecessor has none, and then `git add` would take worktrees for parts of the repository.
+    ignore_what_is_local(&project.board)?;
     let folder = RunFolder::create(&runs, run).map_err(cannot(runs.clone()))?;
     let diagnostics = folder.diagnostics();
     let file = OpenOptions::new()
@@ -207,62 +220,100 @@ fn new_run_id() -> Result<RunId, CliError> {
     RunId::new(&stamp, nonce).map_err(|error| CliError::from_error(&error))
 }
 
-/// How many stories of which status a board has.
-struct StatusCounts {
+/// The stories of a board that a run does not take by itself.
+struct Waiting {
     backlog: usize,
-    in_progress: usize,
     blocked: usize,
+    interrupted: Vec<StoryId>,
 }
 
-impl StatusCounts {
+impl Waiting {
     fn of(board: &Board) -> Self {
-        let count = |status| {
+        let with = |status| {
             board
                 .stories
                 .iter()
-                .filter(|story| story.status == status)
-                .count()
+                .filter(move |story| story.status == status)
         };
         Self {
-            backlog: count(Status::Backlog),
-            in_progress: count(Status::InProgress),
-            blocked: count(Status::Blocked),
+            backlog: with(Status::Backlog).count(),
+            blocked: with(Status::Blocked).count(),
+            interrupted: with(Status::InProgress)
+                .map(|story| story.id.clone())
+                .collect(),
+        }
+    }
+
+    /// No other run has the board: what is in progress is so since a run was killed.
+    fn hint_at_interrupted(&self) {
+        if self.interrupted.is_empty() {
+            return;
+        }
+        let ids: Vec<&str> = self.interrupted.iter().map(StoryId::as_str).collect();
+        let count = plural(ids.len(), "story is", "stories are");
+        let ids = ids.join(", ");
+        report::warning(&format!(
+            "{count} in progress from a run that was interrupted: {ids}"
+        ));
+        report::hint("`ai-sdlc run --story ID` goes on with one, in its worktree");
+    }
+
+    /// Why there is nothing to do, and how that can be changed.
+    fn explain(&self) {
+        report::note("Finished", "no story is ready");
+        if self.backlog > 0 {
+            let count = plural(self.backlog, "story", "stories");
+            report::hint(&format!(
+                "{count} in the backlog: `status: ready` lets agents work on one"
+            ));
+        }
+        if self.blocked > 0 {
+            let count = plural(self.blocked, "story", "stories");
+            report::hint(&format!(
+                "{count} blocked: `ai-sdlc run --story ID` tries one again"
+            ));
         }
     }
 }
 
-/// Says why there is nothing to do, and how that can be changed.
-fn nothing_to_do(args: &RunArgs, plan: &RunPlan, statuses: &StatusCounts) -> u8 {
-    let only_done = plan
-        .plan
-        .left_out
-        .iter()
-        .all(|left| left.reason == Obstacle::AlreadyDone);
-    if args.story.is_some() {
-        // The user asked for that story: it has been said why it is not worked on.
-        return if only_done { SUCCESS } else { SOME_DID_NOT };
+/// The exit code when there is nothing to do: a story that was asked for by name and is left out has not succeeded.
+fn nothing_to_do(args: &RunArgs, plan: &RunPlan) -> u8 {
+    let is_done = |left: &LeftOut| left.reason == Obstacle::AlreadyDone;
+    if args.story.is_some() && !plan.plan.left_out.iter().all(is_done) {
+        SOME_DID_NOT
+    } else {
+        SUCCESS
     }
-    report::note("Finished", "no story is ready");
-    let stories = |count| plural(count, "story", "stories");
-    if statuses.backlog > 0 {
-        let count = stories(statuses.backlog);
-        report::hint(&format!(
-            "{count} in the backlog: set `status: ready` to have agents work on it"
-        ));
+}
+
+/// For programs, a run that has nothing to do begins and ends as any other.
+fn tell_nothing(
+    run: &RunId,
+    project: &Project,
+    base_branch: Option<String>,
+    base: CommitId,
+    exit_code: u8,
+    mut reporters: Vec<Box<dyn Reporter>>,
+) {
+    let events = [
+        RunEvent::RunStarted {
+            stories: Vec::new(),
+            concurrent: 0,
+            base_branch,
+            base_commit: base.to_string(),
+            folder: project.runs(),
+        },
+        RunEvent::RunFinished {
+            counts: Counts::default(),
+            duration_ms: 0,
+            exit_code,
+        },
+    ];
+    for reporter in &mut reporters {
+        for event in &events {
+            reporter.show(run, event);
+        }
     }
-    if statuses.blocked > 0 {
-        let count = stories(statuses.blocked);
-        report::hint(&format!(
-            "{count} blocked: `ai-sdlc run --story ID` tries one again"
-        ));
-    }
-    if statuses.in_progress > 0 {
-        let count = stories(statuses.in_progress);
-        report::hint(&format!(
-            "{count} in progress from an earlier run: `ai-sdlc run --story ID` goes on with one"
-        ));
-    }
-    SUCCESS
 }
 
 /// `--dry-run`: what would be done, in order.

@@ -1,6 +1,6 @@
 //! From the command line, the configuration and the board to what a run will do. Nothing is started or changed here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use super::error::CliError;
 use crate::agent;
 use crate::config::Project;
 use crate::engine::{Candidate, Plan, Selection, plan};
-use crate::orchestrator::PastAttempts;
-use crate::report;
-use crate::story::{Board, Story, StoryId};
+use crate::orchestrator::{PastAttempts, check_writable};
+use crate::report::{self, chain};
+use crate::story::{Board, Problem, Story, StoryId};
 
 /// The variable that names the agent of stories that name none, as in the predecessor.
 const PROVIDER_VARIABLE: &str = "AI_SDLC_PROVIDER";
@@ -34,6 +34,15 @@ pub(super) fn plan_run(
     project: &Project,
     board: Board,
 ) -> Result<RunPlan, CliError> {
+    if let Some(name) = args
+        .agent
+        .as_ref()
+        .filter(|name| agent::find(name).is_none())
+    {
+        return Err(unknown_agent(&format!(
+            "there is no agent `{name}` in this version"
+        )));
+    }
     let selection = selection(args, &board)?;
     let past = PastAttempts::read(&project.runs());
     let candidates: Vec<Candidate> = board
@@ -54,9 +63,10 @@ pub(super) fn plan_run(
                 .collect(),
             status: story.status,
             next_attempt: past.next(&story.id),
+            writable: check_writable(story).map_err(|error| chain(&error)),
         })
         .collect();
-    let plan = plan(&candidates, &selection);
+    let plan = plan(&candidates, &unreadable(&board), &selection);
     let default = default_agent(args, project);
     let agents: HashMap<StoryId, String> = plan
         .stories
@@ -90,15 +100,32 @@ impl RunPlan {
         let Some((story, name)) = missing else {
             return Ok(());
         };
-        let known = agent::NAMES.join(", ");
-        Err(CliError::new(format!(
-            "{story} is for the agent `{name}`, which this version cannot drive (it can: {known})"
-        ))
-        .hint(format!(
-            "choose another one with --agent, with {PROVIDER_VARIABLE}, with `ai.provider` in .ai-sdlc.json, or with \
-             `agent:` in the story"
+        Err(unknown_agent(&format!(
+            "{story} is for the agent `{name}`, which this version cannot drive"
         )))
     }
+}
+
+fn unknown_agent(message: &str) -> CliError {
+    let known = agent::NAMES.join(", ");
+    CliError::new(format!("{message} (it can drive: {known})")).hint(format!(
+        "choose another one with --agent, with {PROVIDER_VARIABLE}, with `ai.provider` in .ai-sdlc.json, or with \
+         `agent:` in the story"
+    ))
+}
+
+/// The ids of the stories whose files cannot be read, by the names of their folders.
+fn unreadable(board: &Board) -> BTreeSet<StoryId> {
+    let folder = |problem: &Problem| {
+        let path = &problem.path;
+        let folder = if path.extension().is_some() {
+            path.parent()?
+        } else {
+            path
+        };
+        folder.file_name()?.to_str()?.parse().ok()
+    };
+    board.problems.iter().filter_map(folder).collect()
 }
 
 fn selection(args: &RunArgs, board: &Board) -> Result<Selection, CliError> {
@@ -132,7 +159,11 @@ fn slots(concurrent: Option<&str>) -> NonZeroUsize {
     let Some(text) = concurrent else {
         return NonZeroUsize::MIN;
     };
-    text.parse().unwrap_or_else(|_| {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let slots = digits.then(|| text.parse().ok()).flatten();
+    // A number beyond all bounds is more than there are stories, like any large one.
+    let beyond = (digits && text.trim_start_matches('0').len() > 18).then_some(NonZeroUsize::MAX);
+    slots.or(beyond).unwrap_or_else(|| {
         report::warning(&format!(
             "--concurrent {text} is not a positive whole number; 1 story at a time"
         ));

@@ -6,8 +6,7 @@ use serde::Serialize;
 
 use super::args::StatusArgs;
 use super::error::{CliError, SUCCESS};
-use super::working_directory;
-use crate::config::Project;
+use super::{find_project, working_directory};
 use crate::report;
 use crate::story::{Board, Priority, Status, Store, Story};
 
@@ -15,7 +14,7 @@ use crate::story::{Board, Priority, Status, Store, Story};
 const VERSION: u32 = 1;
 
 pub(super) fn status(args: &StatusArgs) -> Result<ExitCode, CliError> {
-    let project = Project::find(&working_directory()?)?;
+    let project = find_project(&working_directory()?)?;
     let board = Store::new(&project.board).load()?;
     for problem in &board.problems {
         report::warning(&problem.to_string());

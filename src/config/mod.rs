@@ -136,7 +136,12 @@ impl Config {
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         // Editors on Windows put a byte order mark in front, which JSON does not know.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let file: File = serde_json::from_str(text).map_err(|error| {
+        let read = serde_json::from_str(text).and_then(|value: serde_json::Map<_, _>| {
+            // A second reading, of the text, so that errors name its lines.
+            drop(value);
+            serde_json::from_str(text)
+        });
+        let file: File = read.map_err(|error| {
             // The message ends with the place, which is named in front already.
             let message = error.to_string();
             let reason = message.split(" at line ").next().unwrap_or(&message);
@@ -230,6 +235,7 @@ mod tests {
     fn errors_name_the_place() {
         let wrong = |text| parse(text).unwrap_err();
         assert_eq!(wrong("{\n  nope"), "c.json:2:3: key must be a string");
+        assert!(wrong("[]").contains("invalid type: sequence, expected a map"));
         assert_eq!(
             wrong(r#"{"process": {"graceMs": "10"}}"#),
             "c.json:1:28: invalid type: string \"10\", expected u64"

@@ -50,10 +50,15 @@ pub enum Effect {
     },
     /// Tell them that the run is stopping.
     ReportStopping {
-        /// How many executors are being asked to end.
+        /// How many attempts are under way.
         running: usize,
         /// How long they have.
         grace: Duration,
+    },
+    /// Tell them that the run is left at once, with executors that end by themselves.
+    ReportLeaving {
+        /// How many.
+        running: usize,
     },
     /// The run is over; nothing is left to wait for.
     Finish,

@@ -20,6 +20,8 @@ pub enum StopSignal {
     Interrupt,
     /// SIGTERM.
     Terminate,
+    /// SIGHUP: the terminal is gone.
+    Hangup,
 }
 
 /// Something happened. Events about an attempt that is not the current one of its story change nothing.

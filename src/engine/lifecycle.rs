@@ -45,6 +45,14 @@ impl Default for Deadlines {
     }
 }
 
+impl Deadlines {
+    /// The longest that a stop may take in all: its executors end within the grace and the margin, and then what is
+    /// left has as long as a process that is hard to end.
+    pub fn longest_stop(&self, grace: Duration) -> Duration {
+        grace + self.margin + self.reap
+    }
+}
+
 /// What becomes of the worktrees of stories that succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Retention {
@@ -124,14 +132,6 @@ impl State {
     /// Whether the attempt holds a slot.
     pub(super) fn holds_slot(&self) -> bool {
         !matches!(self, Self::Settling(_) | Self::Settled(_))
-    }
-
-    /// Whether an executor may be alive.
-    pub(super) fn has_process(&self) -> bool {
-        matches!(
-            self,
-            Self::Starting { .. } | Self::Running | Self::Leaving { .. } | Self::Stopping { .. }
-        )
     }
 
     /// When [`Input::TimePassed`] will change something.
@@ -238,7 +238,10 @@ fn with_process(
         }
         Input::LaunchFailed(reason) => {
             let outcome = match state {
-                State::Stopping { .. } => Outcome::Cancelled,
+                State::Stopping {
+                    reason: StopReason::RunStopping,
+                    ..
+                } => Outcome::Cancelled,
                 _ => Outcome::PrepareFailed { reason },
             };
             settle(unit, outcome, Disposal::Undo)

@@ -17,6 +17,8 @@ pub struct Candidate {
     pub status: Status,
     /// The number of its next attempt.
     pub next_attempt: AttemptNumber,
+    /// Whether what becomes of it can be written into its file.
+    pub writable: Result<(), String>,
 }
 
 /// Which stories a run is asked to work on.
@@ -66,6 +68,12 @@ pub enum Obstacle {
     Cycle(Cycle),
     /// It needs a story that is not on the board.
     UnknownDependency(StoryId),
+    /// It needs a story whose file cannot be read.
+    UnreadableDependency(StoryId),
+    /// It needs a story that is left out itself.
+    LeftOutDependency(StoryId),
+    /// Its file cannot be kept up to date.
+    NotWritable(String),
     /// It needs a story that is not done, and that this run does not work on.
     UnmetDependency(StoryId, Status),
     /// It is done already.
@@ -81,6 +89,13 @@ impl fmt::Display for Obstacle {
             Self::UnknownDependency(id) => {
                 write!(formatter, "it depends on {id}, which is not on the board")
             }
+            Self::UnreadableDependency(id) => {
+                write!(formatter, "it depends on {id}, which cannot be read")
+            }
+            Self::LeftOutDependency(id) => {
+                write!(formatter, "it depends on {id}, which is left out")
+            }
+            Self::NotWritable(reason) => write!(formatter, "its file cannot be edited: {reason}"),
             Self::UnmetDependency(id, status) => {
                 write!(formatter, "it depends on {id}, which is {status}")
             }
@@ -91,7 +106,13 @@ impl fmt::Display for Obstacle {
 }
 
 /// Plans a run over candidates that stand in the order in which they should start.
-pub fn plan(candidates: &[Candidate], selection: &Selection) -> Plan {
+///
+/// `unreadable` are stories that are on the board and cannot be read.
+pub fn plan(
+    candidates: &[Candidate],
+    unreadable: &BTreeSet<StoryId>,
+    selection: &Selection,
+) -> Plan {
     let by_id: BTreeMap<&StoryId, &Candidate> =
         candidates.iter().map(|story| (&story.id, story)).collect();
     let wanted: Vec<&Candidate> = match selection {
@@ -107,7 +128,7 @@ pub fn plan(candidates: &[Candidate], selection: &Selection) -> Plan {
             Some(story) => vec![story],
         },
     };
-    let obstacles = obstacles(&wanted, &by_id, selection);
+    let obstacles = obstacles(&wanted, &by_id, unreadable, selection);
     let mut plan = Plan::default();
     for story in wanted {
         match obstacles.get(&story.id) {
@@ -148,6 +169,7 @@ fn unmet<'a>(
 fn obstacles(
     wanted: &[&Candidate],
     by_id: &BTreeMap<&StoryId, &Candidate>,
+    unreadable: &BTreeSet<StoryId>,
     selection: &Selection,
 ) -> BTreeMap<StoryId, Obstacle> {
     let mut found: BTreeMap<StoryId, Obstacle> = BTreeMap::new();
@@ -162,9 +184,12 @@ fn obstacles(
         }
     }
     for unknown in findings.unknown {
-        found
-            .entry(unknown.story)
-            .or_insert(Obstacle::UnknownDependency(unknown.dependency));
+        let obstacle = if unreadable.contains(&unknown.dependency) {
+            Obstacle::UnreadableDependency(unknown.dependency)
+        } else {
+            Obstacle::UnknownDependency(unknown.dependency)
+        };
+        found.entry(unknown.story).or_insert(obstacle);
     }
     let included: BTreeSet<&StoryId> = match selection {
         Selection::AllReady => wanted.iter().map(|story| &story.id).collect(),
@@ -176,6 +201,11 @@ fn obstacles(
     let mut dependents: BTreeMap<&StoryId, Vec<&Candidate>> = BTreeMap::new();
     let mut open: Vec<&StoryId> = Vec::new();
     for story in wanted {
+        if let Err(reason) = &story.writable {
+            found
+                .entry(story.id.clone())
+                .or_insert_with(|| Obstacle::NotWritable(reason.clone()));
+        }
         for (id, status) in unmet(story, by_id) {
             dependents.entry(id).or_default().push(story);
             if let Some(status) = status
@@ -194,10 +224,9 @@ fn obstacles(
             .filter(|id| found.contains_key(*id)),
     );
     while let Some(id) = open.pop() {
-        let status = by_id.get(id).map_or(Status::Ready, |story| story.status);
         for dependent in dependents.get(id).into_iter().flatten() {
             if !found.contains_key(&dependent.id) {
-                let obstacle = Obstacle::UnmetDependency(id.clone(), status);
+                let obstacle = Obstacle::LeftOutDependency(id.clone());
                 found.insert(dependent.id.clone(), obstacle);
                 open.push(&dependent.id);
             }
@@ -226,6 +255,7 @@ mod tests {
             dependencies: dependencies.iter().map(|id| id.parse().unwrap()).collect(),
             status,
             next_attempt: AttemptNumber::FIRST,
+            writable: Ok(()),
         }
     }
 
@@ -235,7 +265,8 @@ mod tests {
 
     /// The plan as text: what is worked on, with dependencies, and what is left out.
     fn planned(candidates: &[Candidate], selection: &Selection) -> (Vec<String>, Vec<String>) {
-        let plan = plan(candidates, selection);
+        let unreadable = BTreeSet::from(["broken".parse().unwrap()]);
+        let plan = plan(candidates, &unreadable, selection);
         let story = |story: &PlannedStory| {
             let needs: Vec<String> = story.dependencies.iter().map(ToString::to_string).collect();
             format!("{}({})", story.id, needs.join(" "))
@@ -271,6 +302,11 @@ mod tests {
             ready("F", &["E"]),
             ready("G", &["E"]),
             ready("H", &[]),
+            ready("I", &["broken"]),
+            Candidate {
+                writable: Err("a flow map".to_owned()),
+                ..ready("J", &[])
+            },
         ];
         let (stories, left_out) = planned(&board, &Selection::AllReady);
         assert_eq!(stories, ["H()"]);
@@ -278,11 +314,13 @@ mod tests {
             left_out,
             [
                 "B: it depends on A, which is blocked",
-                "C: it depends on B, which is ready",
+                "C: it depends on B, which is left out",
                 "D: it depends on nowhere, which is not on the board",
                 "E: its dependencies form a cycle: E -> F -> E",
                 "F: its dependencies form a cycle: E -> F -> E",
-                "G: it depends on E, which is ready",
+                "G: it depends on E, which is left out",
+                "I: it depends on broken, which cannot be read",
+                "J: its file cannot be edited: a flow map",
             ]
         );
     }

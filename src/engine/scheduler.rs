@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use crate::engine::effect::{BoardEntry, Effect};
 use crate::engine::event::{Event, StopSignal, Unit};
@@ -54,6 +55,8 @@ pub struct Engine {
     unsettled: usize,
     unwritten: usize,
     stop: Stop,
+    /// When a stop ends the run whatever is still going on.
+    stop_deadline: Option<Moment>,
     progress: Progress,
     trouble: Trouble,
 }
@@ -95,6 +98,7 @@ enum Progress {
 struct Trouble {
     board_failures: usize,
     unendable: usize,
+    overdue: usize,
 }
 
 impl Engine {
@@ -142,6 +146,7 @@ impl Engine {
             unwritten: 0,
             stories,
             stop: Stop::No,
+            stop_deadline: None,
             progress: Progress::NotBegun,
             trouble: Trouble::default(),
         }
@@ -201,7 +206,8 @@ impl Engine {
 
     /// The moment at which [`Event::TimePassed`] should be reported at the latest.
     pub fn next_deadline(&self) -> Option<Moment> {
-        self.deadlines.first().map(|(moment, _)| *moment)
+        let first = self.deadlines.first().map(|(moment, _)| *moment);
+        first.into_iter().chain(self.stop_deadline).min()
     }
 
     /// Whether [`Effect::Finish`] was asked for.
@@ -221,7 +227,11 @@ impl Engine {
             .values()
             .all(|tracked| matches!(&tracked.stage, Stage::Done(outcome) if outcome.is_success()));
         match self.stop {
-            Stop::Asked(_) | Stop::Now(_) if self.trouble.unendable > 0 => Verdict::DeadlineHit,
+            Stop::Asked(_) | Stop::Now(_)
+                if self.trouble.unendable > 0 || self.trouble.overdue > 0 =>
+            {
+                Verdict::DeadlineHit
+            }
             Stop::Asked(signal) | Stop::Now(signal) => Verdict::Interrupted(signal),
             Stop::No if all_succeeded && self.trouble.board_failures == 0 => Verdict::AllSucceeded,
             Stop::No => Verdict::SomeDidNot,
@@ -345,29 +355,38 @@ impl Engine {
         }
     }
 
+    /// The first signal stays the reason of the stop; a second one only hastens it, and a third one ends the run
+    /// whatever is still going on: executors then end by the end of their connections.
     fn request_stop(&mut self, signal: StopSignal, now: Moment, effects: &mut Vec<Effect>) {
-        let (stop, input) = match self.stop {
-            Stop::No => (Stop::Asked(signal), Input::Stop),
-            // The first signal stays the reason of the stop; a second one only hastens it.
-            Stop::Asked(first) | Stop::Now(first) => (Stop::Now(first), Input::StopNow),
-        };
-        let first_request = self.stop == Stop::No;
-        self.stop = stop;
-        let attempting: Vec<(Unit, bool)> = self
+        let attempting: Vec<Unit> = self
             .stories
             .values()
             .filter_map(|tracked| match &tracked.stage {
-                Stage::Attempting(unit, state) => Some((unit.clone(), state.has_process())),
-                Stage::Queued | Stage::Done(_) => None,
+                Stage::Attempting(unit, state) if state.holds_slot() => Some(unit.clone()),
+                _ => None,
             })
             .collect();
-        if first_request {
-            effects.push(Effect::ReportStopping {
-                running: attempting.iter().filter(|(_, alive)| *alive).count(),
-                grace: self.settings.deadlines.grace,
-            });
-        }
-        for (unit, _) in &attempting {
+        let running = attempting.len();
+        let input = match self.stop {
+            Stop::No => {
+                self.stop = Stop::Asked(signal);
+                let grace = self.settings.deadlines.grace;
+                self.stop_deadline = Some(now + self.settings.deadlines.longest_stop(grace));
+                effects.push(Effect::ReportStopping { running, grace });
+                Input::Stop
+            }
+            Stop::Asked(first) => {
+                self.stop = Stop::Now(first);
+                let longest = self.settings.deadlines.longest_stop(Duration::ZERO);
+                self.stop_deadline = self.stop_deadline.min(Some(now + longest));
+                Input::StopNow
+            }
+            Stop::Now(_) => {
+                self.leave(running, effects);
+                return;
+            }
+        };
+        for unit in &attempting {
             self.feed(unit, input.clone(), now, effects);
         }
         let mut queued: Vec<(usize, StoryId)> = self
@@ -382,7 +401,22 @@ impl Engine {
         }
     }
 
+    fn leave(&mut self, running: usize, effects: &mut Vec<Effect>) {
+        self.progress = Progress::Finished;
+        effects.push(Effect::ReportLeaving { running });
+        effects.push(Effect::Finish);
+    }
+
     fn pass_time(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        self.pass_deadlines(now, effects);
+        let done = self.unsettled == 0 && self.unwritten == 0;
+        if !done && self.stop_deadline.is_some_and(|deadline| deadline <= now) {
+            self.trouble.overdue += 1;
+            self.leave(self.occupied, effects);
+        }
+    }
+
+    fn pass_deadlines(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         loop {
             let due = match self.deadlines.first() {
                 Some((moment, story)) if *moment <= now => story.clone(),

@@ -67,11 +67,16 @@ impl<'a> Attempt<'a> {
         let agent = agent::find(&self.start.agent)
             .ok_or_else(|| Setback::Failed(format!("there is no agent `{}`", self.start.agent)))?;
         self.run_agent(agent, &worktree, orders).await?;
-        // Committing stops when the order to stop comes: git's process ends with the dropped future, and the work is
-        // still in the worktree.
-        tokio::select! {
-            evidence = self.commit(&worktree) => evidence,
-            () = orders.stopped() => Err(Setback::Stopped),
+        // A commit that has begun may end within the grace of a stop: it is the work that is to be kept. After that git
+        // is ended with the dropped future, and the work is still in the worktree.
+        let mut commit = std::pin::pin!(self.commit(&worktree));
+        loop {
+            tokio::select! {
+                evidence = &mut commit => return evidence,
+                step = orders.next_step() => if step == StopStep::Kill {
+                    return Err(Setback::Stopped);
+                },
+            }
         }
     }
 
@@ -93,8 +98,7 @@ impl<'a> Attempt<'a> {
             }
             Ok(Approach::Run(invocation)) => {
                 self.status(Phase::Implement, &invocation.activity);
-                let folder = work_folder(worktree, &self.start.work_folder);
-                let mut group = self.spawn(&invocation, &folder)?;
+                let mut group = self.spawn(&invocation, worktree)?;
                 let exit = drive(&mut group, orders).await?;
                 match agent.conclude(exit) {
                     Conclusion::Finished => Ok(()),
@@ -107,14 +111,19 @@ impl<'a> Attempt<'a> {
 
     /// The agent's output goes where the executor's own goes: into the attempt's log, never into a pipe that could
     /// fill up or be held open.
-    fn spawn(&self, invocation: &Invocation, folder: &Path) -> Result<Group, Setback> {
+    fn spawn(&self, invocation: &Invocation, worktree: &Path) -> Result<Group, Setback> {
+        let folder = work_folder(worktree, &self.start.work_folder);
         let mut command = Command::new(&invocation.program);
         command
             .args(&invocation.arguments)
-            .current_dir(folder)
+            .current_dir(&folder)
             .stdin(Stdio::null())
             .env_clear()
             .envs(Environment::allowing(&self.start.environment).current());
+        if let Some(base) = worktree.parent() {
+            // Worktrees lie inside the main checkout. An agent that loses its `.git` must not find that one instead.
+            command.env("GIT_CEILING_DIRECTORIES", base);
+        }
         Group::spawn(&mut command).map_err(|error| {
             let program = invocation.program.to_string_lossy();
             Setback::Failed(format!("cannot start `{program}`: {error}"))
@@ -137,7 +146,11 @@ impl<'a> Attempt<'a> {
         tracing::info!(story = %self.identity.story, "committing");
         let outcome = git::commit_all(&git, worktree, &request)
             .await
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| {
+                // Whole in the log; in the reason, lines become one.
+                crate::report::error(&error.to_string(), &[]);
+                failed(&error)
+            })?;
         let (head, change) = match outcome {
             CommitOutcome::Nothing { head } => (head, Change::Nothing),
             CommitOutcome::Committed { head, stat } => (

@@ -37,6 +37,8 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 /// Orders that may wait. The orchestrator sends one `start`, a shutdown or two, and then nothing.
 const WAITING_ORDERS: usize = 8;
+/// How long a git that was interrupted may take to end; then it has been killed.
+const GIT_ENDING: Duration = Duration::from_secs(3);
 /// How long the runtime may take to drop what is left when all is said.
 const WIND_UP: Duration = Duration::from_millis(200);
 
@@ -68,6 +70,8 @@ pub fn main(story: &str) -> ExitCode {
     };
     let code = runtime.block_on(run(identity));
     runtime.shutdown_timeout(WIND_UP);
+    // A commit that was interrupted removes its lock files before it ends.
+    crate::git::wait_for_ending(GIT_ENDING);
     ExitCode::from(code)
 }
 

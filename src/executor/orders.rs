@@ -108,13 +108,6 @@ impl Orders {
         }
     }
 
-    /// Waits until the executor is told to stop, if it has not been already. Cancel-safe.
-    pub(super) async fn stopped(&mut self) {
-        if self.stopping == Stopping::No {
-            self.next_step().await;
-        }
-    }
-
     /// Whether it was told to stop.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping != Stopping::No
@@ -171,5 +164,45 @@ fn health(sequence: u64) -> HealthResponse {
         }),
         // The executor itself is not its agent's.
         processes: usage.processes.saturating_sub(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn orders() -> (mpsc::Sender<Order>, Orders) {
+        let (sender, received) = mpsc::channel(8);
+        (sender, Orders::new(received).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_the_connection_is_seen_even_if_it_came_before_anybody_looked() {
+        let (sender, mut orders) = orders();
+        sender.send(Order::Gone).await.unwrap();
+        drop(sender);
+        assert_eq!(timeout(LONG, orders.next_step()).await, Ok(StopStep::Ask));
+        assert_eq!(timeout(LONG, orders.next_step()).await, Ok(StopStep::Kill));
+        assert!(timeout(LONG, orders.next_step()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_order_changes_the_time_that_is_left() {
+        let (sender, mut orders) = orders();
+        let stop = |seconds| Order::Stop {
+            grace: Duration::from_secs(seconds),
+        };
+        sender.send(stop(50)).await.unwrap();
+        assert_eq!(orders.next_step().await, StopStep::Ask);
+        sender.send(stop(0)).await.unwrap();
+        let began = Instant::now();
+        assert_eq!(orders.next_step().await, StopStep::Ask);
+        assert_eq!(orders.next_step().await, StopStep::Kill);
+        assert!(began.elapsed() < Duration::from_secs(1));
+        assert!(orders.is_stopping());
     }
 }

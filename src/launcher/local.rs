@@ -109,8 +109,19 @@ async fn keep(
     mut orders: mpsc::Receiver<Ending>,
     told: oneshot::Sender<Exit>,
 ) {
+    let mut ended = std::pin::pin!(process::until_ended(pid));
+    loop {
+        // The end is the same future in every round; `recv` loses nothing when dropped.
+        tokio::select! {
+            () = &mut ended => break,
+            Some(ending) = orders.recv() => signal_process(pid, ending),
+        }
+    }
+    if process::was_killed(pid) {
+        sweep(pid).await;
+    }
     let exit = loop {
-        // `Child::wait` may be dropped and called again; `recv` loses nothing when dropped.
+        // Over at once, unless this system does not tell of ends; `Child::wait` may be dropped and called again.
         tokio::select! {
             status = child.wait() => break status.map_or(Exit::Unknown, exit_of),
             Some(ending) = orders.recv() => signal_process(pid, ending),
@@ -118,6 +129,15 @@ async fn keep(
     };
     // Nobody waits for it any more when the run was given up.
     let _: Result<(), Exit> = told.send(exit);
+}
+
+/// An executor that was killed could not end its agent: what it left in its session is ended here.
+async fn sweep(leader: u32) {
+    match tokio::task::spawn_blocking(move || process::kill_session(leader)).await {
+        Ok(left) if left.is_empty() => {}
+        Ok(left) => tracing::info!(?left, "ended what a killed executor left behind"),
+        Err(error) => tracing::error!(%error, "nobody ended what a killed executor left behind"),
+    }
 }
 
 fn exit_of(status: ExitStatus) -> Exit {

@@ -1,7 +1,11 @@
 //! What the engine wants the board to say, as edits of story files.
 
+use thiserror::Error;
+
 use crate::engine::BoardEntry;
-use crate::story::{Edit, Key, Status, Store, StoreError, Story};
+use crate::story::{
+    Document, Edit, EditError, FrontMatterError, Key, Status, Store, StoreError, Story,
+};
 
 /// The longest reason that goes into a story file, in characters (the predecessor's limit).
 const REASON_LENGTH: usize = 200;
@@ -34,6 +38,40 @@ pub(super) fn write(
 ) -> Result<(), StoreError> {
     let edits = edits(story.status, branch, entry, &Stamp::now());
     store.edit_file(&story.path, &edits).map(drop)
+}
+
+/// Whether a story's file can be edited to say everything that a run may have to say of it.
+///
+/// # Errors
+/// Why not.
+pub fn check_writable(story: &Story) -> Result<(), CheckError> {
+    let document = Document::parse(&story.text)?;
+    let reason = "any: reason".to_owned();
+    let entries = [
+        BoardEntry::Started,
+        BoardEntry::Done,
+        BoardEntry::NeedsPerson {
+            reason: reason.clone(),
+        },
+        BoardEntry::Returned {
+            error: Some(reason),
+        },
+    ];
+    for entry in entries {
+        document.with(&edits(story.status, Some("any"), &entry, &Stamp::now()))?;
+    }
+    Ok(())
+}
+
+/// Why a story's file cannot be kept up to date.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// It cannot be read.
+    #[error(transparent)]
+    FrontMatter(#[from] FrontMatterError),
+    /// It cannot be edited line by line.
+    #[error(transparent)]
+    Edit(#[from] EditError),
 }
 
 /// The edits that make a story's file say what `entry` says. `before` is the status from before the run.
@@ -86,7 +124,6 @@ fn edits(before: Status, branch: Option<&str>, entry: &BoardEntry, stamp: &Stamp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::story::Document;
 
     const BEFORE: &str =
         "---\nid: S-0001 # mine\nstatus: ready\nlast_error: 'old'\nextra: {a: 1}\n---\nbody\n";

@@ -13,14 +13,14 @@ use super::unit::{Command, Message, News};
 use super::workspace::Settled;
 use super::{RunFolder, RunRequest, Workspaces, board, unit};
 use crate::engine::{
-    BoardEntry, BoardWrite, Claim, Disposal, Effect, Engine, Event, Moment, Outcome, Phase, RunId,
-    Settlement, StopReason, Unit,
+    BoardEntry, BoardWrite, Claim, Disposal, Effect, Engine, Event, Exit, Moment, Outcome, Phase,
+    RunId, Settlement, StopReason, Unit,
 };
 use crate::git::{Origin, Prepared};
 use crate::launcher::{AttemptSpec, Launcher};
 use crate::protocol::{self, Evidence, FromExecutor, Reason, ShutdownReason, Start};
 use crate::report::event::{RunEvent, StoryName};
-use crate::report::{Reporter, chain};
+use crate::report::{Background, chain, plural};
 use crate::story::{Store, Story, StoryId};
 
 /// Commands to one executor that may wait: there are never more than a stop, a quicker stop and a kill.
@@ -70,7 +70,7 @@ impl<L: Launcher> Driver<L> {
         request: RunRequest,
         launcher: Arc<L>,
         inbox: mpsc::Sender<Message>,
-        reporters: Vec<Box<dyn Reporter>>,
+        surfaces: Background,
     ) -> Self {
         let names = request.plan.iter().filter_map(|planned| {
             let story = request.stories.get(&planned.id)?;
@@ -80,7 +80,7 @@ impl<L: Launcher> Driver<L> {
             })
         });
         Self {
-            narrator: Narrator::new(request.run.clone(), request.folder.clone(), reporters),
+            narrator: Narrator::new(request.run.clone(), request.folder.clone(), surfaces),
             request: Request {
                 plan: names.collect(),
                 slots: request.settings.slots.get(),
@@ -155,6 +155,11 @@ impl<L: Launcher> Driver<L> {
                 self.narrator
                     .tell(&RunEvent::RunStopping { running, grace_ms });
             }
+            Effect::ReportLeaving { running } => {
+                let count = plural(running, "executor ends", "executors end");
+                self.narrator
+                    .warn(format!("left at once: {count} within seconds by itself"));
+            }
             Effect::Finish => {}
         }
     }
@@ -171,25 +176,13 @@ impl<L: Launcher> Driver<L> {
         self.narrator.started(&unit, &story, agent);
         self.attempts.insert(unit.clone(), Attempt::default());
         let workspaces = self.request.workspaces.clone();
-        let dependencies = self.dependency_branches(&story);
+        let dependencies = story.dependencies.iter();
+        let dependencies: Vec<Arc<Story>> = dependencies
+            .filter_map(|id| self.request.stories.get(id).cloned())
+            .collect();
         self.tasks.spawn(Work::Prepare(unit), async move {
             Finished::Prepared(workspaces.prepare(&story, &dependencies).await)
         });
-    }
-
-    /// The branches of a story's dependencies that still exist. One that was merged and deleted is in the base.
-    fn dependency_branches(&self, story: &Story) -> Vec<(StoryId, String)> {
-        story
-            .dependencies
-            .iter()
-            .filter_map(|id| {
-                let dependency = self.request.stories.get(id)?;
-                let branch = crate::git::branch_name(&dependency.id, &dependency.slug);
-                let repository = &self.request.workspaces.repository;
-                let exists = matches!(repository.branch_tip(&branch), Ok(Some(_)));
-                exists.then(|| (dependency.id.clone(), branch))
-            })
-            .collect()
     }
 
     fn launch(&mut self, unit: Unit) {
@@ -269,17 +262,19 @@ impl<L: Launcher> Driver<L> {
             self.narrator.proved(&unit, evidence);
         }
         let workspaces = self.request.workspaces.clone();
+        let story = self.request.stories.get(&unit.story).cloned();
         self.tasks.spawn(Work::Settle(unit), async move {
-            Finished::Settled(match prepared {
-                Some(prepared) => {
-                    workspaces
-                        .settle(&prepared, &outcome, evidence.as_ref(), disposal)
-                        .await
-                }
-                None => Settled {
-                    settlement: Settlement::Confirmed,
-                    kept: None,
-                },
+            if let Some(prepared) = prepared {
+                let evidence = evidence.as_ref();
+                let settling = workspaces.settle(&prepared, &outcome, evidence, disposal);
+                return Finished::Settled(settling.await);
+            }
+            if let Some(story) = story {
+                workspaces.undo_unfinished(&story).await;
+            }
+            Finished::Settled(Settled {
+                settlement: Settlement::Confirmed,
+                kept: None,
             })
         });
     }
@@ -356,8 +351,12 @@ impl<L: Launcher> Driver<L> {
             (Work::Prepare(unit), Finished::Prepared(Err(reason)) | Finished::Broke(reason)) => {
                 self.feed(Event::PrepareFailed(unit, reason));
             }
-            (Work::Attend(unit), Finished::NotLaunched(reason) | Finished::Broke(reason)) => {
+            (Work::Attend(unit), Finished::NotLaunched(reason)) => {
                 self.feed(Event::LaunchFailed(unit, reason));
+            }
+            // Its executor has lost its connection by that, and ends.
+            (Work::Attend(unit), Finished::Broke(_)) => {
+                self.feed(Event::Exited(unit, Exit::Unknown));
             }
             (Work::Settle(unit), Finished::Settled(settled)) => {
                 self.narrator.kept(&unit, settled.kept);

@@ -16,6 +16,7 @@ mod tasks;
 mod unit;
 mod workspace;
 
+pub use board::{CheckError, check_writable};
 pub use run_folder::{PastAttempts, RunFolder};
 pub use run_lock::{RunLock, RunLockError};
 pub use workspace::Workspaces;
@@ -27,10 +28,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::engine::{Event, Moment, PlannedStory, RunId, Settings, StopSignal, Verdict};
+use crate::engine::{Event, Moment, PlannedStory, RunId, Settings, Verdict};
 use crate::launcher::Launcher;
-use crate::report::Reporter;
 use crate::report::event::Counts;
+use crate::report::{Background, Reporter};
 use crate::story::{Store, Story, StoryId};
 use driver::Driver;
 use signals::Signals;
@@ -66,43 +67,31 @@ pub struct RunRequest {
     pub environment: Vec<String>,
 }
 
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunEnd {
-    /// The engine finished it.
-    Finished(Verdict, Counts),
-    /// The user did not want to wait for that.
-    Abandoned(StopSignal),
-}
-
 /// Runs stories until all are through or the run is stopped.
 ///
 /// # Errors
-/// When signals cannot be listened to; nothing has been started then.
+/// When signals cannot be listened to or nothing can be shown; nothing has been started then.
 pub async fn run<L: Launcher>(
     request: RunRequest,
     launcher: L,
     reporters: Vec<Box<dyn Reporter>>,
     exit_code: impl Fn(Verdict) -> u8,
-) -> io::Result<RunEnd> {
+) -> io::Result<(Verdict, Counts)> {
     let mut signals = Signals::listen()?;
     let (sender, mut inbox) = mpsc::channel(WAITING_MESSAGES);
-    let mut driver = Driver::new(request, Arc::new(launcher), sender, reporters);
+    let surfaces = Background::new(reporters)?;
+    let mut driver = Driver::new(request, Arc::new(launcher), sender, surfaces);
     driver.tell_beginning();
     driver.feed(Event::Began);
-    let mut signals_seen = 0;
     while !driver.engine.is_finished() {
         let deadline = driver.engine.next_deadline();
         // Every arm can lose the race and be waited for again without losing anything: both receivers and the task
         // set keep what has arrived, and the deadline is computed anew in every round.
+        // They are looked at in this order: what has happened counts before the time that it took, so that a process
+        // that was stopped for a while (a suspended machine) does not take its own sleep for that of others.
         tokio::select! {
-            signal = signals.next() => {
-                signals_seen += 1;
-                if signals_seen > 2 {
-                    return Ok(RunEnd::Abandoned(signal));
-                }
-                driver.feed(Event::StopRequested(signal));
-            }
+            biased;
+            signal = signals.next() => driver.feed(Event::StopRequested(signal)),
             Some(message) = inbox.recv() => driver.receive(message),
             Some(finished) = driver.tasks.next() => driver.finish(finished),
             () = sleep_until(driver.began, deadline) => driver.feed(Event::TimePassed),
@@ -110,7 +99,7 @@ pub async fn run<L: Launcher>(
     }
     let verdict = driver.engine.verdict();
     let counts = driver.narrator.finished(exit_code(verdict));
-    Ok(RunEnd::Finished(verdict, counts))
+    Ok((verdict, counts))
 }
 
 async fn sleep_until(began: Instant, deadline: Option<Moment>) {

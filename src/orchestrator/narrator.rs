@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -11,17 +12,17 @@ use super::run_folder::RunFolder;
 use crate::engine::{Outcome, Phase, RunId, Unit};
 use crate::git::{Origin, Prepared};
 use crate::protocol::{self, Evidence, FromExecutor, LogLevel, StatusUpdate};
-use crate::report::Reporter;
 use crate::report::event::{
     Change, Counts, KeptWorktree, Level, RunEvent, StorySettled, Usage, WorktreeOrigin,
 };
+use crate::report::{Background, Reporter as _};
 use crate::story::{Story, StoryId};
 
 /// The teller of one run.
 pub(super) struct Narrator {
     run: RunId,
     folder: RunFolder,
-    reporters: Vec<Box<dyn Reporter>>,
+    surfaces: Background,
     began: Instant,
     attempts: HashMap<StoryId, Tale>,
     counts: Counts,
@@ -37,11 +38,11 @@ struct Tale {
 }
 
 impl Narrator {
-    pub(super) fn new(run: RunId, folder: RunFolder, reporters: Vec<Box<dyn Reporter>>) -> Self {
+    pub(super) fn new(run: RunId, folder: RunFolder, surfaces: Background) -> Self {
         Self {
             run,
             folder,
-            reporters,
+            surfaces,
             began: Instant::now(),
             attempts: HashMap::new(),
             counts: Counts::default(),
@@ -49,9 +50,7 @@ impl Narrator {
     }
 
     pub(super) fn tell(&mut self, event: &RunEvent) {
-        for reporter in &mut self.reporters {
-            reporter.show(&self.run, event);
-        }
+        self.surfaces.show(&self.run, event);
     }
 
     pub(super) fn warn(&mut self, message: String) {
@@ -230,6 +229,14 @@ impl Narrator {
         self.tell(&RunEvent::StorySettled(Box::new(settled)));
     }
 
+    /// Sees to it that everything is shown.
+    pub(super) fn close(&mut self) {
+        let lost = self.surfaces.finish(SHOW_DEADLINE);
+        if lost > 0 {
+            tracing::warn!(lost, "events were not shown: nobody took them");
+        }
+    }
+
     pub(super) fn finished(&mut self, exit_code: u8) -> Counts {
         let event = RunEvent::RunFinished {
             counts: self.counts,
@@ -237,9 +244,13 @@ impl Narrator {
             exit_code,
         };
         self.tell(&event);
+        self.close();
         self.counts
     }
 }
+
+/// How long the last events may take to be shown.
+const SHOW_DEADLINE: Duration = Duration::from_secs(5);
 
 fn millis_since(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)

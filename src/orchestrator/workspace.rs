@@ -1,15 +1,21 @@
 //! The worktrees of a run: made before an attempt, and cleared away, proved or kept after it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::engine::{Disposal, Outcome, RunId, Settlement};
 use crate::git::{
     CommitId, Git, Origin, Prepared, Removal, RemovalCheck, Repository, WorktreeRequest, Worktrees,
-    base_with,
+    base_with, branch_name,
 };
-use crate::protocol::Evidence;
+use crate::process;
+use crate::protocol::{Evidence, identity};
 use crate::report::{chain, event::KeptWorktree};
 use crate::story::{Story, StoryId};
+
+/// How long processes of an earlier attempt may take to end: an orphaned executor gives its agent two seconds.
+const TAKE_OVER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Makes and clears away the worktrees of one run.
 #[derive(Debug, Clone)]
@@ -38,25 +44,80 @@ impl Workspaces {
     pub(super) async fn prepare(
         &self,
         story: &Story,
-        dependencies: &[(StoryId, String)],
+        dependencies: &[Arc<Story>],
     ) -> Result<Prepared, String> {
-        let base = base_with(
-            &self.git,
-            &self.repository,
-            &story.id,
-            self.base,
-            dependencies,
-        )
-        .await
-        .map_err(|error| chain(&error))?;
-        let request = WorktreeRequest {
+        let branches = self.branches(dependencies)?;
+        let base = base_with(&self.git, &self.repository, &story.id, self.base, &branches)
+            .await
+            .map_err(|error| chain(&error))?;
+        self.take_over(&self.worktrees.path_of(&story.id, &story.slug))
+            .await?;
+        let prepared = self.worktrees.prepare(&self.request(story, base)).await;
+        prepared.map_err(|error| chain(&error))
+    }
+
+    /// Takes back what a preparation that was given up has left.
+    pub(super) async fn undo_unfinished(&self, story: &Story) {
+        if let Err(error) = self.worktrees.undo(&self.request(story, self.base)).await {
+            tracing::warn!(error = chain(&error), story = %story.id, "not taken back");
+        }
+    }
+
+    fn request(&self, story: &Story, base_commit: CommitId) -> WorktreeRequest {
+        WorktreeRequest {
             id: story.id.clone(),
             slug: story.slug.clone(),
             run: self.run.clone(),
-            base_commit: base,
-        };
-        let prepared = self.worktrees.prepare(&request).await;
-        prepared.map_err(|error| chain(&error))
+            base_commit,
+        }
+    }
+
+    /// Makes sure that nothing of an earlier attempt works in a worktree any more: an executor whose orchestrator was
+    /// killed ends its agent within seconds, and two attempts must never work in one place.
+    async fn take_over(&self, path: &Path) -> Result<(), String> {
+        if !path.exists() {
+            return Ok(());
+        }
+        let folder = path.to_owned();
+        let mark = format!("{}=", identity::RUN);
+        let left = tokio::task::spawn_blocking(move || {
+            process::wait_until_left(&folder, &mark, TAKE_OVER_PATIENCE)
+        });
+        let left = left.await.map_err(|error| error.to_string())?;
+        left.map_err(|there| {
+            let names: Vec<String> = there
+                .iter()
+                .map(|found| format!("{} ({})", found.pid, found.name))
+                .collect();
+            let names = names.join(", ");
+            format!(
+                "processes of an earlier attempt still work in {}: {names}",
+                path.display()
+            )
+        })?;
+        match self.worktrees.clear_stale_locks(path).await {
+            Ok(cleared) if cleared.is_empty() => {}
+            Ok(cleared) => tracing::info!(?cleared, "removed locks that a killed git had left"),
+            Err(error) => tracing::warn!(error = chain(&error), "locks may be left"),
+        }
+        Ok(())
+    }
+
+    /// The branches of dependencies that still exist: the one that a story's file names, else the one that it would
+    /// have. A branch that is gone was merged and deleted: its work is in the base.
+    fn branches(&self, dependencies: &[Arc<Story>]) -> Result<Vec<(StoryId, String)>, String> {
+        let mut branches = Vec::new();
+        for dependency in dependencies {
+            let usual = branch_name(&dependency.id, &dependency.slug);
+            for branch in dependency.branch.iter().chain([&usual]) {
+                let tip = self.repository.branch_tip(branch);
+                if tip.map_err(|error| chain(&error))?.is_some() {
+                    branches.push((dependency.id.clone(), branch.clone()));
+                    break;
+                }
+            }
+        }
+        Ok(branches)
     }
 
     /// Proves what a success claims, and does with the worktree what was decided. Nothing is removed that is not on

@@ -8,6 +8,9 @@ use std::fmt;
 
 use super::id::StoryId;
 
+/// The most stories of a cycle that its text names.
+const MOST_SHOWN: usize = 10;
+
 /// A dependency on a story that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownDependency {
@@ -28,8 +31,11 @@ pub struct Cycle {
 
 impl fmt::Display for Cycle {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for id in &self.path {
+        for id in self.path.iter().take(MOST_SHOWN) {
             write!(formatter, "{id} -> ")?;
+        }
+        if self.path.len() > MOST_SHOWN {
+            write!(formatter, "… ({} more) -> ", self.path.len() - MOST_SHOWN)?;
         }
         self.path
             .first()
