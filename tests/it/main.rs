@@ -1,0 +1,17 @@
+//! The real program in hermetic repositories. Each module holds the promises of one part of it.
+//!
+//! Linux only: that a test has left no process behind is read from `/proc`.
+#![cfg(target_os = "linux")]
+
+mod board;
+mod commits;
+mod crash;
+mod demo;
+mod failure;
+mod options;
+mod order;
+mod refusals;
+mod slots;
+mod stopping;
+mod support;
+mod surfaces;
