@@ -225,7 +225,13 @@ fn a_story_whose_file_cannot_be_kept_up_to_date_is_left_out_before_it_costs_anyt
 #[test]
 fn a_story_that_is_edited_during_its_run_keeps_the_edit() {
     let env = TestEnv::new();
-    env.story("S-0001").script(HOLD).write();
+    // A person edits between two entries of the program; this one comes after the first is on the board.
+    let file = env.path(".ai-sdlc/stories/S-0001/story.md");
+    let script = format!(
+        "until grep -q '^status: in-progress' '{}'; do sleep 0.01; done\n{HOLD}",
+        file.display()
+    );
+    env.story("S-0001").script(&script).write();
     let gates = Gates::new(&env, &["S-0001"]);
     let run = env.ai_sdlc(&["run"]).start();
     assert_eq!(gates.next(), "S-0001");
