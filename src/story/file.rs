@@ -147,15 +147,20 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, StoreError> {
 
 /// Whether an existing file may be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Existing {
-    /// It is replaced, and the new file gets its permissions.
-    Replace,
+pub(crate) enum Existing<'a> {
+    /// It is replaced if it still says what is expected, and the new file gets its permissions.
+    Replace {
+        /// What it said when it was read.
+        expected: &'a str,
+    },
     /// It stays, and that is an error.
     Keep,
 }
 
-/// Writes a file whole: a temporary file beside it, made durable, then renamed.
-pub(crate) fn write(path: &Path, text: &str, existing: Existing) -> Result<(), StoreError> {
+/// Writes a file whole: a temporary file beside it, made durable, then renamed. Whether it was written: not when it
+/// says something else than expected by then. (Between that look and the rename lie microseconds in which an edit of
+/// somebody who does not hold the lock would be lost; no system call closes that gap.)
+pub(crate) fn write(path: &Path, text: &str, existing: Existing<'_>) -> Result<bool, StoreError> {
     if text.len() as u64 > MAX_STORY_LEN {
         return Err(StoreError::TooLarge {
             path: path.to_owned(),
@@ -163,9 +168,9 @@ pub(crate) fn write(path: &Path, text: &str, existing: Existing) -> Result<(), S
     }
     let failed = StoreError::io("write", path);
     let directory = path.parent().unwrap_or_else(|| Path::new("."));
-    let attempt = || -> io::Result<()> {
+    let attempt = || -> io::Result<bool> {
         let mut temporary = temporary_in(directory)?;
-        if existing == Existing::Replace {
+        if let Existing::Replace { .. } = existing {
             temporary
                 .as_file()
                 .set_permissions(fs::metadata(path)?.permissions())?;
@@ -173,10 +178,14 @@ pub(crate) fn write(path: &Path, text: &str, existing: Existing) -> Result<(), S
         temporary.write_all(text.as_bytes())?;
         temporary.as_file().sync_all()?;
         match existing {
-            Existing::Replace => temporary.persist(path)?,
+            Existing::Replace { expected } if fs::read(path)? != expected.as_bytes() => {
+                return Ok(false);
+            }
+            Existing::Replace { .. } => temporary.persist(path)?,
             Existing::Keep => temporary.persist_noclobber(path)?,
         };
-        File::open(directory)?.sync_all()
+        File::open(directory)?.sync_all()?;
+        Ok(true)
     };
     attempt().map_err(failed)
 }
@@ -257,7 +266,10 @@ mod tests {
         let path = root.path().join("story.md");
         fs::write(&path, "old").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-        write(&path, "new", Existing::Replace).unwrap();
+        let expected = &fs::read_to_string(&path).unwrap();
+        assert!(!write(&path, "new", Existing::Replace { expected: "else" }).unwrap());
+        assert_eq!(&fs::read_to_string(&path).unwrap(), expected);
+        assert!(write(&path, "new", Existing::Replace { expected }).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
@@ -276,7 +288,7 @@ mod tests {
         );
         let large = "x".repeat(usize::try_from(MAX_STORY_LEN).unwrap() + 1);
         assert!(matches!(
-            write(&path, &large, Existing::Replace),
+            write(&path, &large, Existing::Replace { expected: "new" }),
             Err(StoreError::TooLarge { .. })
         ));
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");

@@ -21,6 +21,9 @@ use super::new_story::{NewStory, TakenNames, number_in};
 /// How long a writer waits for another one.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often an edit is tried again when the file changes under it.
+const MOST_TRIES: usize = 5;
+
 /// Writes to the board below one directory, usually `.ai-sdlc`.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -82,8 +85,20 @@ impl Store {
         let _lock = BoardLock::take(&self.root, self.patience)?;
         let target = fs::canonicalize(path).map_err(StoreError::io("read", path))?;
         file::wait_for_predecessor(&target, self.patience)?;
+        // People and their editors know nothing of the lock: a file that has changed since it was read is read again.
+        for _ in 1..MOST_TRIES {
+            if let Some(written) = Self::try_edit(path, &target, edits)? {
+                return Ok(written);
+            }
+        }
+        let last = Self::try_edit(path, &target, edits)?;
+        last.ok_or_else(|| StoreError::io("edit", path)(io::ErrorKind::ResourceBusy.into()))
+    }
+
+    /// One try; nothing when the file has changed meanwhile.
+    fn try_edit(path: &Path, target: &Path, edits: &[Edit]) -> Result<Option<Written>, StoreError> {
         let missing = || StoreError::io("read", path)(io::ErrorKind::NotFound.into());
-        let text = file::read(&target)?.ok_or_else(missing)?;
+        let text = file::read(target)?.ok_or_else(missing)?;
         let broken = |source| StoreError::FrontMatter {
             path: path.to_owned(),
             source,
@@ -95,10 +110,10 @@ impl Store {
         };
         let edited = document.with(edits).map_err(failed)?;
         if edited == text {
-            return Ok(Written::AsItWas);
+            return Ok(Some(Written::AsItWas));
         }
-        file::write(&target, &edited, Existing::Replace)?;
-        Ok(Written::Changed)
+        let replaced = file::write(target, &edited, Existing::Replace { expected: &text })?;
+        Ok(replaced.then_some(Written::Changed))
     }
 
     /// Adds a story, with an id above all that are known and a priority behind all others.
@@ -131,7 +146,7 @@ impl Store {
                 other => other.map_err(StoreError::io("create", &directory))?,
             }
             if let Err(error) =
-                file::write(&path, &text, Existing::Keep).and_then(|()| self.sync_stories())
+                file::write(&path, &text, Existing::Keep).and_then(|_| self.sync_stories())
             {
                 // Only succeeds while the directory is empty, and the error that counts is the first one.
                 fs::remove_dir(&directory).unwrap_or_default();
