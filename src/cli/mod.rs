@@ -18,6 +18,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 use crate::config::Project;
+use crate::config::project::ROOT_VARIABLE;
 use crate::git::{Repository, WorkTree};
 use args::{Cli, Command};
 use error::CliError;
@@ -56,7 +57,10 @@ fn refuse(error: &clap::Error) -> ExitCode {
 /// The project that a folder is in. The worktree of a story is none: its board is a copy that nobody keeps up to date,
 /// and what is written there is never committed.
 fn find_project(here: &Path) -> Result<Project, CliError> {
-    refuse_story_worktree(here)?;
+    // Whoever names a board means that one, wherever it is said.
+    if std::env::var_os(ROOT_VARIABLE).is_none() {
+        refuse_story_worktree(here)?;
+    }
     Ok(Project::find(here)?)
 }
 

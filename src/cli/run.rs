@@ -19,7 +19,7 @@ use crate::launcher::LocalLauncher;
 use crate::orchestrator::{self, RunFolder, RunLock, RunRequest, Workspaces};
 use crate::protocol::identity;
 use crate::report::event::Counts;
-use crate::report::{self, Human, Json, Reporter, RunEvent, Verbosity, plural};
+use crate::report::{self, Human, Json, Reporter, RunEvent, Stamp, Verbosity, plural};
 use crate::story::{Board, Cycle, Status, Store, StoryId};
 
 /// How long a git that was interrupted may take to end; then it has been killed.
@@ -104,12 +104,21 @@ async fn run_project(
     check_identity(&git, repository.root()).await?;
     let worktrees = Worktrees::new(repository.clone(), git.clone(), &project.worktree_base())
         .map_err(|error| CliError::from_error(&error))?;
-    if let Err(error) = worktrees.sweep_trash().await {
-        report::warning(&format!("old worktrees stay: {}", report::chain(&error)));
-    }
+    sweep_in_the_background(worktrees.clone());
     let folder = run_folder(&project, &run)?;
     let launcher = LocalLauncher::new()?;
-    let inside = |path: &Path| inside(repository.root(), path);
+    let workspaces = Workspaces {
+        repository,
+        git,
+        worktrees,
+        base,
+        run: run.clone(),
+        runs: project.runs(),
+    };
+    workspaces.end_earlier_runs().await.map_err(CliError::new)?;
+    let inside = |path: &Path| inside(workspaces.repository.root(), path);
+    let board_folder = inside(&project.board).filter(|folder| !folder.is_empty());
+    let work_folder = inside(&project.root).unwrap_or_default();
     let request = RunRequest {
         settings: Settings {
             slots: plan.slots,
@@ -126,15 +135,9 @@ async fn run_project(
         plan: plan.plan.stories,
         stories: plan.stories,
         agents: plan.agents,
-        board_folder: inside(&project.board).filter(|folder| !folder.is_empty()),
-        work_folder: inside(&project.root).unwrap_or_default(),
-        workspaces: Workspaces {
-            repository,
-            git,
-            worktrees,
-            base,
-            run: run.clone(),
-        },
+        board_folder,
+        work_folder,
+        workspaces,
         base_branch,
         store,
         folder,
@@ -145,6 +148,15 @@ async fn run_project(
         .await
         .map_err(|error| CliError::new(format!("the run cannot begin: {error}")))?;
     Ok((exit_code(verdict), Some(counts)))
+}
+
+/// Deletes what interrupted removals of worktrees have left. The run does not wait for it.
+fn sweep_in_the_background(worktrees: Worktrees) {
+    tokio::spawn(async move {
+        if let Err(error) = worktrees.sweep_trash().await {
+            tracing::warn!(error = report::chain(&error), "old worktrees stay");
+        }
+    });
 }
 
 /// What stories start from: the configured branch, else what the main checkout has checked out.
@@ -310,8 +322,8 @@ fn tell_nothing(
         },
     ];
     for reporter in &mut reporters {
-        for event in &events {
-            reporter.show(run, event);
+        for (sequence, event) in (1..).zip(&events) {
+            reporter.show(run, &Stamp::now(sequence), event);
         }
     }
 }

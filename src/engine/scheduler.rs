@@ -38,7 +38,7 @@ pub enum Verdict {
     SomeDidNot,
     /// The run was asked to stop, and stopped.
     Interrupted(StopSignal),
-    /// The run was asked to stop, and some process could not be ended.
+    /// Some process could not be ended, or a stop took too long and was cut off.
     DeadlineHit,
 }
 
@@ -226,12 +226,10 @@ impl Engine {
             .stories
             .values()
             .all(|tracked| matches!(&tracked.stage, Stage::Done(outcome) if outcome.is_success()));
+        if self.trouble.unendable > 0 || self.trouble.overdue > 0 {
+            return Verdict::DeadlineHit;
+        }
         match self.stop {
-            Stop::Asked(_) | Stop::Now(_)
-                if self.trouble.unendable > 0 || self.trouble.overdue > 0 =>
-            {
-                Verdict::DeadlineHit
-            }
             Stop::Asked(signal) | Stop::Now(signal) => Verdict::Interrupted(signal),
             Stop::No if all_succeeded && self.trouble.board_failures == 0 => Verdict::AllSucceeded,
             Stop::No => Verdict::SomeDidNot,
@@ -401,9 +399,22 @@ impl Engine {
         }
     }
 
+    /// Ends the run as it is. What was not through is cancelled: its work stays where it is, for the next run.
     fn leave(&mut self, running: usize, effects: &mut Vec<Effect>) {
         self.progress = Progress::Finished;
         effects.push(Effect::ReportLeaving { running });
+        let left: Vec<(StoryId, Option<Unit>)> = self
+            .stories
+            .iter()
+            .filter_map(|(id, tracked)| match &tracked.stage {
+                Stage::Done(_) => None,
+                Stage::Attempting(unit, _) => Some((id.clone(), Some(unit.clone()))),
+                Stage::Queued => Some((id.clone(), None)),
+            })
+            .collect();
+        for (story, unit) in left {
+            self.conclude(story, unit, Outcome::Cancelled, effects);
+        }
         effects.push(Effect::Finish);
     }
 

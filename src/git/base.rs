@@ -166,10 +166,20 @@ impl Merge<'_> {
 
     async fn commit(&self, tree: &str, message: String) -> Result<CommitId, BaseError> {
         let parents = [self.ours.to_string(), self.theirs.to_string()];
-        let call = self
-            .git
+        // The same parents give the same commit, whoever makes it and when: a preparation that is repeated finds its
+        // branch where it would put it.
+        let date = self.latest_parent(&parents).await?;
+        let git = [("AUTHOR", &date), ("COMMITTER", &date)].into_iter().fold(
+            self.git.clone(),
+            |git, (role, date)| {
+                git.with_variable(format!("GIT_{role}_NAME"), "ai-sdlc")
+                    .with_variable(format!("GIT_{role}_EMAIL"), "ai-sdlc@localhost")
+                    .with_variable(format!("GIT_{role}_DATE"), date)
+            },
+        );
+        let call = git
             .call(self.root)
-            .args(["commit-tree", tree, "-F", "-"]);
+            .args(["commit-tree", "--no-gpg-sign", tree, "-F", "-"]);
         let made = call
             .args(["-p", &parents[0], "-p", &parents[1]])
             .input(message)
@@ -178,6 +188,23 @@ impl Merge<'_> {
             .map_err(|source| self.failed(source))?;
         let text = String::from_utf8_lossy(&made.stdout);
         Ok(text.trim().parse().expect("git prints the commit it made"))
+    }
+
+    /// The later of the dates at which the parents were committed, as git reads it.
+    async fn latest_parent(&self, parents: &[String; 2]) -> Result<String, BaseError> {
+        let call = self.git.call(self.root).read_only();
+        let dates = call
+            .args(["show", "--no-patch", "--format=%ct"])
+            .args(parents)
+            .run()
+            .await
+            .map_err(|source| self.failed(source))?;
+        let text = String::from_utf8_lossy(&dates.stdout);
+        let latest = text
+            .lines()
+            .filter_map(|line| line.parse::<u64>().ok())
+            .max();
+        Ok(format!("{} +0000", latest.unwrap_or_default()))
     }
 
     fn failed(&self, source: GitError) -> BaseError {
@@ -230,6 +257,7 @@ mod tests {
             branch(&fixture, "b", "b.txt", "b"),
         );
         let base = base_of(&fixture, &["a", "b"]).await.unwrap();
+        assert_eq!(base_of(&fixture, &["a", "b"]).await.unwrap(), base);
         let repository = fixture.repository();
         assert!(
             repository.is_ancestor(a, base).unwrap() && repository.is_ancestor(b, base).unwrap()

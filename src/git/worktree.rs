@@ -39,6 +39,24 @@ const RETRY_PAUSES: [Duration; 4] = [
 /// What the reason of our worktree locks begins with.
 pub(super) const LOCK_PREFIX: &str = "ai-sdlc ";
 
+/// How old the lock file of a branch must be before it is taken for one that a killed git has left.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// Removes a lock file once it has been there for [`SETTLED`]. Whether there was one.
+fn remove_settled(path: &Path) -> io::Result<bool> {
+    let modified = match fs::metadata(path) {
+        Ok(metadata) => metadata.modified()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    std::thread::sleep(SETTLED.saturating_sub(modified.elapsed().unwrap_or_default()));
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The branch of a story.
 pub fn branch_name(id: &StoryId, slug: &Slug) -> String {
     format!("{BRANCH_PREFIX}{}", worktree_name(id, slug))
@@ -327,26 +345,41 @@ impl Worktrees {
         })
     }
 
-    /// Removes the lock files that a killed git has left in the administrative directory of the worktree at `path`
-    /// (`index.lock`, `HEAD.lock`), and gives their names; none when that is no worktree directly below
-    /// [`Self::base`]. Only when no process works in the worktree any more: the locks of a living one are its
-    /// protection.
+    /// Removes the lock files that a killed git has left: of the branch of a story, and in the administrative directory
+    /// of its worktree at `path` (`index.lock`, `HEAD.lock`), if that is one directly below [`Self::base`]. Gives
+    /// their names. Only when no process of ours works on either any more: the locks of a living one are its
+    /// protection. That of the branch must be a second old, since a git of the user (`pack-refs`) holds such locks for
+    /// moments.
     ///
     /// # Errors
     /// When the repository cannot be read or a file not be removed.
-    pub async fn clear_stale_locks(&self, path: &Path) -> Result<Vec<String>, PrepareError> {
+    pub async fn clear_stale_locks(
+        &self,
+        path: &Path,
+        branch: &str,
+    ) -> Result<Vec<String>, PrepareError> {
         let (repository, path) = (self.repository.clone(), path.to_owned());
         let is_below = path.parent() == Some(&self.base);
-        blocking(move || match repository.worktree_at(&path)? {
-            Some(entry) if is_below => {
-                let cleared = entry.clear_locks().map_err(|source| PrepareError::Io {
+        let heads = self.repository.common_dir().join("refs/heads");
+        let branch_lock = heads.join(format!("{branch}.lock"));
+        blocking(move || {
+            let failed = |path: &Path| {
+                let path = path.to_owned();
+                move |source| PrepareError::Io {
                     verb: "remove the lock files in",
-                    path: entry.admin_dir.clone(),
+                    path,
                     source,
-                })?;
-                Ok(cleared.into_iter().map(str::to_owned).collect())
+                }
+            };
+            let mut cleared = Vec::new();
+            if remove_settled(&branch_lock).map_err(failed(&branch_lock))? {
+                cleared.push(branch_lock.display().to_string());
             }
-            _ => Ok(Vec::new()),
+            if let Some(entry) = repository.worktree_at(&path)?.filter(|_| is_below) {
+                let locks = entry.clear_locks().map_err(failed(&entry.admin_dir))?;
+                cleared.extend(locks.into_iter().map(str::to_owned));
+            }
+            Ok(cleared)
         })
         .await
     }

@@ -461,12 +461,21 @@ async fn stale_locks_are_cleared_when_that_is_asked_for() {
     let worktrees = fixture.worktrees();
     let made = worktrees.prepare(&fixture.request("S-0001")).await.unwrap();
     fixture.sh("touch .git/worktrees/S-0001-a-title/index.lock .git/index.lock");
-    let cleared = worktrees.clear_stale_locks(&made.path).await.unwrap();
+    let cleared = worktrees
+        .clear_stale_locks(&made.path, &made.branch)
+        .await
+        .unwrap();
     assert_eq!(cleared, ["index.lock"]);
     sh(&made.path, "git commit -q --allow-empty -m work");
-    let none = worktrees.clear_stale_locks(&made.path).await.unwrap();
+    let none = worktrees
+        .clear_stale_locks(&made.path, &made.branch)
+        .await
+        .unwrap();
     assert!(none.is_empty());
-    let main = worktrees.clear_stale_locks(&fixture.root).await.unwrap();
+    let main = worktrees
+        .clear_stale_locks(&fixture.root, &made.branch)
+        .await
+        .unwrap();
     assert!(main.is_empty() && fixture.root.join(".git/index.lock").exists());
 }
 

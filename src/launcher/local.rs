@@ -133,7 +133,7 @@ async fn keep(
 
 /// An executor that was killed could not end its agent: what it left in its session is ended here.
 async fn sweep(leader: u32) {
-    match tokio::task::spawn_blocking(move || process::kill_session(leader)).await {
+    match tokio::task::spawn_blocking(move || process::end_session(leader)).await {
         Ok(left) if left.is_empty() => {}
         Ok(left) => tracing::info!(?left, "ended what a killed executor left behind"),
         Err(error) => tracing::error!(%error, "nobody ended what a killed executor left behind"),

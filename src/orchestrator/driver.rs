@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -19,9 +20,12 @@ use crate::engine::{
 use crate::git::{Origin, Prepared};
 use crate::launcher::{AttemptSpec, Launcher};
 use crate::protocol::{self, Evidence, FromExecutor, Reason, ShutdownReason, Start};
-use crate::report::event::{RunEvent, StoryName};
+use crate::report::event::{KeptWorktree, RunEvent, StoryName};
 use crate::report::{Background, chain, plural};
 use crate::story::{Store, Story, StoryId};
+
+/// How long the last board entries may take to be written when the run is over.
+const LAST_ENTRIES: Duration = Duration::from_secs(2);
 
 /// Commands to one executor that may wait: there are never more than a stop, a quicker stop and a kill.
 const WAITING_COMMANDS: usize = 8;
@@ -63,6 +67,15 @@ struct Attempt {
     prepared: Option<Prepared>,
     commands: Option<mpsc::Sender<Command>>,
     evidence: Option<Evidence>,
+    settled: Settling,
+}
+
+/// Whether the end of an attempt has been taken care of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Settling {
+    #[default]
+    Ahead,
+    Done,
 }
 
 impl<L: Launcher> Driver<L> {
@@ -143,6 +156,9 @@ impl<L: Launcher> Driver<L> {
                 unit,
                 outcome,
             } => {
+                if let Some(unit) = &unit {
+                    self.tell_of_abandoned_worktree(unit);
+                }
                 if let Some(story) = self.request.stories.get(&story) {
                     self.narrator.settled(story, unit.as_ref(), &outcome);
                 }
@@ -156,11 +172,44 @@ impl<L: Launcher> Driver<L> {
                     .tell(&RunEvent::RunStopping { running, grace_ms });
             }
             Effect::ReportLeaving { running } => {
-                let count = plural(running, "executor ends", "executors end");
-                self.narrator
-                    .warn(format!("left at once: {count} within seconds by itself"));
+                let count = plural(running, "attempt", "attempts");
+                let message = format!("cut off: {count} left to end within seconds");
+                self.narrator.warn(message);
             }
             Effect::Finish => {}
+        }
+    }
+
+    /// An attempt that is reported before it was settled has been cut off: its worktree is where it was.
+    fn tell_of_abandoned_worktree(&mut self, unit: &Unit) {
+        let Some(Attempt {
+            prepared: Some(prepared),
+            settled: Settling::Ahead,
+            ..
+        }) = self.attempts.get(unit)
+        else {
+            return;
+        };
+        let kept = KeptWorktree {
+            path: prepared.path.clone(),
+            reason: None,
+        };
+        self.narrator.kept(unit, Some(kept));
+    }
+
+    /// Writes the entries that are still to be written when the run is over.
+    pub(super) async fn write_last_entries(&mut self) {
+        let writing = async {
+            while self.tasks.is_writing() {
+                let Some(finished) = self.tasks.next().await else {
+                    return;
+                };
+                self.finish(finished);
+            }
+        };
+        if tokio::time::timeout(LAST_ENTRIES, writing).await.is_err() {
+            self.narrator
+                .warn("the board does not say how some stories are".to_owned());
         }
     }
 
@@ -176,13 +225,15 @@ impl<L: Launcher> Driver<L> {
         self.narrator.started(&unit, &story, agent);
         self.attempts.insert(unit.clone(), Attempt::default());
         let workspaces = self.request.workspaces.clone();
-        let dependencies = story.dependencies.iter();
-        let dependencies: Vec<Arc<Story>> = dependencies
-            .filter_map(|id| self.request.stories.get(id).cloned())
-            .collect();
+        let dependencies = self.dependencies(&story);
         self.tasks.spawn(Work::Prepare(unit), async move {
             Finished::Prepared(workspaces.prepare(&story, &dependencies).await)
         });
+    }
+
+    fn dependencies(&self, story: &Story) -> Vec<Arc<Story>> {
+        let known = |id| self.request.stories.get(id).cloned();
+        story.dependencies.iter().filter_map(known).collect()
     }
 
     fn launch(&mut self, unit: Unit) {
@@ -263,14 +314,18 @@ impl<L: Launcher> Driver<L> {
         }
         let workspaces = self.request.workspaces.clone();
         let story = self.request.stories.get(&unit.story).cloned();
+        let story = story.map(|story| {
+            let dependencies = self.dependencies(&story);
+            (story, dependencies)
+        });
         self.tasks.spawn(Work::Settle(unit), async move {
             if let Some(prepared) = prepared {
                 let evidence = evidence.as_ref();
                 let settling = workspaces.settle(&prepared, &outcome, evidence, disposal);
                 return Finished::Settled(settling.await);
             }
-            if let Some(story) = story {
-                workspaces.undo_unfinished(&story).await;
+            if let Some((story, dependencies)) = story {
+                workspaces.undo_unfinished(&story, &dependencies).await;
             }
             Finished::Settled(Settled {
                 settlement: Settlement::Confirmed,
@@ -359,6 +414,9 @@ impl<L: Launcher> Driver<L> {
                 self.feed(Event::Exited(unit, Exit::Unknown));
             }
             (Work::Settle(unit), Finished::Settled(settled)) => {
+                if let Some(attempt) = self.attempts.get_mut(&unit) {
+                    attempt.settled = Settling::Done;
+                }
                 self.narrator.kept(&unit, settled.kept);
                 self.feed(Event::Settled(unit, settled.settlement));
             }

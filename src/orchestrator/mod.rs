@@ -97,6 +97,7 @@ pub async fn run<L: Launcher>(
             () = sleep_until(driver.began, deadline) => driver.feed(Event::TimePassed),
         }
     }
+    driver.write_last_entries().await;
     let verdict = driver.engine.verdict();
     let counts = driver.narrator.finished(exit_code(verdict));
     Ok((verdict, counts))

@@ -12,10 +12,10 @@ use super::run_folder::RunFolder;
 use crate::engine::{Outcome, Phase, RunId, Unit};
 use crate::git::{Origin, Prepared};
 use crate::protocol::{self, Evidence, FromExecutor, LogLevel, StatusUpdate};
+use crate::report::Background;
 use crate::report::event::{
     Change, Counts, KeptWorktree, Level, RunEvent, StorySettled, Usage, WorktreeOrigin,
 };
-use crate::report::{Background, Reporter as _};
 use crate::story::{Story, StoryId};
 
 /// The teller of one run.

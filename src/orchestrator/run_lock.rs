@@ -6,6 +6,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -13,6 +14,9 @@ use crate::engine::RunId;
 
 /// The most that is read of what a holder says of itself, in bytes.
 const LONGEST_DESCRIPTION: u64 = 200;
+
+/// How long a holder that is just ending is waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The lock, held until dropped.
 #[derive(Debug)]
@@ -63,7 +67,9 @@ impl RunLock {
             .write(true)
             .open(path)
             .map_err(TryLockError::Error)?;
-        file.try_lock()?;
+        if let Err(error) = file.try_lock() {
+            file = wait_for(file, error)?;
+        }
         let text = format!("run {run}, process {}\n", std::process::id());
         let written = file
             .set_len(0)
@@ -74,6 +80,27 @@ impl RunLock {
             tracing::warn!(%error, "the lock file cannot be written");
         }
         Ok(Self { _file: file })
+    }
+}
+
+/// Waits a moment for a holder that is just ending: the system frees the lock of a process that was killed only once
+/// all of it is gone. A thread waits in the kernel; one that waits in vain ends with the process.
+fn wait_for(file: File, error: TryLockError) -> Result<File, TryLockError> {
+    let TryLockError::WouldBlock = error else {
+        return Err(error);
+    };
+    let (sender, locked) = std::sync::mpsc::channel();
+    let spawned = std::thread::Builder::new().spawn(move || {
+        let result = file.lock().map(|()| file);
+        // Nobody listens any more when it took too long.
+        drop(sender.send(result));
+    });
+    if let Err(error) = spawned {
+        return Err(TryLockError::Error(error));
+    }
+    match locked.recv_timeout(PATIENCE) {
+        Ok(result) => result.map_err(TryLockError::Error),
+        Err(_) => Err(TryLockError::WouldBlock),
     }
 }
 

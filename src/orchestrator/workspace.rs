@@ -9,7 +9,7 @@ use crate::git::{
     CommitId, Git, Origin, Prepared, Removal, RemovalCheck, Repository, WorktreeRequest, Worktrees,
     base_with, branch_name,
 };
-use crate::process;
+use crate::process::{self, Found, Place};
 use crate::protocol::{Evidence, identity};
 use crate::report::{chain, event::KeptWorktree};
 use crate::story::{Story, StoryId};
@@ -30,6 +30,8 @@ pub struct Workspaces {
     pub base: CommitId,
     /// The run.
     pub run: RunId,
+    /// Where runs keep their folders, by which earlier ones are known.
+    pub runs: PathBuf,
 }
 
 /// What settling an attempt came to.
@@ -46,21 +48,30 @@ impl Workspaces {
         story: &Story,
         dependencies: &[Arc<Story>],
     ) -> Result<Prepared, String> {
-        let branches = self.branches(dependencies)?;
-        let base = base_with(&self.git, &self.repository, &story.id, self.base, &branches)
-            .await
-            .map_err(|error| chain(&error))?;
-        self.take_over(&self.worktrees.path_of(&story.id, &story.slug))
-            .await?;
+        let base = self.base_of(story, dependencies).await?;
+        self.take_over(story).await?;
         let prepared = self.worktrees.prepare(&self.request(story, base)).await;
         prepared.map_err(|error| chain(&error))
     }
 
     /// Takes back what a preparation that was given up has left.
-    pub(super) async fn undo_unfinished(&self, story: &Story) {
-        if let Err(error) = self.worktrees.undo(&self.request(story, self.base)).await {
+    pub(super) async fn undo_unfinished(&self, story: &Story, dependencies: &[Arc<Story>]) {
+        // The same dependencies give the same commit again.
+        let base = self.base_of(story, dependencies).await.unwrap_or(self.base);
+        if let Err(error) = self.worktrees.undo(&self.request(story, base)).await {
             tracing::warn!(error = chain(&error), story = %story.id, "not taken back");
         }
+    }
+
+    async fn base_of(
+        &self,
+        story: &Story,
+        dependencies: &[Arc<Story>],
+    ) -> Result<CommitId, String> {
+        let branches = self.branches(dependencies)?;
+        base_with(&self.git, &self.repository, &story.id, self.base, &branches)
+            .await
+            .map_err(|error| chain(&error))
     }
 
     fn request(&self, story: &Story, base_commit: CommitId) -> WorktreeRequest {
@@ -72,35 +83,51 @@ impl Workspaces {
         }
     }
 
-    /// Makes sure that nothing of an earlier attempt works in a worktree any more: an executor whose orchestrator was
-    /// killed ends its agent within seconds, and two attempts must never work in one place.
-    async fn take_over(&self, path: &Path) -> Result<(), String> {
-        if !path.exists() {
-            return Ok(());
+    /// Makes sure that nothing of an earlier attempt works in a worktree any more: two attempts must never work in one
+    /// place. An executor whose orchestrator was killed ends its agent within seconds; what was left without an
+    /// executor is ended here. Then the locks that a killed git has left can go.
+    async fn take_over(&self, story: &Story) -> Result<(), String> {
+        let path = self.worktrees.path_of(&story.id, &story.slug);
+        let branch = branch_name(&story.id, &story.slug);
+        if path.exists() {
+            let (folder, past) = (path.clone(), self.past_runs());
+            end_leftovers(move || {
+                let place = Place::Within(&folder);
+                process::end_leftovers(place, identity::RUN, past, TAKE_OVER_PATIENCE)
+            })
+            .await?;
         }
-        let folder = path.to_owned();
-        let mark = format!("{}=", identity::RUN);
-        let left = tokio::task::spawn_blocking(move || {
-            process::wait_until_left(&folder, &mark, TAKE_OVER_PATIENCE)
-        });
-        let left = left.await.map_err(|error| error.to_string())?;
-        left.map_err(|there| {
-            let names: Vec<String> = there
-                .iter()
-                .map(|found| format!("{} ({})", found.pid, found.name))
-                .collect();
-            let names = names.join(", ");
-            format!(
-                "processes of an earlier attempt still work in {}: {names}",
-                path.display()
-            )
-        })?;
-        match self.worktrees.clear_stale_locks(path).await {
+        match self.worktrees.clear_stale_locks(&path, &branch).await {
             Ok(cleared) if cleared.is_empty() => {}
             Ok(cleared) => tracing::info!(?cleared, "removed locks that a killed git had left"),
             Err(error) => tracing::warn!(error = chain(&error), "locks may be left"),
         }
         Ok(())
+    }
+
+    /// Ends gits that an earlier run, which was killed, has left working on the repository itself.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub async fn end_earlier_runs(&self) -> Result<(), String> {
+        let (root, past) = (self.repository.root().to_owned(), self.past_runs());
+        end_leftovers(move || {
+            let place = Place::Exactly(&root);
+            process::end_leftovers(place, identity::RUN, past, TAKE_OVER_PATIENCE)
+        })
+        .await
+    }
+
+    /// Whether a run is an earlier one of this board. The run lock is held, so that all of those are over; runs of
+    /// other boards, which may share a folder of worktrees, are none of our business.
+    fn past_runs(&self) -> impl Fn(&str) -> bool + Send + 'static {
+        let (runs, current) = (self.runs.clone(), self.run.clone());
+        move |run: &str| {
+            let known = run
+                .parse::<RunId>()
+                .is_ok_and(|run| runs.join(run.as_str()).is_dir());
+            known && run != current.as_str()
+        }
     }
 
     /// The branches of dependencies that still exist: the one that a story's file names, else the one that it would
@@ -139,7 +166,7 @@ impl Workspaces {
             Err(reason) => {
                 return Settled {
                     settlement: Settlement::Refuted(reason),
-                    kept: Some(kept(&prepared.path, None)),
+                    kept: kept(&prepared.path, None),
                 };
             }
         };
@@ -152,7 +179,7 @@ impl Workspaces {
             Disposal::Undo if prepared.origin == Origin::ContinuedBranch => {
                 self.remove(prepared, RemovalCheck::Committed).await
             }
-            Disposal::Undo | Disposal::Keep => Some(kept(&prepared.path, None)),
+            Disposal::Undo | Disposal::Keep => kept(&prepared.path, None),
         };
         Settled {
             settlement: Settlement::Confirmed,
@@ -187,8 +214,8 @@ impl Workspaces {
             .remove(&prepared.path, &prepared.branch, check);
         match removal.await {
             Ok(Removal::Removed) => None,
-            Ok(Removal::Kept { why }) => Some(kept(&prepared.path, Some(why))),
-            Err(error) => Some(kept(&prepared.path, Some(chain(&error)))),
+            Ok(Removal::Kept { why }) => kept(&prepared.path, Some(why)),
+            Err(error) => kept(&prepared.path, Some(chain(&error))),
         }
     }
 
@@ -209,9 +236,20 @@ impl Workspaces {
     }
 }
 
-fn kept(path: &Path, reason: Option<String>) -> KeptWorktree {
-    KeptWorktree {
+/// Looks for processes on a thread of its own.
+async fn end_leftovers(end: impl FnOnce() -> Vec<Found> + Send + 'static) -> Result<(), String> {
+    let ended = tokio::task::spawn_blocking(end).await;
+    let ended = ended.map_err(|error| error.to_string())?;
+    if !ended.is_empty() {
+        tracing::warn!(?ended, "ended what an earlier run had left");
+    }
+    Ok(())
+}
+
+/// A worktree that stays; none when its agent has removed it.
+fn kept(path: &Path, reason: Option<String>) -> Option<KeptWorktree> {
+    path.exists().then(|| KeptWorktree {
         path: PathBuf::from(path),
         reason,
-    }
+    })
 }

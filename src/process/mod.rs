@@ -11,7 +11,7 @@ mod usage;
 
 pub use exit::{until_ended, was_killed};
 pub use group::{Group, GroupExit};
-pub use survey::{Found, kill_session, wait_until_left};
+pub use survey::{Found, Place, end_leftovers, end_session};
 pub use usage::{TreeUsage, output_idle, tree_usage};
 
 use rustix::process::{Pid, Signal};

@@ -3,7 +3,13 @@
 //! A process is only signalled through a descriptor of it (pidfd) that was opened before it was looked at, so that a
 //! number that changed hands in between is never hit. Only Linux tells what is asked here; elsewhere nothing is found.
 
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
+#[cfg(target_os = "linux")]
+use std::time::Instant;
+
+#[cfg(target_os = "linux")]
+use super::Ending;
 
 /// A process that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,73 +20,112 @@ pub struct Found {
     pub name: String,
 }
 
+/// Where processes are looked for.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'a> {
+    /// Those whose working directory is this folder or below it.
+    Within(&'a Path),
+    /// Those whose working directory is this folder.
+    Exactly(&'a Path),
+}
+
+/// How long processes may take to end by themselves when they are asked to.
+#[cfg(target_os = "linux")]
+const POLITE: Duration = Duration::from_secs(1);
+
+/// How long a process may take to be gone after SIGKILL before the list is read again.
+#[cfg(target_os = "linux")]
+const GONE: Duration = Duration::from_millis(100);
+
 /// How often the list of processes is read again while it still names some. Each round takes what has been started
 /// since the last one.
 #[cfg(target_os = "linux")]
 const MOST_ROUNDS: usize = 100;
 
-/// Kills every process of a session but its leader, until none is left. The caller holds the leader unreaped, so that
-/// its number still means this session. Gives those that were ended.
+/// Ends every process of a session but its leader, until none is left: asked first (a git then removes its lock
+/// files), killed after a second. The caller holds the leader unreaped, so that its number still means this session.
+/// Gives those that were ended.
 #[cfg(target_os = "linux")]
-pub fn kill_session(leader: u32) -> Vec<Found> {
-    let mut ended: Vec<Found> = Vec::new();
+pub fn end_session(leader: u32) -> Vec<Found> {
+    let members = || linux::processes(|process| process.session == leader && process.pid != leader);
+    end(members)
+}
+
+/// Ends every process of a session but its leader. Gives those that were ended.
+#[cfg(not(target_os = "linux"))]
+pub fn end_session(_leader: u32) -> Vec<Found> {
+    Vec::new()
+}
+
+/// Ends what earlier runs have left in a place: processes that carry a variable whose value `is_left_over` knows, as
+/// every process of a run does. They get `patience` to end by themselves. A person's shell or editor there is none of
+/// them. Gives those that had to be ended. Blocks.
+#[cfg(target_os = "linux")]
+pub fn end_leftovers(
+    place: Place<'_>,
+    variable: &str,
+    is_left_over: impl Fn(&str) -> bool,
+    patience: Duration,
+) -> Vec<Found> {
+    let there = || {
+        linux::processes(|process| {
+            process.is_in(place)
+                && process
+                    .variable(variable)
+                    .is_some_and(|value| is_left_over(&value))
+        })
+    };
+    let deadline = Instant::now() + patience;
+    loop {
+        let found = there();
+        let left = deadline.saturating_duration_since(Instant::now());
+        match found.first() {
+            None => return Vec::new(),
+            Some(_) if left.is_zero() => return end(there),
+            Some(first) => first.wait(left),
+        }
+    }
+}
+
+/// Ends what earlier runs have left in a place.
+#[cfg(not(target_os = "linux"))]
+pub fn end_leftovers(
+    _place: Place<'_>,
+    _variable: &str,
+    _is_left_over: impl Fn(&str) -> bool,
+    _patience: Duration,
+) -> Vec<Found> {
+    Vec::new()
+}
+
+/// Ends all that `members` finds, until it finds nothing more.
+#[cfg(target_os = "linux")]
+fn end(members: impl Fn() -> Vec<linux::Handle>) -> Vec<Found> {
+    let asked = members();
+    for member in &asked {
+        member.signal(Ending::Terminate);
+    }
+    let deadline = Instant::now() + POLITE;
+    for member in &asked {
+        member.wait(deadline.saturating_duration_since(Instant::now()));
+    }
+    let mut ended: Vec<Found> = asked.into_iter().map(|member| member.found).collect();
     for _ in 0..MOST_ROUNDS {
-        let members =
-            linux::processes(|process| process.session == leader && process.pid != leader);
-        if members.is_empty() {
+        let left = members();
+        if left.is_empty() {
             break;
         }
-        for member in members {
-            member.kill();
-            member.wait(Duration::from_millis(100));
-            if !ended.iter().any(|found| found.pid == member.found.pid) {
+        for member in &left {
+            member.signal(Ending::Kill);
+        }
+        for member in left {
+            member.wait(GONE);
+            if !ended.contains(&member.found) {
                 ended.push(member.found);
             }
         }
     }
     ended
-}
-
-/// Kills every process of a session but its leader. Gives those that were ended.
-#[cfg(not(target_os = "linux"))]
-pub fn kill_session(_leader: u32) -> Vec<Found> {
-    Vec::new()
-}
-
-/// Waits until no process of any run works in `folder` any more: none that carries the mark of a run in its
-/// environment and has its working directory there. A person's shell or editor in the folder does not count. Blocks.
-///
-/// # Errors
-/// Those that are still there when the time is up.
-#[cfg(target_os = "linux")]
-pub fn wait_until_left(
-    folder: &std::path::Path,
-    mark: &str,
-    patience: Duration,
-) -> Result<(), Vec<Found>> {
-    let deadline = Instant::now() + patience;
-    loop {
-        let there = linux::processes(|process| process.is_marked(mark) && process.is_in(folder));
-        let Some(first) = there.first() else {
-            return Ok(());
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(there.into_iter().map(|handle| handle.found).collect());
-        }
-        first.wait(left);
-    }
-}
-
-/// Waits until no process of any run works in `folder` any more.
-#[cfg(not(target_os = "linux"))]
-pub fn wait_until_left(
-    _folder: &std::path::Path,
-    _mark: &str,
-    _patience: Duration,
-) -> Result<(), Vec<Found>> {
-    let _: Instant = Instant::now();
-    Ok(())
 }
 
 #[cfg(target_os = "linux")]
@@ -91,10 +136,10 @@ mod linux {
     use std::time::Duration;
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+    use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
-    use super::super::to_pid;
-    use super::Found;
+    use super::super::{Ending, to_pid};
+    use super::{Found, Place};
 
     /// A process as `/proc` shows it.
     pub(super) struct Process {
@@ -126,30 +171,36 @@ mod linux {
             })
         }
 
-        pub(super) fn is_marked(&self, mark: &str) -> bool {
-            let environment = std::fs::read(format!("/proc/{}/environ", self.pid));
-            environment.is_ok_and(|bytes| {
-                bytes
-                    .split(|byte| *byte == 0)
-                    .any(|variable| variable.starts_with(mark.as_bytes()))
-            })
+        /// The value of a variable in the environment that it was started with.
+        pub(super) fn variable(&self, name: &str) -> Option<String> {
+            let environment = std::fs::read(format!("/proc/{}/environ", self.pid)).ok()?;
+            let value = environment
+                .split(|byte| *byte == 0)
+                .find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+            String::from_utf8(value.to_vec()).ok()
         }
 
-        pub(super) fn is_in(&self, folder: &Path) -> bool {
-            let current = std::fs::read_link(format!("/proc/{}/cwd", self.pid));
+        pub(super) fn is_in(&self, place: Place<'_>) -> bool {
+            let Ok(path) = std::fs::read_link(format!("/proc/{}/cwd", self.pid)) else {
+                return false;
+            };
             // The kernel marks a folder that was removed.
-            current.is_ok_and(|path| {
-                let bytes = path.as_os_str().as_bytes();
-                let kept = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
-                Path::new(std::ffi::OsStr::from_bytes(kept)).starts_with(folder)
-            })
+            let bytes = path.as_os_str().as_bytes();
+            let kept = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
+            let path = Path::new(std::ffi::OsStr::from_bytes(kept));
+            match place {
+                Place::Within(folder) => path.starts_with(folder),
+                Place::Exactly(folder) => path == folder,
+            }
         }
     }
 
     impl Handle {
-        pub(super) fn kill(&self) {
-            if let Err(error) = pidfd_send_signal(&self.descriptor, Signal::KILL) {
-                tracing::debug!(%error, pid = self.found.pid, "not killed");
+        pub(super) fn signal(&self, ending: Ending) {
+            for signal in ending.signals() {
+                if let Err(error) = pidfd_send_signal(&self.descriptor, *signal) {
+                    tracing::debug!(%error, pid = self.found.pid, "not signalled");
+                }
             }
         }
 
@@ -231,14 +282,14 @@ mod tests {
         let (leader, line) = started(Command::new("setsid").args(["-w", "sh", "-c", script]));
         let session: u32 = line.parse().unwrap();
         assert_eq!(session, leader.0.id());
-        let ended = kill_session(session);
+        let ended = end_session(session);
         assert_eq!(ended.len(), 1, "{ended:?}");
         assert_ne!(ended[0].pid, session);
-        assert_eq!(kill_session(session), []);
+        assert_eq!(end_session(session), []);
     }
 
     #[test]
-    fn only_marked_processes_in_the_folder_are_waited_for() {
+    fn only_marked_processes_in_the_folder_are_ended() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().canonicalize().unwrap();
         let run = |mark: bool| {
@@ -251,17 +302,17 @@ mod tests {
             }
             started(&mut command).0
         };
-        let wait = |patience| wait_until_left(&path, "SURVEY_TEST_MARK=", patience);
-        let _person = run(false);
-        assert_eq!(wait(Duration::ZERO), Ok(()));
+        let end = |patience| {
+            let place = Place::Within(&path);
+            end_leftovers(place, "SURVEY_TEST_MARK", |value| value == "x", patience)
+        };
+        let mut person = run(false);
+        assert_eq!(end(Duration::ZERO), []);
         let agent = run(true);
-        let there = wait(Duration::from_millis(10)).unwrap_err();
-        assert_eq!(there[0].pid, agent.0.id());
-        let waiting = std::thread::spawn({
-            let path = path.clone();
-            move || wait_until_left(&path, "SURVEY_TEST_MARK=", Duration::from_secs(20))
-        });
-        drop(agent);
-        assert_eq!(waiting.join().unwrap(), Ok(()));
+        let ended = end(Duration::from_millis(10));
+        assert_eq!(ended.len(), 1);
+        assert_eq!(ended[0].pid, agent.0.id());
+        assert_eq!(end(Duration::ZERO), []);
+        assert_eq!(person.0.try_wait().unwrap(), None);
     }
 }

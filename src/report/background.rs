@@ -1,11 +1,13 @@
 //! Surfaces on a thread of their own, so that a terminal or a reader that takes nothing (a stopped pager, a full pipe)
 //! never holds up the run.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Reporter, RunEvent};
+use super::{Reporter, RunEvent, Stamp};
 use crate::engine::RunId;
 
 /// How many events may wait to be shown. What is only of the moment (status, health, log lines) takes at most half of
@@ -17,12 +19,13 @@ pub struct Background {
     queue: Option<SyncSender<Shown>>,
     acknowledged: Receiver<()>,
     thread: Option<JoinHandle<()>>,
-    waiting: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+    waiting: Arc<AtomicUsize>,
+    sequence: u64,
     /// Events that found no room. Nobody is told while nothing is taken.
     lost: usize,
 }
 
-type Shown = (RunId, RunEvent);
+type Shown = (RunId, Stamp, RunEvent);
 
 impl Background {
     /// Moves surfaces to a thread of their own.
@@ -32,16 +35,16 @@ impl Background {
     pub fn new(mut reporters: Vec<Box<dyn Reporter>>) -> std::io::Result<Self> {
         let (queue, events) = sync_channel::<Shown>(WAITING);
         let (done, acknowledged) = sync_channel(1);
-        let waiting = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let counted = std::sync::Arc::clone(&waiting);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&waiting);
         let thread = std::thread::Builder::new()
             .name("report".to_owned())
             .spawn(move || {
-                for (run, event) in events {
+                for (run, stamp, event) in events {
                     for reporter in &mut reporters {
-                        reporter.show(&run, &event);
+                        reporter.show(&run, &stamp, &event);
                     }
-                    counted.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                    counted.fetch_sub(1, Ordering::Relaxed);
                 }
                 // Nobody waits when the run was given up.
                 let _: Result<(), TrySendError<()>> = done.try_send(());
@@ -51,6 +54,7 @@ impl Background {
             acknowledged,
             thread: Some(thread),
             waiting,
+            sequence: 0,
             lost: 0,
         })
     }
@@ -66,23 +70,25 @@ impl Background {
                 self.lost
             }
             // It is stuck in a write; it ends with the process.
-            Err(RecvTimeoutError::Timeout) => {
-                self.lost + self.waiting.load(std::sync::atomic::Ordering::Relaxed)
-            }
+            Err(RecvTimeoutError::Timeout) => self.lost + self.waiting.load(Ordering::Relaxed),
         }
     }
 }
 
-impl Reporter for Background {
-    fn show(&mut self, run: &RunId, event: &RunEvent) {
-        use std::sync::atomic::Ordering;
+impl Background {
+    /// Queues an event to be shown.
+    pub fn show(&mut self, run: &RunId, event: &RunEvent) {
+        self.sequence += 1;
         let waiting = self.waiting.load(Ordering::Relaxed);
         if event.is_of_the_moment() && waiting > WAITING / 2 {
             return;
         }
         let Some(queue) = &self.queue else { return };
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        if queue.try_send((run.clone(), event.clone())).is_err() {
+        if queue
+            .try_send((run.clone(), Stamp::now(self.sequence), event.clone()))
+            .is_err()
+        {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             self.lost += 1;
         }
@@ -91,14 +97,14 @@ impl Reporter for Background {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::*;
 
     struct Slow(Arc<Mutex<Vec<RunEvent>>>);
 
     impl Reporter for Slow {
-        fn show(&mut self, _run: &RunId, event: &RunEvent) {
+        fn show(&mut self, _run: &RunId, _stamp: &Stamp, event: &RunEvent) {
             self.0.lock().unwrap().push(event.clone());
         }
     }

@@ -21,7 +21,7 @@ pub struct Record<'a> {
     /// Rises by one with every event of a run, from 1.
     pub sequence: u64,
     /// When it happened, RFC 3339 in UTC.
-    pub time: String,
+    pub time: &'a str,
     /// The run.
     pub run: &'a RunId,
     /// What happened.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::event::{Change, Counts, Level, RunEvent, StorySettled, WorktreeOrigin};
 use super::style::{Colour, Tone, duration, plural};
-use super::{Reporter, Verbosity, output};
+use super::{Reporter, Stamp, Verbosity, output};
 use crate::engine::RunId;
 
 /// Shows a run to a person.
@@ -162,7 +162,12 @@ impl Human {
             .collect();
         let all_well = counts.each().iter().skip(1).all(|(_, number)| *number == 0);
         let tone = if all_well { Tone::Good } else { Tone::Bad };
-        let text = format!("{} in {}", parts.join(", "), duration(duration_ms));
+        let counted = if parts.is_empty() {
+            "nothing".to_owned()
+        } else {
+            parts.join(", ")
+        };
+        let text = format!("{counted} in {}", duration(duration_ms));
         let mut summary = self.colour.line(tone, "Finished", &text);
         let branches = self
             .settled
@@ -210,7 +215,7 @@ impl Human {
 }
 
 impl Reporter for Human {
-    fn show(&mut self, _run: &RunId, event: &RunEvent) {
+    fn show(&mut self, _run: &RunId, _stamp: &Stamp, event: &RunEvent) {
         if let Some(text) = self.render(event) {
             output::people(&text);
         }

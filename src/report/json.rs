@@ -1,13 +1,12 @@
 //! `--json`: one event per line on standard output.
 
 use super::event::{Record, SCHEMA_VERSION};
-use super::{Reporter, RunEvent, output};
+use super::{Reporter, RunEvent, Stamp, output};
 use crate::engine::RunId;
 
 /// Writes every event as a line of JSON.
 #[derive(Debug, Default)]
 pub struct Json {
-    sequence: u64,
     /// The reader is gone; the run goes on without one.
     broken: Broken,
 }
@@ -20,15 +19,14 @@ enum Broken {
 }
 
 impl Reporter for Json {
-    fn show(&mut self, run: &RunId, event: &RunEvent) {
+    fn show(&mut self, run: &RunId, stamp: &Stamp, event: &RunEvent) {
         if self.broken == Broken::Yes {
             return;
         }
-        self.sequence += 1;
         let record = Record {
             version: SCHEMA_VERSION,
-            sequence: self.sequence,
-            time: jiff::Timestamp::now().to_string(),
+            sequence: stamp.sequence,
+            time: &stamp.time,
             run,
             event,
         };

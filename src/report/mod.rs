@@ -22,7 +22,26 @@ use crate::engine::RunId;
 /// A surface.
 pub trait Reporter: Send {
     /// Shows one event.
-    fn show(&mut self, run: &RunId, event: &RunEvent);
+    fn show(&mut self, run: &RunId, stamp: &Stamp, event: &RunEvent);
+}
+
+/// The place of an event in its run. Given when it happens: events that nobody took leave a gap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// Rises by one with every event, from 1.
+    pub sequence: u64,
+    /// When it happened, RFC 3339 in UTC.
+    pub time: String,
+}
+
+impl Stamp {
+    /// The stamp of something that happens now.
+    pub fn now(sequence: u64) -> Self {
+        Self {
+            sequence,
+            time: jiff::Timestamp::now().to_string(),
+        }
+    }
 }
 
 /// How much people get to read.
