@@ -145,6 +145,10 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, StoreError> {
         })
 }
 
+/// How the names of temporary files begin and end.
+const TEMPORARY_PREFIX: &str = ".story.";
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
 /// Whether an existing file may be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Existing<'a> {
@@ -190,11 +194,29 @@ pub(crate) fn write(path: &Path, text: &str, existing: Existing<'_>) -> Result<b
     attempt().map_err(failed)
 }
 
+/// Removes temporary files that a killed writer has left beside a story. The caller holds the lock of the board, so
+/// that they are nobody's.
+pub(crate) fn sweep_temporaries(story: &Path) {
+    let siblings = story
+        .parent()
+        .and_then(|directory| fs::read_dir(directory).ok());
+    for entry in siblings.into_iter().flatten().filter_map(Result::ok) {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(TEMPORARY_PREFIX)
+            && name.ends_with(TEMPORARY_SUFFIX)
+            && let Err(error) = fs::remove_file(entry.path())
+        {
+            tracing::debug!(%error, path = %entry.path().display(), "a temporary file stays");
+        }
+    }
+}
+
 /// A temporary file with the permissions that the user's umask leaves to a new file; removed when dropped.
 fn temporary_in(directory: &Path) -> io::Result<NamedTempFile> {
     tempfile::Builder::new()
-        .prefix(".story.")
-        .suffix(".tmp")
+        .prefix(TEMPORARY_PREFIX)
+        .suffix(TEMPORARY_SUFFIX)
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(directory)
 }

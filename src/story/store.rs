@@ -85,6 +85,7 @@ impl Store {
         let _lock = BoardLock::take(&self.root, self.patience)?;
         let target = fs::canonicalize(path).map_err(StoreError::io("read", path))?;
         file::wait_for_predecessor(&target, self.patience)?;
+        file::sweep_temporaries(&target);
         // People and their editors know nothing of the lock: a file that has changed since it was read is read again.
         for _ in 1..MOST_TRIES {
             if let Some(written) = Self::try_edit(path, &target, edits)? {
@@ -245,6 +246,20 @@ mod tests {
 
     fn set(key: &str, value: &str) -> Edit {
         Edit::set(Key::new(key).unwrap(), value)
+    }
+
+    #[test]
+    fn what_a_killed_writer_has_left_is_removed_by_the_next_one() {
+        let (_project, store) = store(&[]);
+        let story = store.create(&NewStory::titled("A", "2026-11-22")).unwrap();
+        let left = story.path.with_file_name(".story.x1.tmp");
+        let kept = story.path.with_file_name(".story.md");
+        for path in [&left, &kept] {
+            fs::write(path, "half").unwrap();
+        }
+        let edit = Edit::set(Key::STATUS, "ready");
+        store.edit_file(&story.path, &[edit]).unwrap();
+        assert!(!left.exists() && kept.exists());
     }
 
     #[test]

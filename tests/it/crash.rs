@@ -178,3 +178,27 @@ fn an_executor_that_somebody_terminates_politely_costs_only_its_own_story() {
     assert_eq!(env.status("S-0001"), "ready");
     assert_eq!(env.worktrees(), ["S-0001-work"]);
 }
+
+#[test]
+fn what_is_left_when_orchestrator_and_executor_are_killed_at_once_is_ended_by_the_next_run() {
+    let env = TestEnv::new();
+    // Deaf to everything but SIGKILL, at the first attempt.
+    let script = format!(
+        "test \"$AI_SDLC_ATTEMPT\" = 1 || {{ echo x > x.txt; exit 0; }}\ntrap '' TERM\n{HOLD}\nwhile :; do sleep 0.1; done"
+    );
+    env.story("S-0001").script(&script).write();
+    let gates = Gates::new(&env, &["S-0001"]);
+    let run = env.ai_sdlc(&["run"]).start();
+    assert_eq!(gates.next(), "S-0001");
+    let executor = executor_of(env.mark(), "S-0001").unwrap();
+    run.signal(Signal::KILL);
+    executor.kill();
+    assert_eq!(run.wait().code, None);
+    gates.release("S-0001");
+    assert!(!living(env.mark()).is_empty(), "the agent was to stay");
+
+    let again = env.ai_sdlc(&["run", "--story", "S-0001", "--json"]).run();
+    again.assert_code(0);
+    assert_eq!(living(env.mark()).len(), 0);
+    assert_eq!(env.changed_files("ai-sdlc/S-0001-work"), ["x.txt"]);
+}

@@ -220,3 +220,43 @@ fn a_stop_while_git_makes_a_branch_leaves_no_lock_that_stops_the_next_run() {
 fn a_stop_while_git_commits_leaves_no_lock_that_stops_the_next_run() {
     stops_while_git_holds_a_branch("move");
 }
+
+#[test]
+fn a_stop_that_takes_too_long_is_cut_off_and_says_what_became_of_every_story() {
+    let env = TestEnv::new();
+    let ids = ["S-0001", "S-0002", "S-0003"];
+    for id in ids {
+        env.story(id).script(HOLD).write();
+    }
+    let gates = Gates::new(&env, &ids);
+    let run = env.ai_sdlc(&["run", "--concurrent", "2", "--json"]).start();
+    gates.next_in_any_order(2);
+    // Somebody holds the lock of the repository, so that no worktree can be removed.
+    let lock = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(env.path(".git/ai-sdlc.lock"))
+        .unwrap();
+    lock.lock().unwrap();
+    gates.release("S-0001");
+    gates.release("S-0002");
+    run.event("story_started", "S-0003");
+    run.signal(Signal::TERM);
+    run.event("run_stopping", "");
+    run.signal(Signal::TERM);
+    let output = run.wait();
+    output.assert_code(75);
+    for id in ids {
+        assert_eq!(output.outcome(id), "cancelled");
+        assert_eq!(env.status(id), "ready");
+    }
+    assert_eq!(output.events("story_settled").len(), 3);
+    assert_eq!(output.events("run_finished").len(), 1);
+    drop(lock);
+
+    gates.release("S-0001");
+    env.ai_sdlc(&["run", "--story", "S-0001"])
+        .run()
+        .assert_code(0);
+}
