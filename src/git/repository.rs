@@ -188,11 +188,6 @@ impl Repository {
         &self.root
     }
 
-    /// Whether that work tree is a linked one (made by `git worktree add`).
-    pub fn is_linked(&self) -> bool {
-        self.work_tree != WorkTree::Main
-    }
-
     /// What kind of work tree that is.
     pub fn work_tree(&self) -> WorkTree {
         self.work_tree
@@ -474,7 +469,7 @@ mod tests {
         let found = Repository::discover(&fixture.root.join("dir")).unwrap();
         assert_eq!(found.root(), fixture.root);
         assert_eq!(found.common_dir(), fixture.root.join(".git"));
-        assert!(!found.is_linked());
+        assert!(found.work_tree() == WorkTree::Main);
         let commit = fixture.head();
         let name = "trunk".to_owned();
         assert_eq!(found.head().unwrap(), Head::Branch { name, commit });
@@ -487,7 +482,7 @@ mod tests {
         let fixture = Fixture::new().await;
         fixture.sh("git worktree add -q -b side ../side");
         let found = Repository::discover(&fixture.root.join("../side")).unwrap();
-        assert!(found.is_linked());
+        assert!(found.work_tree() != WorkTree::Main);
         assert_eq!(found.common_dir(), fixture.root.join(".git"));
         assert_eq!(found.root().file_name().unwrap(), "side");
         assert!(matches!(found.head().unwrap(), Head::Branch { name, .. } if name == "side"));

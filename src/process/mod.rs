@@ -80,11 +80,6 @@ pub fn enter_own_session() {
     }
 }
 
-/// The user on whose behalf this process acts.
-pub fn effective_user() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
 fn to_pid(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }

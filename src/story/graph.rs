@@ -3,7 +3,7 @@
 //! Ids are compared without regard to case. Takes time in proportion to stories and dependencies (apart from
 //! looking names up), and no stack in proportion to anything. Pure.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 
 use super::id::StoryId;
@@ -50,18 +50,6 @@ pub struct Findings {
     pub unknown: Vec<UnknownDependency>,
     /// One for each group of stories that wait for each other, by the first story of the group in the order given.
     pub cycles: Vec<Cycle>,
-}
-
-impl Findings {
-    /// The stories that can never start as they are. Those that merely depend on them are not among them.
-    pub fn involved(&self) -> BTreeSet<&StoryId> {
-        let waiting = self.cycles.iter().flat_map(|cycle| &cycle.members);
-        self.unknown
-            .iter()
-            .map(|unknown| &unknown.story)
-            .chain(waiting)
-            .collect()
-    }
 }
 
 /// Checks the dependencies of all stories. The same input gives the same findings in the same order.
@@ -235,12 +223,6 @@ mod tests {
             dependency: StoryId::from_number(9),
         };
         assert_eq!(found.unknown, [unknown]);
-        let involved: Vec<_> = found
-            .involved()
-            .into_iter()
-            .filter_map(StoryId::number)
-            .collect();
-        assert_eq!(involved, [1, 2, 3, 4, 6, 7, 8]);
     }
 
     #[test]
