@@ -332,16 +332,13 @@ fn deadline_reached(state: State, unit: &Unit, now: Moment, rules: &Rules) -> (S
         State::Stopping { .. } => settle(
             unit,
             Outcome::Crashed {
-                reason: UNENDABLE.to_owned(),
+                reason: "the executor could not be ended, not even by SIGKILL".to_owned(),
             },
             Disposal::Keep,
         ),
         state => (state, Vec::new()),
     }
 }
-
-/// The reason of an attempt whose process survived SIGKILL for [`Deadlines::reap`].
-pub(super) const UNENDABLE: &str = "the executor could not be ended, not even by SIGKILL";
 
 fn settling(outcome: Outcome, input: Input) -> (State, Vec<Effect>) {
     match input {

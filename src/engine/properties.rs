@@ -361,3 +361,17 @@ proptest! {
         prop_assert_eq!(world.engine.verdict(), Verdict::AllSucceeded);
     }
 }
+
+#[test]
+fn a_process_that_outlives_its_sigkill_is_given_up_and_the_verdict_says_so() {
+    let mut world = World::new(1, &[vec![], vec![]]);
+    world.tell(Event::Began);
+    let unit = world.owed.keys().next().unwrap().clone();
+    world.owed.remove(&unit);
+    world.tell(Event::Prepared(unit));
+    // It never connects, is asked to end, is killed, and stays.
+    world.time_out();
+    world.run_out();
+    assert_eq!(world.reported[&story(1)], Outcome::Succeeded);
+    assert_eq!(world.engine.verdict(), Verdict::DeadlineHit);
+}

@@ -10,9 +10,9 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::engine::effect::{BoardEntry, Effect};
-use crate::engine::event::{Event, StopSignal, Unit};
+use crate::engine::event::{BoardWrite, Event, StopSignal, Unit};
 use crate::engine::id::AttemptNumber;
-use crate::engine::lifecycle::{Deadlines, Input, Retention, Rules, State, UNENDABLE};
+use crate::engine::lifecycle::{Deadlines, Input, Retention, Rules, State};
 use crate::engine::outcome::Outcome;
 use crate::engine::plan::PlannedStory;
 use crate::engine::time::Moment;
@@ -187,7 +187,7 @@ impl Engine {
             }
             Event::BoardWritten(_, write) => {
                 self.unwritten = self.unwritten.saturating_sub(1);
-                if write == crate::engine::event::BoardWrite::Failed {
+                if write == BoardWrite::Failed {
                     self.trouble.board_failures += 1;
                 }
             }
@@ -250,17 +250,15 @@ impl Engine {
         };
         let held = state.holds_slot();
         let old_deadline = state.deadline();
+        let by_time_alone = input == Input::TimePassed;
         let (state, more) = state.advance(unit, input, now, &rules);
         effects.extend(more);
         let new_deadline = state.deadline();
         if held && !state.holds_slot() {
             self.occupied -= 1;
-        }
-        if let State::Settling(Outcome::Crashed { reason }) = &state
-            && held
-            && reason == UNENDABLE
-        {
-            self.trouble.unendable += 1;
+            // A slot is given back when a process has ended or was never started; by time alone only when it is given
+            // up as impossible to end.
+            self.trouble.unendable += usize::from(by_time_alone);
         }
         match state {
             State::Settled(outcome) => {

@@ -12,17 +12,17 @@ use super::narrator::Narrator;
 use super::tasks::{Finished, Tasks, Work};
 use super::unit::{Command, Message, News};
 use super::workspace::Settled;
-use super::{RunFolder, RunRequest, Workspaces, board, unit};
+use super::{RunRequest, board, unit};
 use crate::engine::{
     BoardEntry, BoardWrite, Claim, Disposal, Effect, Engine, Event, Exit, Moment, Outcome, Phase,
-    RunId, Settlement, StopReason, Unit,
+    Settlement, StopReason, Unit,
 };
 use crate::git::{Origin, Prepared};
 use crate::launcher::{AttemptSpec, Launcher};
 use crate::protocol::{self, Evidence, FromExecutor, Reason, ShutdownReason, Start};
 use crate::report::event::{KeptWorktree, RunEvent, StoryName};
 use crate::report::{Background, chain, plural};
-use crate::story::{Store, Story, StoryId};
+use crate::story::{Story, StoryId};
 
 /// How long the last board entries may take to be written when the run is over.
 const LAST_ENTRIES: Duration = Duration::from_secs(2);
@@ -33,7 +33,7 @@ const WAITING_COMMANDS: usize = 8;
 pub(super) struct Driver<L> {
     pub(super) engine: Engine,
     pub(super) began: Instant,
-    request: Request,
+    request: RunRequest,
     launcher: Arc<L>,
     pub(super) narrator: Narrator,
     pub(super) tasks: Tasks,
@@ -43,22 +43,6 @@ pub(super) struct Driver<L> {
     entries: VecDeque<(StoryId, BoardEntry)>,
     /// The worktrees of attempts that are through, for the branch that a story's file names.
     branches: HashMap<StoryId, String>,
-}
-
-/// What stays the same during a run.
-struct Request {
-    run: RunId,
-    plan: Vec<StoryName>,
-    slots: usize,
-    stories: HashMap<StoryId, Arc<Story>>,
-    agents: HashMap<StoryId, String>,
-    workspaces: Workspaces,
-    base_branch: Option<String>,
-    store: Store,
-    folder: RunFolder,
-    board_folder: Option<String>,
-    work_folder: String,
-    environment: Vec<String>,
 }
 
 /// What the world has of an attempt.
@@ -85,31 +69,11 @@ impl<L: Launcher> Driver<L> {
         inbox: mpsc::Sender<Message>,
         surfaces: Background,
     ) -> Self {
-        let names = request.plan.iter().filter_map(|planned| {
-            let story = request.stories.get(&planned.id)?;
-            Some(StoryName {
-                id: story.id.clone(),
-                title: story.title.clone(),
-            })
-        });
         Self {
             narrator: Narrator::new(request.run.clone(), request.folder.clone(), surfaces),
-            request: Request {
-                plan: names.collect(),
-                slots: request.settings.slots.get(),
-                run: request.run,
-                stories: request.stories,
-                agents: request.agents,
-                workspaces: request.workspaces,
-                base_branch: request.base_branch,
-                store: request.store,
-                folder: request.folder,
-                board_folder: request.board_folder,
-                work_folder: request.work_folder,
-                environment: request.environment,
-            },
-            engine: Engine::new(request.settings, request.plan),
+            engine: Engine::new(request.settings, request.plan.clone()),
             began: Instant::now(),
+            request,
             launcher,
             tasks: Tasks::default(),
             inbox,
@@ -439,9 +403,15 @@ impl<L: Launcher> Driver<L> {
     }
 
     pub(super) fn tell_beginning(&mut self) {
+        let planned = self.request.plan.iter();
+        let stories = planned.filter_map(|planned| self.request.stories.get(&planned.id));
+        let names = stories.map(|story| StoryName {
+            id: story.id.clone(),
+            title: story.title.clone(),
+        });
         let event = RunEvent::RunStarted {
-            stories: self.request.plan.clone(),
-            concurrent: self.request.slots,
+            stories: names.collect(),
+            concurrent: self.request.settings.slots.get(),
             base_branch: self.request.base_branch.clone(),
             base_commit: self.request.workspaces.base.to_string(),
             folder: PathBuf::from(self.request.folder.path()),
