@@ -74,6 +74,7 @@ const PURE: &[&str] = &[
     "story/graph.rs",
     "story/id.rs",
     "story/new_story.rs",
+    "story/plan_files.rs",
     "story/scalar.rs",
     "story/title.rs",
     "story/tree.rs",

@@ -14,10 +14,18 @@ use super::fields::{Priority, Status};
 use super::file;
 use super::front_matter::Document;
 use super::id::{Slug, StoryId};
+use super::plan_files;
 use super::title;
 
 /// The name of the file that is a story, in the directory of the story.
 pub const STORY_FILE: &str = "story.md";
+
+/// The name of the file with the plan of a story, beside [`STORY_FILE`].
+pub const PLAN_FILE: &str = "plan.md";
+
+/// The largest plan that is read, in bytes: twice [`file::MAX_STORY_LEN`], because the predecessor appends to a plan
+/// with every iteration.
+pub const MAX_PLAN_LEN: u64 = 1024 * 1024;
 
 /// The kind of a story that does not say.
 pub const DEFAULT_KIND: &str = "feature";
@@ -47,6 +55,9 @@ pub struct Story {
     pub agent: Option<String>,
     /// Patterns of the files that it will change.
     pub files: Vec<String>,
+    /// The files that the tasks of its plan name, see [`plan_files::planned_files`]. [`Board::load`] reads them; they
+    /// are empty when there is no plan that can be read.
+    pub planned_files: Vec<String>,
     /// The epic that it belongs to.
     pub epic: Option<String>,
     /// The branch that the front matter names.
@@ -131,6 +142,7 @@ impl Story {
             dependencies: fields.dependencies,
             agent: fields.agent,
             files: fields.files,
+            planned_files: Vec::new(),
             epic: fields.epic,
             branch: fields.branch,
             last_error: fields.last_error,
@@ -255,7 +267,7 @@ pub(crate) fn story_directories(root: &Path) -> Result<Vec<PathBuf>, StoreError>
 }
 
 /// Where the files of stories may be: a link in a cloned repository must not make a private file of the user a
-/// story, whose text is sent to an agent. The `stories` directory itself may be a link to anywhere.
+/// story, whose text is sent to an agent, or a plan. The `stories` directory itself may be a link to anywhere.
 struct Places(Vec<PathBuf>);
 
 impl Places {
@@ -292,7 +304,7 @@ impl Places {
         };
         let target =
             fs::canonicalize(&path).map_err(|error| problem(format!("cannot read it: {error}")))?;
-        if !self.0.iter().any(|place| target.starts_with(place)) {
+        if !self.contain(&target) {
             return Err(problem(format!(
                 "it is a link out of the project, to {}",
                 target.display()
@@ -302,7 +314,29 @@ impl Places {
             .file_name()
             .and_then(|name| name.to_str())
             .unwrap_or_default();
-        Story::from_text(&path, name, &text).map(Some)
+        let mut story = Story::from_text(&path, name, &text)?;
+        story.planned_files = self.read_planned_files(directory);
+        Ok(Some(story))
+    }
+
+    /// A plan only helps to choose an order, so that nothing that is wrong with it is a problem of the story.
+    fn read_planned_files(&self, directory: &Path) -> Vec<String> {
+        let path = directory.join(PLAN_FILE);
+        let is_ours = fs::canonicalize(&path).is_ok_and(|target| self.contain(&target));
+        if !is_ours {
+            return Vec::new();
+        }
+        match file::read_at_most(&path, MAX_PLAN_LEN) {
+            Ok(text) => plan_files::planned_files(&text.unwrap_or_default()),
+            Err(error) => {
+                tracing::debug!(%error, path = %path.display(), "a plan is not read");
+                Vec::new()
+            }
+        }
+    }
+
+    fn contain(&self, target: &Path) -> bool {
+        self.0.iter().any(|place| target.starts_with(place))
     }
 }
 
@@ -425,6 +459,40 @@ mod tests {
         assert_eq!(board.problems[1].reason, "it is not a file");
         let error = Board::load(home.path()).unwrap_err();
         assert!(matches!(error, StoreError::NotInitialised { .. }));
+    }
+
+    #[test]
+    fn a_plan_beside_the_story_names_files_and_a_plan_that_cannot_be_read_none() {
+        let plan = "## Implementation Tasks\n- [ ] **T1**: x\n  - Files: `a.rs`, b.rs (new)\n";
+        let names = ["S-1", "S-2", "S-3", "S-4", "S-5", "S-6"];
+        let (project, board) = board(&names.map(|name| (name, "x")));
+        assert!(
+            board
+                .stories
+                .iter()
+                .all(|story| story.planned_files.is_empty())
+        );
+        let root = project.path().join("ünder score/.ai-sdlc");
+        let place = |name: &str| root.join("stories").join(name).join(PLAN_FILE);
+        fs::write(place("S-1"), plan).unwrap();
+        let large = plan.len() as u64 + MAX_PLAN_LEN;
+        fs::write(place("S-2"), format!("{plan}{}", "x".repeat(1024 * 1024))).unwrap();
+        assert_eq!(fs::metadata(place("S-2")).unwrap().len(), large);
+        fs::write(place("S-3"), [plan.as_bytes(), &[0xff]].concat()).unwrap();
+        fs::create_dir(place("S-4")).unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("plan"), plan).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("plan"), place("S-5")).unwrap();
+        std::os::unix::fs::symlink("nowhere", place("S-6")).unwrap();
+        let board = Board::load(&root).unwrap();
+        assert_eq!(board.problems, []);
+        for story in &board.stories {
+            let expected: &[&str] = match story.id.as_str() {
+                "S-1" => &["a.rs", "b.rs"],
+                _ => &[],
+            };
+            assert_eq!(story.planned_files, expected, "{}", story.id);
+        }
     }
 
     #[test]

@@ -107,6 +107,11 @@ pub(crate) fn wait_for_predecessor(target: &Path, patience: Duration) -> Result<
 
 /// Reads a story file; none when there is nothing at that path.
 pub(crate) fn read(path: &Path) -> Result<Option<String>, StoreError> {
+    read_at_most(path, MAX_STORY_LEN)
+}
+
+/// Reads a text file of at most `limit` bytes; none when there is nothing at that path.
+pub(super) fn read_at_most(path: &Path, limit: u64) -> Result<Option<String>, StoreError> {
     let missing = |error: &io::Error| {
         matches!(
             error.kind(),
@@ -128,14 +133,14 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, StoreError> {
             path: path.to_owned(),
         });
     }
-    if metadata.len() > MAX_STORY_LEN {
+    if metadata.len() > limit {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(MAX_STORY_LEN + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
         .map_err(StoreError::io("read", path))?;
-    if bytes.len() as u64 > MAX_STORY_LEN {
+    if bytes.len() as u64 > limit {
         return Err(too_large());
     }
     String::from_utf8(bytes)
