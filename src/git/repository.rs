@@ -375,11 +375,11 @@ impl Repository {
         }
     }
 
-    fn open_common(&self) -> Result<git2::Repository, RepositoryError> {
+    pub(super) fn open_common(&self) -> Result<git2::Repository, RepositoryError> {
         open(&self.common_dir)
     }
 
-    fn read_error(&self, what: &'static str, source: git2::Error) -> RepositoryError {
+    pub(super) fn read_error(&self, what: &'static str, source: git2::Error) -> RepositoryError {
         RepositoryError::Read {
             what,
             path: self.root.clone(),
