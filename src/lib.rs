@@ -15,6 +15,7 @@
 //! - [`git`]: worktrees, commits, and what can be read from a repository
 //! - [`story`]: the board
 //! - [`report`]: everything that is printed
+//! - [`journal`]: a file of records that is only appended to
 //! - [`config`], [`process`], [`diagnostics`]: configuration, processes, diagnostic messages
 //! - [`engine`]: every decision, as a pure state machine
 //!
@@ -31,6 +32,7 @@ pub mod diagnostics;
 pub mod engine;
 pub mod executor;
 pub mod git;
+pub mod journal;
 pub mod launcher;
 pub mod orchestrator;
 pub mod process;

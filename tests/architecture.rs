@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "engine",
             "executor",
             "git",
+            "journal",
             "launcher",
             "orchestrator",
             "protocol",
@@ -26,7 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "orchestrator",
         &[
-            "engine", "git", "launcher", "process", "protocol", "report", "story",
+            "engine", "git", "journal", "launcher", "process", "protocol", "report", "story",
         ],
     ),
     (
@@ -47,6 +48,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("agent", &["process"]),
     ("git", &["engine", "story"]),
     ("report", &["engine", "story"]),
+    // Generic over what a record holds.
+    ("journal", &[]),
     ("config", &[]),
     ("diagnostics", &["report"]),
     ("process", &[]),
@@ -61,6 +64,7 @@ const PURE: &[&str] = &[
     "agent/script.rs",
     "cli/args.rs",
     "engine",
+    "journal/record.rs",
     "protocol/codec.rs",
     "protocol/identity.rs",
     "protocol/message.rs",

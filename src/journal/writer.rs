@@ -1,0 +1,233 @@
+//! Appending to a journal.
+//!
+//! Promises that a record is with the operating system, whole, when [`Writer::append`] has returned: nothing is kept
+//! back, so a kill of this process takes nothing away; and that a [`Reader`](super::Reader) accepts whatever it
+//! writes, as far as [`record`] can read it back.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::error::JournalError;
+use super::record;
+
+/// The writer of a new journal. There is one for each journal.
+#[derive(Debug)]
+pub struct Writer<T> {
+    path: PathBuf,
+    file: File,
+    state: State,
+    records: PhantomData<fn(&T)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// The file ends with a whole line.
+    Whole {
+        /// The sequence number of that line, 0 when there is none.
+        sequence: u64,
+        /// Its time.
+        at_ms: u64,
+    },
+    /// The file may end within a line. A line that were glued to it could not be read, and would make the rest of the
+    /// file unreadable.
+    Broken,
+}
+
+impl<T: Serialize> Writer<T> {
+    /// Makes a new, empty journal.
+    ///
+    /// # Errors
+    /// When there is a file already, or none can be made.
+    pub fn create(path: &Path) -> Result<Self, JournalError> {
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .open(path)
+            .map_err(JournalError::io("create", path))?;
+        Ok(Self::new(path, file))
+    }
+
+    fn new(path: &Path, file: File) -> Self {
+        Self {
+            path: path.to_owned(),
+            file,
+            state: State::Whole {
+                sequence: 0,
+                at_ms: 0,
+            },
+            records: PhantomData,
+        }
+    }
+
+    /// Appends a record and gives its sequence number, which counts from 1. `at_ms` is in milliseconds since the
+    /// start of the run, and may not be less than that of the record before.
+    ///
+    /// # Errors
+    /// [`JournalError::Encode`] and [`JournalError::Backwards`] when the record cannot be in the journal: nothing is
+    /// written, no number is used, others can follow. [`JournalError::Io`] when it could not be written, perhaps to
+    /// its end: every later call is [`JournalError::Broken`], and the journal can be read up to the record before.
+    pub fn append(&mut self, at_ms: u64, record: &T) -> Result<u64, JournalError> {
+        let State::Whole {
+            sequence,
+            at_ms: last_ms,
+        } = self.state
+        else {
+            let path = self.path.clone();
+            return Err(JournalError::Broken { path });
+        };
+        if at_ms < last_ms {
+            return Err(JournalError::Backwards {
+                path: self.path.clone(),
+                at_ms,
+                last_ms,
+            });
+        }
+        let sequence = sequence + 1;
+        let line = record::encode(sequence, at_ms, record).map_err(|source| {
+            let path = self.path.clone();
+            JournalError::Encode { path, source }
+        })?;
+        // One system call. Should it take only a part of the line, another one follows for the rest, and fails when
+        // the disk is full.
+        if let Err(source) = self.file.write_all(line.as_bytes()) {
+            self.state = State::Broken;
+            return Err(JournalError::io("append to", &self.path)(source));
+        }
+        self.state = State::Whole { sequence, at_ms };
+        Ok(sequence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::io;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::FileExt as _;
+
+    use super::super::{EncodeError, Reader, Tail};
+    use super::*;
+
+    fn read(path: &Path) -> (Vec<String>, Tail) {
+        let mut reader = Reader::open(path).unwrap();
+        let records = reader.by_ref().map(|entry| entry.unwrap().record).collect();
+        (records, reader.tail())
+    }
+
+    #[test]
+    fn a_record_is_in_the_file_when_append_returns() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let mut writer = Writer::create(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        let mut expected = String::new();
+        for (sequence, at_ms) in [(1, 0), (2, 5), (3, 5)] {
+            let record = format!("record {sequence}");
+            assert_eq!(writer.append(at_ms, &record).unwrap(), sequence);
+            expected.push_str(&record::encode(sequence, at_ms, &record).unwrap());
+            assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_journal_is_never_taken_over_from_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        fs::write(&path, "of another run").unwrap();
+        let error = Writer::<String>::create(&path).unwrap_err();
+        assert!(
+            matches!(&error, JournalError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists),
+            "{error}"
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"of another run");
+    }
+
+    #[test]
+    fn records_are_appended_even_when_something_else_has_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let mut writer = Writer::create(&path).unwrap();
+        let other = OpenOptions::new().write(true).open(&path).unwrap();
+        other.write_all_at(b"stray\n", 0).unwrap();
+        writer.append(1, &"record").unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("stray\n{\"version\":1,"), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_no_gap() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let mut writer = Writer::create(&path).unwrap();
+        writer.append(7, &PathBuf::from("a")).unwrap();
+
+        let not_unicode = PathBuf::from(OsStr::from_bytes(b"\xff"));
+        let error = writer.append(8, &not_unicode).unwrap_err();
+        let JournalError::Encode { source, .. } = error else {
+            panic!("{error}");
+        };
+        assert!(matches!(source, EncodeError::Json(_)), "{source}");
+
+        let error = writer.append(6, &PathBuf::from("b")).unwrap_err();
+        let expected = format!(
+            "a record of 6 ms cannot follow one of 7 ms in {}",
+            path.display()
+        );
+        assert_eq!(error.to_string(), expected);
+
+        assert_eq!(writer.append(7, &PathBuf::from("c")).unwrap(), 2);
+        let expected = ["a", "c"].map(str::to_owned).to_vec();
+        assert_eq!(read(&path), (expected, Tail::Complete));
+    }
+
+    #[test]
+    fn nothing_follows_a_failed_write() {
+        let path = Path::new("/dev/full");
+        let full = OpenOptions::new().append(true).open(path).unwrap();
+        let mut writer = Writer::new(path, full);
+        let error = writer.append(1, &"a").unwrap_err();
+        assert!(
+            matches!(&error, JournalError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull),
+            "{error}"
+        );
+        assert_eq!(error.to_string(), "cannot append to /dev/full");
+        for _ in 0..2 {
+            let error = writer.append(2, &"b").unwrap_err();
+            assert!(matches!(error, JournalError::Broken { .. }), "{error}");
+            assert_eq!(
+                error.to_string(),
+                "an earlier write to /dev/full has failed, and nothing can follow it"
+            );
+        }
+    }
+
+    #[test]
+    fn after_half_a_line_the_records_before_it_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let mut writer = Writer::create(&path).unwrap();
+        writer.append(1, &"a".to_owned()).unwrap();
+        // As a disk that fills up within a line: a part of it is there, and then writing fails.
+        let half = &record::encode(2, 2, &"b").unwrap().into_bytes()[..30];
+        writer.file.write_all(half).unwrap();
+        writer.file = File::open(&path).unwrap();
+        assert!(matches!(
+            writer.append(2, &"b".to_owned()),
+            Err(JournalError::Io { .. })
+        ));
+        writer.file = OpenOptions::new().append(true).open(&path).unwrap();
+        assert!(matches!(
+            writer.append(3, &"c".to_owned()),
+            Err(JournalError::Broken { .. })
+        ));
+        assert_eq!(
+            read(&path),
+            (vec!["a".to_owned()], Tail::Torn { bytes: 30 })
+        );
+    }
+}
