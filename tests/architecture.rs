@@ -173,6 +173,7 @@ fn read(src: &Path, path: &Path) -> Source {
         .collect::<Vec<_>>()
         .join("/");
     let is_test = [
+        "engine/files/properties.rs",
         "engine/properties.rs",
         "git/test_support.rs",
         "git/worktree_tests.rs",

@@ -7,10 +7,12 @@
 //! - [`mod@plan`]: which stories a run works on, and what is left out and why
 //! - [`scheduler`]: slots, dependencies, the stop of a run, its end
 //! - [`lifecycle`]: one attempt from its worktree to its end, with deadlines
+//! - [`files`]: which files stories will touch, and which of them the same
 //! - [`outcome`]: what the claim of an executor and the end of its process mean together
 
 pub mod effect;
 pub mod event;
+pub mod files;
 pub mod id;
 pub mod lifecycle;
 pub mod outcome;
@@ -22,6 +24,7 @@ pub mod time;
 
 pub use effect::{BoardEntry, Disposal, Effect};
 pub use event::{BoardWrite, Event, Settlement, StopSignal, Unit};
+pub use files::{FileIndex, FilePattern, FilePatternError};
 pub use id::{AttemptNumber, Phase, RunId};
 pub use lifecycle::{Deadlines, Retention};
 pub use outcome::{Claim, Exit, Outcome, StopReason};
