@@ -1,5 +1,6 @@
 //! The command line as types. Parsing decides nothing and does nothing.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -22,6 +23,8 @@ pub(super) enum Command {
     Status(StatusArgs),
     /// Have agents work on stories
     Run(RunArgs),
+    /// Play a run again from its journal and show how it stood
+    Replay(ReplayArgs),
     /// Make a throw-away repository with stories and run them: no key, no network
     Demo,
     /// Work on one story; started by `run`
@@ -56,13 +59,43 @@ pub(super) struct StatusArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct ReplayArgs {
+    /// The run, by the name of its folder in `.ai-sdlc/runs`, or the path of a folder or a journal; without it the
+    /// last run
+    pub(super) run: Option<String>,
+    /// Show how it stood after this record of the journal
+    #[arg(long, value_name = "SEQ")]
+    pub(super) at: Option<NonZeroU64>,
+    /// Write the state as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Default, Args)]
 pub(super) struct RunArgs {
-    /// Work on all ready stories, N at a time; without it, on the next one alone
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    /// Work on all ready stories, N at a time; without any selection, on the next one alone
+    #[arg(
+        long,
+        value_name = "N",
+        allow_hyphen_values = true,
+        group = "selection"
+    )]
     pub(super) concurrent: Option<String>,
     /// Work on this story alone, whatever its status, unless it is done
-    #[arg(long, value_name = "ID", conflicts_with = "concurrent")]
+    #[arg(long, value_name = "ID", group = "selection")]
     pub(super) story: Option<String>,
+    /// Work on these stories, one after the other in this order; stop when one does not succeed
+    #[arg(long, value_name = "ID,ID,…", group = "selection")]
+    pub(super) batch: Option<String>,
+    /// Work on the stories of an epic that are not done or blocked
+    #[arg(long, value_name = "NAME", group = "selection")]
+    pub(super) epic: Option<String>,
+    /// Work on all ready stories, and wait for further ones until interrupted
+    #[arg(long, group = "selection")]
+    pub(super) watch: bool,
+    /// With --epic or --watch: at most N stories at a time [default: `epic.maxConcurrent`, else 3; with --watch 1]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, conflicts_with_all = ["concurrent", "story", "batch"])]
+    pub(super) max_concurrent: Option<String>,
     /// The agent for stories that name none [script, mock]
     #[arg(long, value_name = "NAME")]
     pub(super) agent: Option<String>,

@@ -22,9 +22,13 @@ const EXPECTED: Counts = Counts {
     succeeded: 6,
     failed: 1,
     blocked: 0,
+    timed_out: 0,
+    stalled: 0,
     crashed: 0,
     protocol_error: 0,
     prepare_failed: 0,
+    budget_exceeded: 0,
+    quota_exhausted: 0,
     cancelled: 0,
     skipped: 1,
 };
@@ -81,12 +85,8 @@ pub(super) fn demo() -> Result<ExitCode, CliError> {
     build(&root)?;
     let args = RunArgs {
         concurrent: Some(CONCURRENT.to_owned()),
-        story: None,
         agent: Some(agent::EMBEDDED.to_owned()),
-        dry_run: false,
-        keep_worktrees: false,
-        json: false,
-        quiet: false,
+        ..RunArgs::default()
     };
     let human = Human::new(Verbosity::Normal);
     let (code, counts) = run_in(Project::at(&root)?, &args, vec![Box::new(human)])?;

@@ -18,6 +18,8 @@ pub(super) const SOME_DID_NOT: u8 = 1;
 pub(super) const USAGE: u8 = 2;
 /// Another run holds the lock.
 pub(super) const LOCKED: u8 = 3;
+/// A budget of the run or a quota kept stories from being worked on.
+pub(super) const EXHAUSTED: u8 = 4;
 /// The deadline of a stop was hit (`EX_TEMPFAIL` of sysexits.h).
 pub(super) const DEADLINE_HIT: u8 = 75;
 /// The terminal is gone (SIGHUP).
@@ -75,8 +77,20 @@ pub(super) fn exit_code(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::AllSucceeded => SUCCESS,
         Verdict::SomeDidNot => SOME_DID_NOT,
+        Verdict::Exhausted => EXHAUSTED,
         Verdict::Interrupted(signal) => signal_code(signal),
         Verdict::DeadlineHit => DEADLINE_HIT,
+    }
+}
+
+/// How a run went, for people.
+pub(super) fn in_words(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::AllSucceeded => "all stories succeeded",
+        Verdict::SomeDidNot => "some stories did not succeed",
+        Verdict::Exhausted => "a budget or a quota was used up",
+        Verdict::Interrupted(_) => "it was stopped",
+        Verdict::DeadlineHit => "something could not be ended in time",
     }
 }
 

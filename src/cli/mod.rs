@@ -4,10 +4,13 @@
 mod add;
 mod args;
 mod demo;
+mod dry_run;
 mod error;
 mod init;
+mod replay;
 mod run;
 mod run_plan;
+mod run_settings;
 mod status;
 
 use std::ffi::OsString;
@@ -34,6 +37,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Add(args) => add::add(&args),
         Command::Status(args) => status::status(&args),
         Command::Run(args) => run::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Demo => demo::demo(),
         Command::AgentExec { story } => return crate::executor::main(&story),
     };

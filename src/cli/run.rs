@@ -4,19 +4,22 @@ use std::fs::OpenOptions;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::RunArgs;
+use super::dry_run;
 use super::error::{CliError, SOME_DID_NOT, SUCCESS, exit_code};
 use super::init::ignore_what_is_local;
-use super::run_plan::{RunPlan, plan_run};
+use super::run_plan::{Planner, RunPlan};
+use super::run_settings::settings;
 use super::{find_project, working_directory};
 use crate::config::Project;
 use crate::diagnostics;
-use crate::engine::{Deadlines, LeftOut, Obstacle, Retention, RunId, Settings};
-use crate::git::{CommitId, Git, Head, Repository, Worktrees, branch_name, check_identity};
+use crate::engine::{Housekeeping, LeftOut, Obstacle, RunId, Selection, WhenIdle};
+use crate::git::{CommitId, Git, Head, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
-use crate::orchestrator::{self, RunFolder, RunLock, RunRequest, Workspaces};
+use crate::orchestrator::{self, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces};
 use crate::protocol::identity;
 use crate::report::event::Counts;
 use crate::report::{self, Human, Json, Reporter, RunEvent, Stamp, Verbosity, plural};
@@ -66,12 +69,13 @@ async fn run_project(
     args: &RunArgs,
     reporters: Vec<Box<dyn Reporter>>,
 ) -> Result<(u8, Option<Counts>), CliError> {
-    let run = new_run_id()?;
+    let (run, seed) = new_run_id()?;
+    let patience = Housekeeping::default().lock;
     // From here on the board is this run's alone: what is planned is what is there.
     let _lock = if args.dry_run {
         None
     } else {
-        Some(RunLock::acquire(&project.board, &run)?)
+        Some(RunLock::acquire(&project.board, &run, patience)?)
     };
     let store = Store::new(&project.board);
     let board = store.load()?;
@@ -79,22 +83,39 @@ async fn run_project(
         report::warning(&format!("left out: {problem}"));
     }
     let waiting = Waiting::of(&board);
-    let plan = plan_run(args, &project, board)?;
-    warn_of_left_out(&plan.plan.left_out);
-    plan.check_agents()?;
-    if !args.quiet && !args.json && args.story.is_none() {
-        waiting.hint_at_interrupted();
+    let planner = Planner::new(args, &project, store.clone(), &board)?;
+    let plan = planner.plan(board);
+    for remark in &plan.remarks {
+        report::warning(remark);
     }
+    plan.check_agents()?;
+    let settings = settings(args, &project.config, &planner.selection, seed);
     let (base_branch, base) = base(&project, &repository)?;
     if args.dry_run {
-        show(&plan, base_branch.as_deref(), base);
+        report::data(&dry_run::show(
+            &plan,
+            settings.slots,
+            base_branch.as_deref(),
+            base,
+        ));
         return Ok((SUCCESS, None));
     }
-    if plan.plan.stories.is_empty() {
+    warn_of_left_out(&plan.plan.left_out);
+    check_batch(&planner.selection, &plan)?;
+    let names_stories = args.story.is_some() || args.batch.is_some();
+    if !args.quiet && !args.json && !names_stories && args.epic.is_none() {
+        waiting.hint_at_interrupted();
+    }
+    if plan.plan.stories.is_empty() && settings.when_idle == WhenIdle::Finish {
         let code = nothing_to_do(args, &plan);
         if args.json {
             tell_nothing(&run, &project, base_branch, base, code, reporters);
-        } else if !args.quiet && args.story.is_none() {
+        } else if let Some(epic) = args.epic.as_ref().filter(|_| !args.quiet) {
+            report::note(
+                "Finished",
+                &format!("no story of the epic {epic} can be worked on"),
+            );
+        } else if !args.quiet && !names_stories {
             waiting.explain();
         }
         return Ok((code, None));
@@ -114,24 +135,20 @@ async fn run_project(
         base,
         run: run.clone(),
         runs: project.runs(),
+        patience: settings.housekeeping.take_over,
     };
     workspaces.end_earlier_runs().await.map_err(CliError::new)?;
     let inside = |path: &Path| inside(workspaces.repository.root(), path);
     let board_folder = inside(&project.board).filter(|folder| !folder.is_empty());
     let work_folder = inside(&project.root).unwrap_or_default();
     let request = RunRequest {
-        settings: Settings {
-            slots: plan.slots,
-            deadlines: Deadlines {
-                grace: project.config.grace,
-                ..Deadlines::default()
-            },
-            retention: if args.keep_worktrees {
-                Retention::KeepAll
-            } else {
-                Retention::RemoveSucceeded
-            },
-        },
+        watch: (settings.when_idle == WhenIdle::WaitForStories).then(|| WatchRequest {
+            stories: project.board.join("stories"),
+            settle: project.config.rules.settle,
+            poll: project.config.rules.poll,
+            replan: Arc::new(move |under_way| planner.replan(under_way)),
+        }),
+        settings,
         plan: plan.plan.stories,
         stories: plan.stories,
         agents: plan.agents,
@@ -194,6 +211,17 @@ fn warn_of_left_out(left_out: &[LeftOut]) {
     }
 }
 
+/// A batch is worked on as it is named, or not at all: what cannot be worked on would be missing in its middle.
+fn check_batch(selection: &Selection, plan: &RunPlan) -> Result<(), CliError> {
+    let is_done = |left: &&LeftOut| left.reason == Obstacle::AlreadyDone;
+    let broken = plan.plan.left_out.iter().any(|left| !is_done(&left));
+    if matches!(selection, Selection::Batch(_)) && broken {
+        return Err(CliError::new("the batch cannot be worked on as it is")
+            .hint("name only stories that can start when those in front of them are done"));
+    }
+    Ok(())
+}
+
 fn run_folder(project: &Project, run: &RunId) -> Result<RunFolder, CliError> {
     let runs = project.runs();
     let cannot = |path: PathBuf| {
@@ -224,12 +252,15 @@ fn inside(root: &Path, path: &Path) -> Option<String> {
     parts.map(|parts| parts.join("/"))
 }
 
-fn new_run_id() -> Result<RunId, CliError> {
+/// A name for a new run, and a random number of its own.
+fn new_run_id() -> Result<(RunId, u64), CliError> {
     let stamp = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
     // Every hasher state of the standard library has fresh random keys.
     let random = RandomState::new().build_hasher().finish();
     let nonce = u16::try_from(random & 0xffff).unwrap_or_default();
-    RunId::new(&stamp, nonce).map_err(|error| CliError::from_error(&error))
+    let run = RunId::new(&stamp, nonce).map_err(|error| CliError::from_error(&error))?;
+    // Below 2^53, so that every reader of the journal reads it exactly.
+    Ok((run, random >> 11))
 }
 
 /// The stories of a board that a run does not take by itself.
@@ -291,7 +322,8 @@ impl Waiting {
 /// The exit code when there is nothing to do: a story that was asked for by name and is left out has not succeeded.
 fn nothing_to_do(args: &RunArgs, plan: &RunPlan) -> u8 {
     let is_done = |left: &LeftOut| left.reason == Obstacle::AlreadyDone;
-    if args.story.is_some() && !plan.plan.left_out.iter().all(is_done) {
+    let asked_for = args.story.is_some() || args.epic.is_some();
+    if asked_for && !plan.plan.left_out.iter().all(is_done) {
         SOME_DID_NOT
     } else {
         SUCCESS
@@ -317,6 +349,7 @@ fn tell_nothing(
         },
         RunEvent::RunFinished {
             counts: Counts::default(),
+            conflicts: Vec::new(),
             duration_ms: 0,
             exit_code,
         },
@@ -326,28 +359,4 @@ fn tell_nothing(
             reporter.show(run, &Stamp::now(sequence), event);
         }
     }
-}
-
-/// `--dry-run`: what would be done, in order.
-fn show(plan: &RunPlan, base_branch: Option<&str>, base: CommitId) {
-    let base = match base_branch {
-        Some(name) => format!("{name} ({})", base.short()),
-        None => format!("commit {}", base.short()),
-    };
-    let count = plural(plan.plan.stories.len(), "story", "stories");
-    let mut text = format!("{count}, {} at a time, from {base}\n", plan.slots);
-    for planned in &plan.plan.stories {
-        let Some(story) = plan.stories.get(&planned.id) else {
-            continue;
-        };
-        let agent = plan.agents.get(&planned.id).map_or("", String::as_str);
-        let branch = branch_name(&story.id, &story.slug);
-        let mut line = format!("{:<8} {} [{agent}] -> {branch}", story.id, story.title);
-        let needs: Vec<&str> = planned.dependencies.iter().map(StoryId::as_str).collect();
-        if !needs.is_empty() {
-            line = format!("{line}, after {}", needs.join(", "));
-        }
-        text = format!("{text}{line}\n");
-    }
-    report::data(&text);
 }

@@ -1,20 +1,32 @@
 //! From the command line, the configuration and the board to what a run will do. Nothing is started or changed here.
 
 use std::collections::{BTreeSet, HashMap};
-use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::args::RunArgs;
 use super::error::CliError;
 use crate::agent;
 use crate::config::Project;
-use crate::engine::{Candidate, Plan, Selection, plan};
-use crate::orchestrator::{PastAttempts, check_writable};
-use crate::report::{self, chain};
-use crate::story::{Board, Problem, Story, StoryId};
+use crate::engine::{
+    Candidate, Candidates, FilePattern, Plan, PlannedStory, Provider, Selection, plan,
+};
+use crate::orchestrator::{PastAttempts, Replan, check_writable};
+use crate::report::chain;
+use crate::story::{Board, Problem, Store, Story, StoryId};
 
 /// The variable that names the agent of stories that name none, as in the predecessor.
 const PROVIDER_VARIABLE: &str = "AI_SDLC_PROVIDER";
+
+/// Plans runs over a board, at the beginning of a run and, when it waits for further stories, later on.
+#[derive(Debug, Clone)]
+pub(super) struct Planner {
+    /// Which stories are asked for.
+    pub(super) selection: Selection,
+    default_agent: String,
+    store: Store,
+    runs: PathBuf,
+}
 
 /// What a run will do.
 pub(super) struct RunPlan {
@@ -24,86 +36,167 @@ pub(super) struct RunPlan {
     pub(super) stories: HashMap<StoryId, Arc<Story>>,
     /// The agent of each story of the plan.
     pub(super) agents: HashMap<StoryId, String>,
-    /// How many executors may be alive at once.
-    pub(super) slots: NonZeroUsize,
+    /// What is wrong with what stories say, without keeping them from being worked on.
+    pub(super) remarks: Vec<String>,
 }
 
-/// Plans a run over a board.
-pub(super) fn plan_run(
-    args: &RunArgs,
-    project: &Project,
-    board: Board,
-) -> Result<RunPlan, CliError> {
-    if let Some(name) = args
-        .agent
-        .as_ref()
-        .filter(|name| agent::find(name).is_none())
-    {
-        return Err(unknown_agent(&format!(
-            "there is no agent `{name}` in this version"
-        )));
-    }
-    let selection = selection(args, &board)?;
-    let past = PastAttempts::read(&project.runs());
-    let candidates: Vec<Candidate> = board
-        .stories
-        .iter()
-        .map(|story| Candidate {
-            id: story.id.clone(),
-            // Spelled as on the board, where it is there: users write `s-0001` as well.
-            dependencies: story
-                .dependencies
-                .iter()
-                .map(|id| {
-                    board
-                        .find(id.as_str())
-                        .map_or(id, |found| &found.id)
-                        .clone()
-                })
-                .collect(),
-            status: story.status,
-            next_attempt: past.next(&story.id),
-            writable: check_writable(story).map_err(|error| chain(&error)),
+/// What becomes of a story whose agent cannot be driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UnknownAgent {
+    /// It is planned; whoever asked for the run is told before anything starts.
+    Planned,
+    /// It is left out of a run that goes on.
+    LeftOut,
+}
+
+impl Planner {
+    /// A planner for what the command line asks for.
+    pub(super) fn new(
+        args: &RunArgs,
+        project: &Project,
+        store: Store,
+        board: &Board,
+    ) -> Result<Self, CliError> {
+        if let Some(name) = args
+            .agent
+            .as_ref()
+            .filter(|name| agent::find(name).is_none())
+        {
+            return Err(unknown_agent(&format!(
+                "there is no agent `{name}` in this version"
+            )));
+        }
+        Ok(Self {
+            selection: selection(args, board)?,
+            default_agent: default_agent(args, project),
+            store,
+            runs: project.runs(),
         })
-        .collect();
-    let plan = plan(&candidates, &unreadable(&board), &selection);
-    let default = default_agent(args, project);
-    let agents: HashMap<StoryId, String> = plan
-        .stories
-        .iter()
-        .filter_map(|planned| board.find(planned.id.as_str()))
-        .map(|story| {
-            let agent = story.agent.as_ref().unwrap_or(&default);
-            (story.id.clone(), agent.clone())
-        })
-        .collect();
-    let mut stories = HashMap::new();
-    for (mut story, candidate) in board.stories.into_iter().zip(candidates) {
-        story.dependencies = candidate.dependencies;
-        stories.insert(story.id.clone(), Arc::new(story));
     }
-    Ok(RunPlan {
-        plan,
-        stories,
-        agents,
-        slots: slots(args.concurrent.as_deref()),
-    })
+
+    /// Plans a run over a board.
+    pub(super) fn plan(&self, board: Board) -> RunPlan {
+        self.plan_with(board, BTreeSet::new(), UnknownAgent::Planned)
+    }
+
+    /// Plans anew over the board as it is now, for a run that works on these stories.
+    pub(super) fn replan(&self, under_way: BTreeSet<StoryId>) -> Result<Replan, String> {
+        let board = self.store.load().map_err(|error| chain(&error))?;
+        let problems = board.problems.iter().map(ToString::to_string);
+        let mut remarks: Vec<String> = problems
+            .map(|problem| format!("left out: {problem}"))
+            .collect();
+        let plan = self.plan_with(board, under_way, UnknownAgent::LeftOut);
+        let left_out = plan.plan.left_out.iter();
+        remarks.extend(left_out.map(|left| format!("{} is left out: {}", left.id, left.reason)));
+        remarks.extend(plan.remarks);
+        Ok(Replan {
+            plan: plan.plan.stories,
+            stories: plan.stories,
+            agents: plan.agents,
+            remarks,
+        })
+    }
+
+    fn plan_with(
+        &self,
+        board: Board,
+        under_way: BTreeSet<StoryId>,
+        unknown_agent: UnknownAgent,
+    ) -> RunPlan {
+        let past = PastAttempts::read(&self.runs);
+        let unreadable = unreadable(&board);
+        let mut remarks = Vec::new();
+        let mut agents = HashMap::new();
+        let mut stories = HashMap::new();
+        let mut candidates = Vec::new();
+        // Spelled as on the board, where it is there: users write `s-0001` as well.
+        let spelled: Vec<Vec<StoryId>> = board
+            .stories
+            .iter()
+            .map(|story| {
+                let found = |id: &StoryId| board.find(id.as_str()).map(|found| found.id.clone());
+                let dependencies = story.dependencies.iter();
+                dependencies
+                    .map(|id| found(id).unwrap_or_else(|| id.clone()))
+                    .collect()
+            })
+            .collect();
+        for (mut story, dependencies) in board.stories.into_iter().zip(spelled) {
+            story.dependencies = dependencies;
+            let agent = story.agent.as_ref().unwrap_or(&self.default_agent).clone();
+            let drivable = unknown_agent == UnknownAgent::Planned || agent::find(&agent).is_some();
+            let usable = if drivable {
+                check_writable(&story)
+                    .map_err(|error| format!("its file cannot be edited: {}", chain(&error)))
+            } else {
+                Err(format!("its agent `{agent}` cannot be driven"))
+            };
+            candidates.push(Candidate {
+                id: story.id.clone(),
+                dependencies: story.dependencies.clone(),
+                status: story.status,
+                epic: story.epic.clone(),
+                labels: story.labels.clone(),
+                provider: Some(Provider::from(agent.clone())),
+                files: files(&story, &mut remarks),
+                next_attempt: past.next(&story.id),
+                usable,
+            });
+            agents.insert(story.id.clone(), agent);
+            stories.insert(story.id.clone(), Arc::new(story));
+        }
+        let candidates = Candidates {
+            stories: candidates,
+            unreadable,
+            under_way,
+        };
+        RunPlan {
+            plan: plan(&candidates, &self.selection),
+            stories,
+            agents,
+            remarks,
+        }
+    }
 }
 
 impl RunPlan {
     /// Whether every agent can be driven, asked before anything is started.
     pub(super) fn check_agents(&self) -> Result<(), CliError> {
-        let missing = self.plan.stories.iter().find_map(|planned| {
-            let agent = self.agents.get(&planned.id)?;
-            agent::find(agent).is_none().then_some((&planned.id, agent))
-        });
-        let Some((story, name)) = missing else {
+        let undrivable = |planned: &&PlannedStory| {
+            let agent = self.agents.get(&planned.id);
+            agent.is_some_and(|agent| agent::find(agent).is_none())
+        };
+        let Some(planned) = self.plan.stories.iter().find(undrivable) else {
             return Ok(());
         };
+        let name = self.agents.get(&planned.id).map_or("", String::as_str);
         Err(unknown_agent(&format!(
-            "{story} is for the agent `{name}`, which this version cannot drive"
+            "{} is for the agent `{name}`, which this version cannot drive",
+            planned.id
         )))
     }
+}
+
+/// The files that a story says it will change, in its front matter and in its plan.
+fn files(story: &Story, remarks: &mut Vec<String>) -> Vec<FilePattern> {
+    let mut patterns = BTreeSet::new();
+    for text in &story.files {
+        match FilePattern::parse(text) {
+            Ok(pattern) => {
+                patterns.insert(pattern);
+            }
+            Err(error) => remarks.push(format!("{}: `files: {text}` {error}", story.id)),
+        }
+    }
+    // What a plan names are paths, with whatever characters.
+    patterns.extend(
+        story
+            .planned_files
+            .iter()
+            .map(|path| FilePattern::literal(path)),
+    );
+    patterns.into_iter().collect()
 }
 
 fn unknown_agent(message: &str) -> CliError {
@@ -129,17 +222,36 @@ fn unreadable(board: &Board) -> BTreeSet<StoryId> {
 }
 
 fn selection(args: &RunArgs, board: &Board) -> Result<Selection, CliError> {
-    match &args.story {
-        Some(wanted) => {
-            let story = board.find(wanted).ok_or_else(|| {
-                CliError::new(format!("there is no story {wanted} on the board"))
-                    .hint("`ai-sdlc status` shows the stories")
-            })?;
-            Ok(Selection::One(story.id.clone()))
-        }
-        None if args.concurrent.is_some() => Ok(Selection::AllReady),
-        None => Ok(Selection::Next),
+    let find = |wanted: &str| {
+        let story = board.find(wanted).ok_or_else(|| {
+            CliError::new(format!("there is no story {wanted} on the board"))
+                .hint("`ai-sdlc status` shows the stories")
+        })?;
+        Ok(story.id.clone())
+    };
+    if let Some(wanted) = &args.story {
+        return find(wanted).map(Selection::One);
     }
+    if let Some(wanted) = &args.batch {
+        let mut ids: Vec<StoryId> = Vec::new();
+        for wanted in wanted.split(',').map(str::trim).filter(|id| !id.is_empty()) {
+            let id = find(wanted)?;
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        if ids.is_empty() {
+            return Err(CliError::new("--batch names no story")
+                .hint("`ai-sdlc run --batch S-0001,S-0002` works on these two, in this order"));
+        }
+        return Ok(Selection::Batch(ids));
+    }
+    Ok(match &args.epic {
+        Some(epic) => Selection::Epic(epic.clone()),
+        None if args.watch => Selection::Watch,
+        None if args.concurrent.is_some() => Selection::AllReady,
+        None => Selection::Next,
+    })
 }
 
 /// The agent of stories that name none.
@@ -152,21 +264,4 @@ fn default_agent(args: &RunArgs, project: &Project) -> String {
         .or(variable)
         .or_else(|| project.config.agent.clone())
         .unwrap_or_else(|| agent::DEFAULT.to_owned())
-}
-
-/// What `--concurrent` asks for. What is not a positive whole number counts as 1, as users of the predecessor expect.
-fn slots(concurrent: Option<&str>) -> NonZeroUsize {
-    let Some(text) = concurrent else {
-        return NonZeroUsize::MIN;
-    };
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let slots = digits.then(|| text.parse().ok()).flatten();
-    // A number beyond all bounds is more than there are stories, like any large one.
-    let beyond = (digits && text.trim_start_matches('0').len() > 18).then_some(NonZeroUsize::MAX);
-    slots.or(beyond).unwrap_or_else(|| {
-        report::warning(&format!(
-            "--concurrent {text} is not a positive whole number; 1 story at a time"
-        ));
-        NonZeroUsize::MIN
-    })
 }

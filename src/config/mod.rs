@@ -4,6 +4,9 @@
 //! A file that cannot be read as intended is an error, never a silent fall-back to defaults.
 
 pub mod project;
+pub mod rules;
+
+pub use rules::{EpicFailure, EpicWorktrees, Rules};
 
 pub use project::{Project, ProjectError};
 
@@ -34,7 +37,13 @@ pub struct Config {
     pub grace: Duration,
     /// Names of variables that agents get besides the usual ones.
     pub allowed_environment: Vec<String>,
+    /// How runs behave.
+    pub rules: Rules,
 }
+
+/// A key whose value cannot be used, and why not.
+#[derive(Debug)]
+struct Invalid(&'static str, &'static str);
 
 impl Default for Config {
     fn default() -> Self {
@@ -45,6 +54,7 @@ impl Default for Config {
             base_branch: None,
             grace: Duration::from_secs(10),
             allowed_environment: Vec::new(),
+            rules: Rules::default(),
         }
     }
 }
@@ -137,11 +147,11 @@ impl Config {
         // Editors on Windows put a byte order mark in front, which JSON does not know.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let read = serde_json::from_str(text).and_then(|value: serde_json::Map<_, _>| {
-            // A second reading, of the text, so that errors name its lines.
+            // Further readings, of the text, so that errors name its lines.
             drop(value);
-            serde_json::from_str(text)
+            Ok((serde_json::from_str(text)?, serde_json::from_str(text)?))
         });
-        let file: File = read.map_err(|error| {
+        let (file, sections): (File, rules::Sections) = read.map_err(|error| {
             // The message ends with the place, which is named in front already.
             let message = error.to_string();
             let reason = message.split(" at line ").next().unwrap_or(&message);
@@ -188,6 +198,9 @@ impl Config {
             base_branch: file.worktree.base_branch,
             grace: grace_ms.map_or(defaults.grace, Duration::from_millis),
             allowed_environment: file.environment.allow,
+            rules: sections
+                .rules()
+                .map_err(|Invalid(key, reason)| wrong(key, reason))?,
         })
     }
 }

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
-use crate::engine::event::Unit;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::event::{Provider, Unit};
+use crate::engine::files::FilePattern;
+use crate::engine::limits::Overrun;
 use crate::engine::outcome::{Outcome, StopReason};
+use crate::engine::retry::Delay;
 use crate::story::StoryId;
 
 /// Something to do. The driver performs each at once and without waiting for the others; what comes of it returns as
@@ -36,11 +41,27 @@ pub enum Effect {
         /// What becomes of its worktree.
         disposal: Disposal,
     },
+    /// Find out which files the attempt has changed so far: answered by `Touched`.
+    LookAtFiles(Unit),
+    /// Merge, in memory, the branch of a story that succeeded with those that were finished before it: answered by
+    /// `Compared`.
+    Compare(StoryId),
+    /// Ask the person whether to go on after this story: answered by `Decided`.
+    AskToGoOn(StoryId),
     /// Write what the board should say of a story: answered by `BoardWritten`. Entries of one story are written in
     /// the order in which they are asked for.
     WriteBoard(StoryId, BoardEntry),
-    /// Tell the person and the programs who watch that a story is through. Once for every selected story.
-    Report {
+    /// Tell what the engine has decided to those who watch.
+    Tell(Notice),
+    /// The run is over; nothing is left to wait for.
+    Finish,
+}
+
+/// Something that those who watch a run should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A story is through. Once for every selected story.
+    StoryEnded {
         /// Which story.
         story: StoryId,
         /// Its last attempt, if there was one.
@@ -48,24 +69,103 @@ pub enum Effect {
         /// How it ended.
         outcome: Outcome,
     },
-    /// Tell them that the run is stopping.
-    ReportStopping {
+    /// An attempt is over, and another one follows.
+    Retrying {
+        /// The attempt.
+        unit: Unit,
+        /// How it ended.
+        outcome: Outcome,
+        /// How long its story waits.
+        wait: Duration,
+        /// What for.
+        reason: Delay,
+    },
+    /// An attempt has made no progress for a while.
+    Quiet {
+        /// Which.
+        unit: Unit,
+        /// For how long.
+        idle: Duration,
+    },
+    /// Nothing is started for a while: too many attempts ended abnormally.
+    StartsPaused {
+        /// How many.
+        ends: usize,
+        /// In how long.
+        window: Duration,
+        /// For how long nothing is started.
+        pause: Duration,
+    },
+    /// Nothing is started for this provider for a while.
+    ProviderPaused {
+        /// Which.
+        provider: Provider,
+        /// For how long.
+        pause: Duration,
+    },
+    /// The run's own budget is used up: what runs is stopped, nothing more is started.
+    RunExceeded(Overrun),
+    /// Stories have joined the run.
+    Joined(Vec<StoryId>),
+    /// Two stories that run at the moment have changed the same files.
+    Overlap {
+        /// The one.
+        one: StoryId,
+        /// The other.
+        other: StoryId,
+        /// The files that were found first.
+        files: Vec<FilePattern>,
+    },
+    /// The branches of two stories that succeeded cannot be merged with each other.
+    Conflict {
+        /// The one that finished first.
+        one: StoryId,
+        /// The other.
+        other: StoryId,
+        /// The files in which they conflict.
+        files: Vec<String>,
+    },
+    /// The run is stopping.
+    Stopping {
         /// How many attempts are under way.
         running: usize,
         /// How long they have.
         grace: Duration,
     },
-    /// Tell them that the run is left at once, with executors that end by themselves.
-    ReportLeaving {
+    /// The run is left at once, with executors that end by themselves.
+    Leaving {
         /// How many.
         running: usize,
     },
-    /// The run is over; nothing is left to wait for.
-    Finish,
+}
+
+/// What the engine answers to an event. Every effect in it is to be performed, in this order.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[must_use = "effects are to be performed"]
+pub struct Effects(Vec<Effect>);
+
+impl Effects {
+    pub(super) fn push(&mut self, effect: Effect) {
+        self.0.push(effect);
+    }
+
+    pub(super) fn tell(&mut self, notice: Notice) {
+        self.0.push(Effect::Tell(notice));
+    }
+}
+
+impl IntoIterator for Effects {
+    type Item = Effect;
+    type IntoIter = std::vec::IntoIter<Effect>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
 }
 
 /// What becomes of a worktree when its attempt is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Disposal {
     /// The work is on the branch: the worktree goes once it is proved that nothing in it would be lost.
     Remove,
@@ -76,7 +176,8 @@ pub enum Disposal {
 }
 
 /// What the board says about a story.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BoardEntry {
     /// It is being worked on: `in-progress`.
     Started,
@@ -99,16 +200,22 @@ impl BoardEntry {
     pub fn of(outcome: &Outcome) -> Option<Self> {
         match outcome {
             Outcome::Succeeded => Some(Self::Done),
-            Outcome::Failed { reason } | Outcome::Blocked { reason } => Some(Self::NeedsPerson {
+            // To try these again unchanged would only cost as much again.
+            Outcome::Failed { reason }
+            | Outcome::Blocked { reason }
+            | Outcome::TimedOut { reason }
+            | Outcome::BudgetExceeded { reason } => Some(Self::NeedsPerson {
                 reason: reason.clone(),
             }),
             Outcome::Crashed { reason }
+            | Outcome::Stalled { reason }
             | Outcome::ProtocolError { reason }
-            | Outcome::PrepareFailed { reason } => Some(Self::Returned {
+            | Outcome::PrepareFailed { reason }
+            | Outcome::QuotaExhausted { reason, .. } => Some(Self::Returned {
                 error: Some(reason.clone()),
             }),
             Outcome::Cancelled => Some(Self::Returned { error: None }),
-            Outcome::Skipped { .. } => None,
+            Outcome::Skipped(_) => None,
         }
     }
 }

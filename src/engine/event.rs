@@ -1,11 +1,19 @@
-//! What the outside world tells the engine. Pure.
+//! What the outside world tells the engine. A run's journal is the list of these. Pure.
 
-use crate::engine::id::AttemptNumber;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::files::FilePattern;
+use crate::engine::id::{AttemptNumber, Phase};
+use crate::engine::limits::Usage;
 use crate::engine::outcome::{Claim, Exit};
+use crate::engine::plan::PlannedStory;
+use crate::engine::time::Moment;
 use crate::story::StoryId;
 
 /// One attempt at one story.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Unit {
     /// The story.
     pub story: StoryId,
@@ -14,7 +22,8 @@ pub struct Unit {
 }
 
 /// The signal that asked the run to stop; it decides the exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StopSignal {
     /// SIGINT: Ctrl-C.
     Interrupt,
@@ -25,10 +34,17 @@ pub enum StopSignal {
 }
 
 /// Something happened. Events about an attempt that is not the current one of its story change nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// The run begins.
     Began,
+    /// The orchestrator was killed and is back. No process of the run is alive any more, and nothing that was asked for
+    /// before and not answered will be answered.
+    Resumed,
+    /// The stories that are ready now, in their order: those that are new join, those that wait and are not among them
+    /// are withdrawn, and the others take their new places.
+    Replanned(Vec<PlannedStory>),
     /// The attempt's worktree stands and is set up.
     Prepared(Unit),
     /// The attempt's worktree could not be made; what there was of it is cleaned up.
@@ -37,6 +53,16 @@ pub enum Event {
     LaunchFailed(Unit, String),
     /// The executor is connected, proved who it is, and has its work.
     Connected(Unit),
+    /// The attempt enters a phase.
+    PhaseEntered(Unit, Phase),
+    /// The executor answered a health check.
+    Answered(Unit),
+    /// There is evidence that the agent makes progress.
+    Progressed(Unit),
+    /// What the attempt has used so far, in total.
+    Used(Unit, Usage),
+    /// Files that the attempt has changed in its worktree so far.
+    Touched(Unit, Vec<FilePattern>),
     /// The executor sent `complete`.
     Claimed(Unit, Claim),
     /// The executor closed its connection without `complete`.
@@ -49,14 +75,45 @@ pub enum Event {
     Settled(Unit, Settlement),
     /// A board entry was written, or could not be.
     BoardWritten(StoryId, BoardWrite),
+    /// The branch of a story that succeeded has been merged, in memory, with those that were finished before it.
+    Compared(StoryId, Comparison),
+    /// A provider says that it serves no more until then.
+    ProviderPaused(Provider, Moment),
+    /// The person was asked whether to go on, and answered.
+    Decided(Decision),
     /// A person or the system asks the run to stop.
     StopRequested(StopSignal),
     /// Time has passed: one of the deadlines that the engine named may be reached.
     TimePassed,
 }
 
+/// Who serves the agent of a story: what a quota belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Provider(Arc<str>);
+
+impl Provider {
+    /// Its name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Provider {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<Provider> for String {
+    fn from(provider: Provider) -> Self {
+        provider.0.as_ref().to_owned()
+    }
+}
+
 /// What the settling of an attempt found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Settlement {
     /// Everything is as the outcome says.
     Confirmed,
@@ -65,10 +122,40 @@ pub enum Settlement {
 }
 
 /// The result of writing a board entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BoardWrite {
     /// It is on disk.
     Written,
     /// It is not; the driver has said why.
     Failed,
+}
+
+/// What comparing a finished branch with earlier ones found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Comparison {
+    /// These cannot be merged with it; none when it goes with all.
+    Compared(Vec<Clash>),
+    /// It could not be found out; the driver has said why.
+    Failed,
+}
+
+/// Another finished branch that cannot be merged with the one in question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clash {
+    /// Its story.
+    pub with: StoryId,
+    /// The files in which they conflict.
+    pub files: Vec<String>,
+}
+
+/// What a person says when a run asks whether to go on after a story that did not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// With the next story.
+    GoOn,
+    /// Nothing more is started.
+    StopHere,
 }

@@ -1,46 +1,72 @@
 //! The lifecycle of one attempt: what each state may become, and what it asks for on the way. Pure.
 //!
 //! ```text
-//! Preparing ──▶ Starting ──▶ Running ──▶ Settling ──▶ (settled)
-//!     │             │           │            ▲
-//!     │             └───────────┴▶ Stopping ─┤
-//!     └──────────────────────────────────────┘
+//! Preparing ──▶ Starting ──▶ Running ──▶ Leaving ──▶ Settling ──▶ (over)
+//!     │             │           │           │            ▲
+//!     │             └───────────┴───────────┴▶ Stopping ─┤
+//!     └▶ Abandoning ────────────────────────────────────-┘
 //! ```
 //!
-//! An attempt holds a slot until its process is reaped (it leaves `Stopping`, or `Running`, for `Settling`). What an
-//! event means depends on the state alone; an event that does not fit the state changes nothing, so that late and
-//! doubled ones do no harm.
+//! An attempt holds a slot until its process is reaped (it leaves `Stopping`, `Leaving` or `Running` for `Settling`).
+//! What an event means depends on the state alone; an event that does not fit the state changes nothing, so that late
+//! and doubled ones do no harm. Every state has a deadline, so that nothing is waited for without end.
 
 use std::time::Duration;
 
-use crate::engine::effect::{Disposal, Effect};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::effect::{Disposal, Effect, Effects, Notice};
 use crate::engine::event::{Settlement, Unit};
+use crate::engine::health::{Clocks, Condition, Patience};
+use crate::engine::id::Phase;
+use crate::engine::limits::{Budget, Overrun, Scope};
 use crate::engine::outcome::{Claim, Exit, Outcome, StopReason};
 use crate::engine::time::Moment;
 
 /// How long things may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deadlines {
+    /// To make and set up a worktree. Long: a checkout of a large repository takes minutes on a slow disk.
+    #[serde(with = "crate::engine::time::millis")]
+    pub prepare: Duration,
     /// From the start of a process to its handshake. Generous: on a loaded machine 50 children once took over 10 s.
+    #[serde(with = "crate::engine::time::millis")]
     pub connect: Duration,
     /// From `complete` to the end of the process.
+    #[serde(with = "crate::engine::time::millis")]
     pub exit: Duration,
     /// From the request to stop to the agent's SIGKILL.
+    #[serde(with = "crate::engine::time::millis")]
     pub grace: Duration,
     /// From the end of the grace, in which the executor ends its agent itself, to the executor's SIGKILL.
+    #[serde(with = "crate::engine::time::millis")]
     pub margin: Duration,
     /// From SIGKILL to the moment when the process is given up as impossible to end.
+    #[serde(with = "crate::engine::time::millis")]
     pub reap: Duration,
+    /// To take care of the end of an attempt.
+    #[serde(with = "crate::engine::time::millis")]
+    pub settle: Duration,
+    /// For the last board entries and comparisons, once all stories are through.
+    #[serde(with = "crate::engine::time::millis")]
+    pub wrap_up: Duration,
+    /// For a person to answer a question.
+    #[serde(with = "crate::engine::time::millis")]
+    pub decide: Duration,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
+            prepare: Duration::from_secs(15 * 60),
             connect: Duration::from_secs(30),
             exit: Duration::from_secs(10),
             grace: Duration::from_secs(10),
             margin: Duration::from_millis(500),
             reap: Duration::from_secs(5),
+            settle: Duration::from_secs(10 * 60),
+            wrap_up: Duration::from_secs(60),
+            decide: Duration::from_secs(60 * 60),
         }
     }
 }
@@ -54,7 +80,8 @@ impl Deadlines {
 }
 
 /// What becomes of the worktrees of stories that succeeded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Retention {
     /// They are removed.
     #[default]
@@ -64,18 +91,25 @@ pub enum Retention {
 }
 
 /// Where an attempt is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) enum State {
-    Preparing,
-    /// The run is stopping: whatever comes of the preparation, nothing is started in it.
+    Preparing {
+        deadline: Moment,
+    },
+    /// Whatever comes of the preparation, nothing is started in it.
     Abandoning {
+        cause: Cause,
         step: StopStep,
         deadline: Moment,
     },
     Starting {
         deadline: Moment,
     },
-    Running,
+    Running {
+        phase: Option<Phase>,
+        clocks: Clocks,
+        files: Files,
+    },
     /// It said `complete` or closed its connection; its process should end now.
     Leaving {
         claim: Option<Claim>,
@@ -87,14 +121,50 @@ pub(super) enum State {
         step: StopStep,
         deadline: Moment,
     },
-    Settling(Outcome),
-    Settled(Outcome),
+    Settling {
+        outcome: Outcome,
+        disposal: Disposal,
+        sequel: Sequel,
+        deadline: Moment,
+    },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What an attempt becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Step {
+    In(State),
+    Over(Outcome, Sequel),
+}
+
+/// Whether another attempt may follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) enum Sequel {
+    Allowed,
+    /// Something of this attempt could not be ended: two attempts must never work in one place.
+    Forbidden,
+}
+
+/// Why a preparation is abandoned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) enum Cause {
+    RunStopping,
+    Exceeded(Overrun),
+    TookTooLong,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) enum StopStep {
     Asked,
     Killed,
+}
+
+/// When the files of a running attempt are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) enum Files {
+    Never,
+    LookAt(Moment),
+    BeingLookedAt,
 }
 
 /// What can happen to an attempt.
@@ -104,6 +174,10 @@ pub(super) enum Input {
     PrepareFailed(String),
     LaunchFailed(String),
     Connected,
+    PhaseEntered(Phase),
+    Answered,
+    Progressed,
+    Touched,
     Claimed(Claim),
     Disconnected,
     ProtocolViolated(String),
@@ -113,119 +187,177 @@ pub(super) enum Input {
     Stop,
     /// The run stops at once: end without a grace.
     StopNow,
+    /// A budget is used up.
+    Exceeded(Overrun),
     TimePassed,
 }
 
-/// The rules of one run that lifecycles follow.
-#[derive(Debug, Clone, Copy, Default)]
+/// The rules that an attempt follows.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) deadlines: Deadlines,
+    pub(super) patience: Patience,
     pub(super) retention: Retention,
+    /// How often the files of a running attempt are looked at.
+    pub(super) look: Option<Duration>,
+    /// When the story's time is used up.
+    pub(super) time_up: Option<Moment>,
+}
+
+/// One attempt, its rules, and the moment in which something happens to it.
+pub(super) struct Scene<'a> {
+    pub(super) unit: &'a Unit,
+    pub(super) now: Moment,
+    pub(super) rules: Rules,
 }
 
 impl State {
     /// The first state and what it asks for.
-    pub(super) fn begin(unit: &Unit) -> (Self, Vec<Effect>) {
-        (Self::Preparing, vec![Effect::Prepare(unit.clone())])
+    pub(super) fn begin(scene: &Scene<'_>, effects: &mut Effects) -> Self {
+        effects.push(Effect::Prepare(scene.unit.clone()));
+        Self::Preparing {
+            deadline: scene.now + scene.rules.deadlines.prepare,
+        }
     }
 
     /// Whether the attempt holds a slot.
     pub(super) fn holds_slot(&self) -> bool {
-        !matches!(self, Self::Settling(_) | Self::Settled(_))
+        !matches!(self, Self::Settling { .. })
     }
 
     /// When [`Input::TimePassed`] will change something.
-    pub(super) fn deadline(&self) -> Option<Moment> {
-        match self {
-            Self::Starting { deadline }
+    pub(super) fn deadline(&self, rules: &Rules) -> Moment {
+        let own = match self {
+            Self::Preparing { deadline }
+            | Self::Starting { deadline }
             | Self::Leaving { deadline, .. }
             | Self::Stopping { deadline, .. }
-            | Self::Abandoning {
-                step: StopStep::Asked,
-                deadline,
-            } => Some(*deadline),
-            Self::Preparing
-            | Self::Abandoning { .. }
-            | Self::Running
-            | Self::Settling(_)
-            | Self::Settled(_) => None,
+            | Self::Abandoning { deadline, .. }
+            | Self::Settling { deadline, .. } => *deadline,
+            Self::Running { clocks, files, .. } => {
+                let clocks = clocks.deadline(&rules.patience);
+                match files {
+                    Files::LookAt(moment) => clocks.min(*moment),
+                    Files::Never | Files::BeingLookedAt => clocks,
+                }
+            }
+        };
+        match (self, rules.time_up) {
+            (Self::Preparing { .. } | Self::Starting { .. } | Self::Running { .. }, Some(up)) => {
+                own.min(up)
+            }
+            _ => own,
         }
     }
 
     /// The next state and what it asks for.
-    pub(super) fn advance(
-        self,
-        unit: &Unit,
-        input: Input,
-        now: Moment,
-        rules: &Rules,
-    ) -> (Self, Vec<Effect>) {
+    pub(super) fn advance(self, input: Input, scene: &Scene<'_>, effects: &mut Effects) -> Step {
         match self {
-            Self::Preparing => preparing(unit, input, now, rules),
-            Self::Abandoning { step, deadline } => abandoning(step, deadline, unit, &input, now),
-            Self::Settling(outcome) => settling(outcome, input),
-            Self::Settled(outcome) => (Self::Settled(outcome), Vec::new()),
-            alive => with_process(alive, unit, input, now, rules),
+            Self::Preparing { deadline } => preparing(deadline, input, scene, effects),
+            Self::Abandoning {
+                cause,
+                step,
+                deadline,
+            } => Step::In(abandoning(cause, step, deadline, &input, scene, effects)),
+            Self::Settling {
+                outcome,
+                disposal,
+                sequel,
+                deadline,
+            } => settling(outcome, disposal, sequel, deadline, input, scene),
+            alive => Step::In(with_process(alive, input, scene, effects)),
         }
     }
 }
 
-fn preparing(unit: &Unit, input: Input, now: Moment, rules: &Rules) -> (State, Vec<Effect>) {
-    match input {
-        Input::Prepared => (
+fn time_is_up(scene: &Scene<'_>) -> bool {
+    scene.rules.time_up.is_some_and(|up| up <= scene.now)
+}
+
+const TIME_UP: Overrun = Overrun {
+    scope: Scope::Story,
+    budget: Budget::Time,
+};
+
+fn preparing(deadline: Moment, input: Input, scene: &Scene<'_>, effects: &mut Effects) -> Step {
+    let Scene { unit, now, rules } = scene;
+    Step::In(match input {
+        Input::Prepared => {
+            effects.push(Effect::Launch((*unit).clone()));
             State::Starting {
-                deadline: now + rules.deadlines.connect,
-            },
-            vec![Effect::Launch(unit.clone())],
-        ),
+                deadline: *now + rules.deadlines.connect,
+            }
+        }
         Input::PrepareFailed(reason) => {
-            settle(unit, Outcome::PrepareFailed { reason }, Disposal::Undo)
+            let outcome = Outcome::PrepareFailed { reason };
+            settle(outcome, Disposal::Undo, Sequel::Allowed, scene, effects)
         }
         // It is mostly through in a moment, and then nothing half-made is left.
-        Input::Stop => (
-            State::Abandoning {
-                step: StopStep::Asked,
-                deadline: now + rules.deadlines.grace,
-            },
-            Vec::new(),
-        ),
-        Input::StopNow => abandon(unit, now),
-        _ => (State::Preparing, Vec::new()),
-    }
+        Input::Stop => State::Abandoning {
+            cause: Cause::RunStopping,
+            step: StopStep::Asked,
+            deadline: *now + rules.deadlines.grace,
+        },
+        Input::StopNow => abandon(Cause::RunStopping, scene, effects),
+        Input::Exceeded(overrun) => abandon(Cause::Exceeded(overrun), scene, effects),
+        Input::TimePassed if time_is_up(scene) => abandon(Cause::Exceeded(TIME_UP), scene, effects),
+        Input::TimePassed if deadline <= *now => abandon(Cause::TookTooLong, scene, effects),
+        _ => State::Preparing { deadline },
+    })
 }
 
 fn abandoning(
+    cause: Cause,
     step: StopStep,
     deadline: Moment,
-    unit: &Unit,
     input: &Input,
-    now: Moment,
-) -> (State, Vec<Effect>) {
+    scene: &Scene<'_>,
+    effects: &mut Effects,
+) -> State {
+    let late = deadline <= scene.now;
     match (step, input) {
         (_, Input::Prepared | Input::PrepareFailed(_)) => {
-            settle(unit, Outcome::Cancelled, Disposal::Undo)
+            let outcome = abandoned(cause);
+            settle(outcome, Disposal::Undo, Sequel::Allowed, scene, effects)
         }
-        (StopStep::Asked, Input::StopNow) => abandon(unit, now),
-        (StopStep::Asked, Input::TimePassed) if deadline <= now => abandon(unit, now),
-        (step, _) => (State::Abandoning { step, deadline }, Vec::new()),
+        (StopStep::Asked, Input::StopNow) => abandon(cause, scene, effects),
+        (StopStep::Asked, Input::TimePassed) if late => abandon(cause, scene, effects),
+        // Not even that is answered: what there is of the worktree stays for the next run.
+        (StopStep::Killed, Input::TimePassed) if late => {
+            let outcome = abandoned(cause);
+            settle(outcome, Disposal::Keep, Sequel::Forbidden, scene, effects)
+        }
+        (step, _) => State::Abandoning {
+            cause,
+            step,
+            deadline,
+        },
     }
 }
 
-fn abandon(unit: &Unit, now: Moment) -> (State, Vec<Effect>) {
-    let state = State::Abandoning {
-        step: StopStep::Killed,
-        deadline: now,
-    };
-    (state, vec![Effect::AbandonPreparation(unit.clone())])
+fn abandoned(cause: Cause) -> Outcome {
+    match cause {
+        Cause::RunStopping => Outcome::Cancelled,
+        Cause::Exceeded(overrun) => Outcome::of_overrun(overrun),
+        Cause::TookTooLong => Outcome::PrepareFailed {
+            reason: "its worktree was not ready in time".to_owned(),
+        },
+    }
 }
 
-fn with_process(
-    state: State,
-    unit: &Unit,
-    input: Input,
-    now: Moment,
-    rules: &Rules,
-) -> (State, Vec<Effect>) {
+fn abandon(cause: Cause, scene: &Scene<'_>, effects: &mut Effects) -> State {
+    effects.push(Effect::AbandonPreparation(scene.unit.clone()));
+    State::Abandoning {
+        cause,
+        step: StopStep::Killed,
+        deadline: scene.now + scene.rules.deadlines.reap,
+    }
+}
+
+/// What happens to an attempt that has a process: starting, running, leaving or stopping.
+fn with_process(state: State, input: Input, scene: &Scene<'_>, effects: &mut Effects) -> State {
+    let Scene { now, rules, .. } = scene;
+    let grace = rules.deadlines.grace;
     match input {
         Input::Exited(exit) => {
             let outcome = match state {
@@ -234,7 +366,7 @@ fn with_process(
                 _ => Outcome::of_finished(None, exit),
             };
             let disposal = disposal(&outcome, rules.retention);
-            settle(unit, outcome, disposal)
+            settle(outcome, disposal, Sequel::Allowed, scene, effects)
         }
         Input::LaunchFailed(reason) => {
             let outcome = match state {
@@ -244,147 +376,261 @@ fn with_process(
                 } => Outcome::Cancelled,
                 _ => Outcome::PrepareFailed { reason },
             };
-            settle(unit, outcome, Disposal::Undo)
+            settle(outcome, Disposal::Undo, Sequel::Allowed, scene, effects)
         }
-        Input::Connected if matches!(state, State::Starting { .. }) => (State::Running, Vec::new()),
-        Input::Claimed(claim) => match state {
-            State::Starting { .. } | State::Running => (
-                State::Leaving {
-                    claim: Some(claim),
-                    deadline: now + rules.deadlines.exit,
-                },
-                Vec::new(),
-            ),
-            State::Stopping {
-                reason,
-                claim: None,
-                step,
-                deadline,
-            } => (
-                State::Stopping {
-                    reason,
-                    claim: Some(claim),
-                    step,
-                    deadline,
-                },
-                Vec::new(),
-            ),
-            state => (state, Vec::new()),
+        Input::Connected if matches!(state, State::Starting { .. }) => State::Running {
+            phase: None,
+            clocks: Clocks::start(*now),
+            files: next_look(scene),
         },
-        Input::Disconnected if matches!(state, State::Starting { .. } | State::Running) => (
-            State::Leaving {
-                claim: None,
-                deadline: now + rules.deadlines.exit,
-            },
-            Vec::new(),
-        ),
-        Input::ProtocolViolated(violation) if !is_stopping(&state) => stop(
-            state,
-            unit,
-            StopReason::ProtocolViolated(violation),
-            rules.deadlines.grace,
-            now,
-            rules,
-        ),
-        Input::Stop if !is_stopping(&state) => stop(
-            state,
-            unit,
-            StopReason::RunStopping,
-            rules.deadlines.grace,
-            now,
-            rules,
-        ),
+        Input::Claimed(claim) => claimed(state, claim, scene),
+        Input::Disconnected if matches!(state, State::Starting { .. } | State::Running { .. }) => {
+            leaving(None, scene)
+        }
+        Input::ProtocolViolated(violation) if !is_stopping(&state) => {
+            let reason = StopReason::ProtocolViolated(violation);
+            stop(state, reason, grace, scene, effects)
+        }
+        Input::Stop if !is_stopping(&state) => {
+            stop(state, StopReason::RunStopping, grace, scene, effects)
+        }
+        Input::Exceeded(overrun) if !is_stopping(&state) => {
+            stop(state, StopReason::Exceeded(overrun), grace, scene, effects)
+        }
         Input::StopNow if !is_killed(&state) => {
             let reason = match &state {
                 State::Stopping { reason, .. } => reason.clone(),
                 _ => StopReason::RunStopping,
             };
-            stop(state, unit, reason, Duration::ZERO, now, rules)
+            stop(state, reason, Duration::ZERO, scene, effects)
         }
-        Input::TimePassed if state.deadline().is_some_and(|deadline| deadline <= now) => {
-            deadline_reached(state, unit, now, rules)
-        }
-        _ => (state, Vec::new()),
+        input => match state {
+            State::Running {
+                phase,
+                clocks,
+                files,
+            } => running(phase, clocks, files, &input, scene, effects),
+            state => {
+                let late = state.deadline(rules) <= *now;
+                if input == Input::TimePassed && late {
+                    deadline_reached(state, scene, effects)
+                } else {
+                    state
+                }
+            }
+        },
     }
 }
 
-fn deadline_reached(state: State, unit: &Unit, now: Moment, rules: &Rules) -> (State, Vec<Effect>) {
-    let grace = rules.deadlines.grace;
+fn next_look(scene: &Scene<'_>) -> Files {
+    match scene.rules.look {
+        Some(period) => Files::LookAt(scene.now + period),
+        None => Files::Never,
+    }
+}
+
+fn leaving(claim: Option<Claim>, scene: &Scene<'_>) -> State {
+    State::Leaving {
+        claim,
+        deadline: scene.now + scene.rules.deadlines.exit,
+    }
+}
+
+fn claimed(state: State, claim: Claim, scene: &Scene<'_>) -> State {
     match state {
-        State::Starting { .. } => stop(state, unit, StopReason::NotConnected, grace, now, rules),
-        State::Leaving { .. } => stop(state, unit, StopReason::Lingering, grace, now, rules),
+        State::Starting { .. } | State::Running { .. } => leaving(Some(claim), scene),
+        State::Stopping {
+            reason,
+            claim: None,
+            step,
+            deadline,
+        } => State::Stopping {
+            reason,
+            claim: Some(claim),
+            step,
+            deadline,
+        },
+        state => state,
+    }
+}
+
+fn running(
+    phase: Option<Phase>,
+    mut clocks: Clocks,
+    mut files: Files,
+    input: &Input,
+    scene: &Scene<'_>,
+    effects: &mut Effects,
+) -> State {
+    let Scene { unit, now, rules } = scene;
+    let grace = rules.deadlines.grace;
+    let mut phase = phase;
+    let mut fault = None;
+    match input {
+        Input::PhaseEntered(entered) => {
+            phase = Some(*entered);
+            clocks.progress(*now);
+        }
+        Input::Answered => clocks.answer(*now),
+        Input::Progressed => clocks.progress(*now),
+        Input::Touched => files = next_look(scene),
+        Input::TimePassed if time_is_up(scene) => {
+            fault = Some((StopReason::Exceeded(TIME_UP), grace));
+        }
+        Input::TimePassed => {
+            if matches!(files, Files::LookAt(moment) if moment <= *now) {
+                files = Files::BeingLookedAt;
+                effects.push(Effect::LookAtFiles((*unit).clone()));
+            }
+            if clocks.deadline(&rules.patience) <= *now {
+                match clocks.look(*now, &rules.patience) {
+                    Condition::Well => {}
+                    Condition::Quiet(idle) => effects.tell(Notice::Quiet {
+                        unit: (*unit).clone(),
+                        idle,
+                    }),
+                    Condition::Stalled(idle) => fault = Some((StopReason::Stalled(idle), grace)),
+                    // There is nobody to whom a grace would be granted.
+                    Condition::Unresponsive(silence) => {
+                        fault = Some((StopReason::Unresponsive(silence), Duration::ZERO));
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+    let state = State::Running {
+        phase,
+        clocks,
+        files,
+    };
+    match fault {
+        Some((reason, grace)) => stop(state, reason, grace, scene, effects),
+        None => state,
+    }
+}
+
+fn deadline_reached(state: State, scene: &Scene<'_>, effects: &mut Effects) -> State {
+    let grace = scene.rules.deadlines.grace;
+    match state {
+        State::Starting { .. } if time_is_up(scene) => {
+            stop(state, StopReason::Exceeded(TIME_UP), grace, scene, effects)
+        }
+        State::Starting { .. } => stop(state, StopReason::NotConnected, grace, scene, effects),
+        State::Leaving { .. } => stop(state, StopReason::Lingering, grace, scene, effects),
         State::Stopping {
             reason,
             claim,
             step: StopStep::Asked,
             ..
-        } => (
+        } => {
+            effects.push(Effect::Kill(scene.unit.clone()));
             State::Stopping {
                 reason,
                 claim,
                 step: StopStep::Killed,
-                deadline: now + rules.deadlines.reap,
-            },
-            vec![Effect::Kill(unit.clone())],
-        ),
+                deadline: scene.now + scene.rules.deadlines.reap,
+            }
+        }
         // Nothing that we could do to it is left. Its slot is given back, its worktree stays, the run ends with the
         // exit code that says so.
-        State::Stopping { .. } => settle(
-            unit,
-            Outcome::Crashed {
+        State::Stopping { .. } => {
+            let outcome = Outcome::Crashed {
                 reason: "the executor could not be ended, not even by SIGKILL".to_owned(),
-            },
-            Disposal::Keep,
-        ),
-        state => (state, Vec::new()),
+            };
+            settle(outcome, Disposal::Keep, Sequel::Forbidden, scene, effects)
+        }
+        state => state,
     }
 }
 
-fn settling(outcome: Outcome, input: Input) -> (State, Vec<Effect>) {
+fn settling(
+    outcome: Outcome,
+    disposal: Disposal,
+    sequel: Sequel,
+    deadline: Moment,
+    input: Input,
+    scene: &Scene<'_>,
+) -> Step {
     match input {
-        Input::Settled(Settlement::Confirmed) => (State::Settled(outcome), Vec::new()),
+        Input::Settled(Settlement::Confirmed) => Step::Over(outcome, sequel),
         Input::Settled(Settlement::Refuted(reason)) => {
-            (State::Settled(Outcome::Failed { reason }), Vec::new())
+            Step::Over(Outcome::Failed { reason }, sequel)
         }
-        _ => (State::Settling(outcome), Vec::new()),
+        Input::TimePassed if deadline <= scene.now => {
+            let outcome = if outcome.is_success() {
+                Outcome::Failed {
+                    reason: "its success could not be proved in time".to_owned(),
+                }
+            } else {
+                outcome
+            };
+            Step::Over(outcome, Sequel::Forbidden)
+        }
+        _ => Step::In(State::Settling {
+            outcome,
+            disposal,
+            sequel,
+            deadline,
+        }),
     }
 }
 
 fn stop(
     state: State,
-    unit: &Unit,
     reason: StopReason,
     grace: Duration,
-    now: Moment,
-    rules: &Rules,
-) -> (State, Vec<Effect>) {
+    scene: &Scene<'_>,
+    effects: &mut Effects,
+) -> State {
     let claim = match state {
         State::Leaving { claim, .. } | State::Stopping { claim, .. } => claim,
         _ => None,
     };
-    let ask = Effect::AskToStop {
-        unit: unit.clone(),
+    effects.push(Effect::AskToStop {
+        unit: scene.unit.clone(),
         reason: reason.clone(),
         grace,
-    };
-    (
-        State::Stopping {
-            reason,
-            claim,
-            step: StopStep::Asked,
-            deadline: now + grace + rules.deadlines.margin,
-        },
-        vec![ask],
-    )
+    });
+    State::Stopping {
+        reason,
+        claim,
+        step: StopStep::Asked,
+        deadline: scene.now + grace + scene.rules.deadlines.margin,
+    }
 }
 
-fn settle(unit: &Unit, outcome: Outcome, disposal: Disposal) -> (State, Vec<Effect>) {
-    let effect = Effect::Settle {
-        unit: unit.clone(),
+fn settle(
+    outcome: Outcome,
+    disposal: Disposal,
+    sequel: Sequel,
+    scene: &Scene<'_>,
+    effects: &mut Effects,
+) -> State {
+    effects.push(Effect::Settle {
+        unit: scene.unit.clone(),
         outcome: outcome.clone(),
         disposal,
-    };
-    (State::Settling(outcome), vec![effect])
+    });
+    State::Settling {
+        outcome,
+        disposal,
+        sequel,
+        deadline: scene.now + scene.rules.deadlines.settle,
+    }
+}
+
+/// Takes care of the end of an attempt once more, when it is not known how far that had come.
+pub(super) fn settle_again(state: State, scene: &Scene<'_>, effects: &mut Effects) -> State {
+    match state {
+        State::Settling {
+            outcome,
+            disposal,
+            sequel,
+            ..
+        } => settle(outcome, disposal, sequel, scene, effects),
+        state => state,
+    }
 }
 
 fn disposal(outcome: &Outcome, retention: Retention) -> Disposal {
@@ -406,162 +652,4 @@ fn is_killed(state: &State) -> bool {
             ..
         }
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::id::AttemptNumber;
-
-    fn unit() -> Unit {
-        Unit {
-            story: "S-0001".parse().unwrap(),
-            attempt: AttemptNumber::FIRST,
-        }
-    }
-
-    /// Plays inputs, each at its moment in milliseconds, from the first state on.
-    fn play(inputs: &[(u64, Input)]) -> (State, Vec<Effect>) {
-        let rules = Rules::default();
-        let (mut state, mut effects) = State::begin(&unit());
-        for (at, input) in inputs {
-            let now = Moment::from_millis(*at);
-            let (next, more) = state.advance(&unit(), input.clone(), now, &rules);
-            state = next;
-            effects.extend(more);
-        }
-        (state, effects)
-    }
-
-    fn kinds(effects: &[Effect]) -> Vec<&'static str> {
-        effects
-            .iter()
-            .map(|effect| match effect {
-                Effect::Prepare(_) => "prepare",
-                Effect::AbandonPreparation(_) => "abandon",
-                Effect::Launch(_) => "launch",
-                Effect::AskToStop { .. } => "ask",
-                Effect::Kill(_) => "kill",
-                Effect::Settle { .. } => "settle",
-                _ => "other",
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_good_attempt_goes_straight_through() {
-        let (state, effects) = play(&[
-            (0, Input::Prepared),
-            (1, Input::Connected),
-            (2, Input::Claimed(Claim::Succeeded)),
-            (3, Input::Exited(Exit::Code(0))),
-            (4, Input::Settled(Settlement::Confirmed)),
-        ]);
-        assert_eq!(state, State::Settled(Outcome::Succeeded));
-        assert_eq!(kinds(&effects), ["prepare", "launch", "settle"]);
-    }
-
-    #[test]
-    fn a_success_that_the_branch_does_not_show_is_a_failure() {
-        let (state, _) = play(&[
-            (0, Input::Prepared),
-            (1, Input::Connected),
-            (2, Input::Claimed(Claim::Succeeded)),
-            (3, Input::Exited(Exit::Code(0))),
-            (
-                4,
-                Input::Settled(Settlement::Refuted("no commit".to_owned())),
-            ),
-        ]);
-        assert!(matches!(state, State::Settled(Outcome::Failed { .. })));
-    }
-
-    #[test]
-    fn an_executor_that_never_connects_is_asked_killed_and_given_up() {
-        let inputs = [
-            (0, Input::Prepared),
-            (29_999, Input::TimePassed),
-            (30_000, Input::TimePassed),
-            (40_499, Input::TimePassed),
-            (40_500, Input::TimePassed),
-            (45_500, Input::TimePassed),
-        ];
-        let (state, effects) = play(&inputs);
-        assert_eq!(
-            kinds(&effects),
-            ["prepare", "launch", "ask", "kill", "settle"]
-        );
-        assert!(matches!(state, State::Settling(Outcome::Crashed { .. })));
-    }
-
-    #[test]
-    fn an_executor_that_completes_and_stays_is_not_a_success() {
-        let (state, effects) = play(&[
-            (0, Input::Prepared),
-            (1, Input::Connected),
-            (2, Input::Claimed(Claim::Succeeded)),
-            (10_002, Input::TimePassed),
-            (10_100, Input::Exited(Exit::Code(0))),
-        ]);
-        assert_eq!(kinds(&effects), ["prepare", "launch", "ask", "settle"]);
-        assert!(matches!(state, State::Settling(Outcome::Crashed { .. })));
-    }
-
-    #[test]
-    fn a_stop_before_the_start_undoes_what_was_prepared() {
-        let (state, effects) = play(&[(0, Input::Stop), (1, Input::Prepared)]);
-        assert_eq!(state, State::Settling(Outcome::Cancelled));
-        assert_eq!(kinds(&effects), ["prepare", "settle"]);
-        assert!(matches!(
-            effects.last(),
-            Some(Effect::Settle {
-                disposal: Disposal::Undo,
-                ..
-            })
-        ));
-    }
-
-    #[test]
-    fn a_preparation_that_outlasts_the_grace_is_given_up() {
-        let (_, effects) = play(&[
-            (0, Input::Stop),
-            (9_999, Input::TimePassed),
-            (10_000, Input::TimePassed),
-            (10_001, Input::PrepareFailed("given up".to_owned())),
-        ]);
-        assert_eq!(kinds(&effects), ["prepare", "abandon", "settle"]);
-        let (_, effects) = play(&[(0, Input::Stop), (1, Input::StopNow), (2, Input::StopNow)]);
-        assert_eq!(kinds(&effects), ["prepare", "abandon"]);
-    }
-
-    #[test]
-    fn a_second_stop_shortens_the_first() {
-        let (_, effects) = play(&[
-            (0, Input::Prepared),
-            (1, Input::Connected),
-            (2, Input::Stop),
-            (3, Input::Stop),
-            (4, Input::StopNow),
-            (504, Input::TimePassed),
-            (505, Input::StopNow),
-        ]);
-        assert_eq!(kinds(&effects), ["prepare", "launch", "ask", "ask", "kill"]);
-    }
-
-    #[test]
-    fn events_that_do_not_fit_the_state_change_nothing() {
-        let reached = play(&[(0, Input::Prepared), (1, Input::Connected)]);
-        let disturbed = play(&[
-            (0, Input::Connected),
-            (0, Input::Exited(Exit::Code(0))),
-            (0, Input::Settled(Settlement::Confirmed)),
-            (0, Input::Prepared),
-            (1, Input::Connected),
-            (2, Input::Prepared),
-            (2, Input::Connected),
-            (2, Input::PrepareFailed("late".to_owned())),
-            (9_000_000, Input::TimePassed),
-        ]);
-        assert_eq!(reached, disturbed);
-    }
 }

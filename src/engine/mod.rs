@@ -2,32 +2,52 @@
 //!
 //! Nothing here does I/O, reads a clock, draws a random number or knows tokio: the driver
 //! ([`crate::orchestrator`]) turns what happens into an [`Event`] and performs each [`Effect`]. So every schedule of
-//! the world can be played in a test.
+//! the world can be played in a test, and a run can be played again from its journal.
 //!
 //! - [`mod@plan`]: which stories a run works on, and what is left out and why
-//! - [`scheduler`]: slots, dependencies, the stop of a run, its end
+//! - [`settings`]: the rules of a run, as data
+//! - [`scheduler`]: slots, dependencies, conflicts, retries, the stop of a run, its recovery, its end
 //! - [`lifecycle`]: one attempt from its worktree to its end, with deadlines
-//! - [`files`]: which files stories will touch, and which of them the same
 //! - [`outcome`]: what the claim of an executor and the end of its process mean together
+//! - [`retry`], [`intensity`], [`health`], [`limits`]: the policies, each by itself
+//! - [`files`]: which files stories will touch, to predict conflicts
+//! - [`replay`]: a run once more, from its journal
+//! - [`fault`]: deliberate faults, for the simulation that has to find them
 
 pub mod effect;
 pub mod event;
+pub mod fault;
 pub mod files;
+pub mod health;
 pub mod id;
+pub mod intensity;
 pub mod lifecycle;
+pub mod limits;
 pub mod outcome;
 pub mod plan;
-#[cfg(test)]
-mod properties;
+pub mod replay;
+pub mod retry;
 pub mod scheduler;
+pub mod settings;
 pub mod time;
 
-pub use effect::{BoardEntry, Disposal, Effect};
-pub use event::{BoardWrite, Event, Settlement, StopSignal, Unit};
-pub use files::{FileIndex, FilePattern, FilePatternError};
+pub use effect::{BoardEntry, Disposal, Effect, Effects, Notice};
+pub use event::{
+    BoardWrite, Clash, Comparison, Decision, Event, Provider, Settlement, StopSignal, Unit,
+};
+pub use files::{FilePattern, FilePatternError};
+pub use health::Patience;
 pub use id::{AttemptNumber, Phase, RunId};
+pub use intensity::Intensity;
 pub use lifecycle::{Deadlines, Retention};
-pub use outcome::{Claim, Exit, Outcome, StopReason};
-pub use plan::{Candidate, LeftOut, Obstacle, Plan, PlannedStory, Selection, plan};
-pub use scheduler::{Engine, Settings, Verdict};
+pub use limits::{Budget, Limits, Overrun, Scope, Usage};
+pub use outcome::{Claim, Exit, Outcome, OutcomeKind, Skip, StopReason};
+pub use plan::{
+    Candidate, Candidates, LeftOut, Obstacle, Plan, PlannedStory, PredictedConflict, Selection,
+    plan,
+};
+pub use replay::{Opening, Record, Replay, ReplayError};
+pub use retry::{Delay, RetryPolicy};
+pub use scheduler::{Conflict, Engine, RunView, Standing, StoryView, Verdict};
+pub use settings::{Housekeeping, OnFailure, Order, Settings, WhenIdle};
 pub use time::Moment;

@@ -1,14 +1,20 @@
 //! How attempts end: what an executor claims, how its process ended, and what the two mean together. Pure.
 //!
 //! Success needs both a claim of success and exit code 0; every other combination has its own outcome. A process
-//! that was stopped because of a fault is judged by that fault, whatever it says afterwards.
+//! that was stopped because of a fault is judged by that fault, whatever it says afterwards; one that was stopped
+//! because its time or its budget was up has succeeded when it was through before.
 
 use std::fmt;
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::engine::limits::{Budget, Overrun};
+use crate::engine::time::Moment;
 use crate::story::StoryId;
 
 /// What the `complete` message of an executor says about its attempt. The evidence behind it stays with the driver.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Claim {
     /// The story's work is committed, or there was nothing to change.
     Succeeded,
@@ -27,12 +33,19 @@ pub enum Claim {
         /// One line for a person.
         reason: String,
     },
+    /// The provider of the agent serves no more for now.
+    QuotaExhausted {
+        /// When it says that it will serve again.
+        until: Option<Moment>,
+        /// One line for a person.
+        reason: String,
+    },
     /// The executor stopped because it was told to.
     Cancelled,
 }
 
 /// How the process of an executor ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// By itself, with this code.
     Code(i32),
@@ -53,7 +66,7 @@ impl fmt::Display for Exit {
 }
 
 /// Why an attempt is being stopped before its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StopReason {
     /// The run is stopping.
     RunStopping,
@@ -63,10 +76,16 @@ pub enum StopReason {
     NotConnected,
     /// The executor said `complete` or closed its connection, and did not exit.
     Lingering,
+    /// The executor has not answered for that long.
+    Unresponsive(Duration),
+    /// The agent has made no progress for that long.
+    Stalled(Duration),
+    /// A budget is used up.
+    Exceeded(Overrun),
 }
 
 /// How an attempt ended, and with it, when no further attempt follows, how its story ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Everything is committed on the story's branch, or there was nothing to change.
     Succeeded,
@@ -77,6 +96,16 @@ pub enum Outcome {
     },
     /// A person has to decide something first.
     Blocked {
+        /// One line for a person.
+        reason: String,
+    },
+    /// Its time was up.
+    TimedOut {
+        /// One line for a person.
+        reason: String,
+    },
+    /// The agent made no progress for too long.
+    Stalled {
         /// One line for a person.
         reason: String,
     },
@@ -95,28 +124,146 @@ pub enum Outcome {
         /// One line for a person.
         reason: String,
     },
+    /// It used more tokens or money than it, or the run, may use.
+    BudgetExceeded {
+        /// One line for a person.
+        reason: String,
+    },
+    /// The provider of its agent serves no more for now.
+    QuotaExhausted {
+        /// When it says that it will serve again.
+        until: Option<Moment>,
+        /// One line for a person.
+        reason: String,
+    },
     /// The run was stopped before the story was through.
     Cancelled,
-    /// A story that this one depends on did not succeed.
-    Skipped {
-        /// The dependency.
-        dependency: StoryId,
-    },
+    /// It was never started.
+    Skipped(Skip),
+}
+
+/// Why a story was never started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Skip {
+    /// A story that it depends on did not succeed.
+    Dependency(StoryId),
+    /// The run starts nothing more since this story did not succeed.
+    StoppedAfter(StoryId),
+    /// The run starts nothing more since its budget is used up.
+    RunExceeded(Overrun),
+    /// It was taken out of the selection while it waited.
+    Withdrawn,
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dependency(story) => write!(formatter, "{story} did not succeed"),
+            Self::StoppedAfter(story) => {
+                write!(formatter, "nothing more was started after {story}")
+            }
+            Self::RunExceeded(overrun) => overrun.fmt(formatter),
+            Self::Withdrawn => formatter.write_str("it is no longer ready"),
+        }
+    }
+}
+
+/// What kind of outcome it is, for rules and counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeKind {
+    /// [`Outcome::Succeeded`]
+    Succeeded,
+    /// [`Outcome::Failed`]
+    Failed,
+    /// [`Outcome::Blocked`]
+    Blocked,
+    /// [`Outcome::TimedOut`]
+    TimedOut,
+    /// [`Outcome::Stalled`]
+    Stalled,
+    /// [`Outcome::Crashed`]
+    Crashed,
+    /// [`Outcome::ProtocolError`]
+    ProtocolError,
+    /// [`Outcome::PrepareFailed`]
+    PrepareFailed,
+    /// [`Outcome::BudgetExceeded`]
+    BudgetExceeded,
+    /// [`Outcome::QuotaExhausted`]
+    QuotaExhausted,
+    /// [`Outcome::Cancelled`]
+    Cancelled,
+    /// [`Outcome::Skipped`]
+    Skipped,
+}
+
+impl OutcomeKind {
+    /// Every kind, in the order in which they are counted up for people.
+    pub const ALL: [Self; 12] = [
+        Self::Succeeded,
+        Self::Failed,
+        Self::Blocked,
+        Self::TimedOut,
+        Self::Stalled,
+        Self::Crashed,
+        Self::ProtocolError,
+        Self::PrepareFailed,
+        Self::BudgetExceeded,
+        Self::QuotaExhausted,
+        Self::Cancelled,
+        Self::Skipped,
+    ];
+
+    /// Its name in JSON, in the configuration and in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Blocked => "blocked",
+            Self::TimedOut => "timed_out",
+            Self::Stalled => "stalled",
+            Self::Crashed => "crashed",
+            Self::ProtocolError => "protocol_error",
+            Self::PrepareFailed => "prepare_failed",
+            Self::BudgetExceeded => "budget_exceeded",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+        }
+    }
+
+    /// Whether it says that something is wrong with the machinery and not with the story.
+    pub fn is_abnormal(self) -> bool {
+        matches!(
+            self,
+            Self::Crashed | Self::Stalled | Self::ProtocolError | Self::PrepareFailed
+        )
+    }
 }
 
 impl Outcome {
+    /// Its kind.
+    pub fn kind(&self) -> OutcomeKind {
+        match self {
+            Self::Succeeded => OutcomeKind::Succeeded,
+            Self::Failed { .. } => OutcomeKind::Failed,
+            Self::Blocked { .. } => OutcomeKind::Blocked,
+            Self::TimedOut { .. } => OutcomeKind::TimedOut,
+            Self::Stalled { .. } => OutcomeKind::Stalled,
+            Self::Crashed { .. } => OutcomeKind::Crashed,
+            Self::ProtocolError { .. } => OutcomeKind::ProtocolError,
+            Self::PrepareFailed { .. } => OutcomeKind::PrepareFailed,
+            Self::BudgetExceeded { .. } => OutcomeKind::BudgetExceeded,
+            Self::QuotaExhausted { .. } => OutcomeKind::QuotaExhausted,
+            Self::Cancelled => OutcomeKind::Cancelled,
+            Self::Skipped(_) => OutcomeKind::Skipped,
+        }
+    }
+
     /// The outcome's name, as in JSON and in messages.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Failed { .. } => "failed",
-            Self::Blocked { .. } => "blocked",
-            Self::Crashed { .. } => "crashed",
-            Self::ProtocolError { .. } => "protocol_error",
-            Self::PrepareFailed { .. } => "prepare_failed",
-            Self::Cancelled => "cancelled",
-            Self::Skipped { .. } => "skipped",
-        }
+        self.kind().name()
     }
 
     /// Whether stories that depend on this one may start.
@@ -130,10 +277,14 @@ impl Outcome {
             Self::Succeeded | Self::Cancelled => None,
             Self::Failed { reason }
             | Self::Blocked { reason }
+            | Self::TimedOut { reason }
+            | Self::Stalled { reason }
             | Self::Crashed { reason }
             | Self::ProtocolError { reason }
-            | Self::PrepareFailed { reason } => Some(reason.clone()),
-            Self::Skipped { dependency } => Some(format!("{dependency} did not succeed")),
+            | Self::PrepareFailed { reason }
+            | Self::BudgetExceeded { reason }
+            | Self::QuotaExhausted { reason, .. } => Some(reason.clone()),
+            Self::Skipped(skip) => Some(skip.to_string()),
         }
     }
 
@@ -147,6 +298,9 @@ impl Outcome {
             (Some(Claim::Failed { reason }), _) => Self::Failed { reason },
             (Some(Claim::Blocked { reason }), _) => Self::Blocked { reason },
             (Some(Claim::Crashed { reason }), _) => Self::Crashed { reason },
+            (Some(Claim::QuotaExhausted { until, reason }), _) => {
+                Self::QuotaExhausted { until, reason }
+            }
             // Nobody told it to stop: it was ended from outside, and its story has not been worked through.
             (Some(Claim::Cancelled), exit) => Self::Crashed {
                 reason: format!("the executor was stopped from outside and ended with {exit}"),
@@ -160,18 +314,23 @@ impl Outcome {
     /// What an attempt that was stopped for `reason` comes to.
     pub fn of_stopped(reason: &StopReason, claim: Option<Claim>, exit: Exit) -> Self {
         match reason {
-            // Work that was through when the stop came is through, success or not.
-            StopReason::RunStopping => match claim {
-                Some(Claim::Succeeded) if exit == Exit::Code(0) => Self::Succeeded,
-                Some(Claim::Failed { reason }) => Self::Failed { reason },
-                Some(Claim::Blocked { reason }) => Self::Blocked { reason },
-                _ => Self::Cancelled,
-            },
+            StopReason::RunStopping => Self::through(claim, exit).unwrap_or(Self::Cancelled),
+            StopReason::Exceeded(overrun) => {
+                Self::through(claim, exit).unwrap_or_else(|| Self::of_overrun(*overrun))
+            }
+            StopReason::Stalled(idle) => {
+                Self::through(claim, exit).unwrap_or_else(|| Self::Stalled {
+                    reason: format!("no progress for {}", in_words(*idle)),
+                })
+            }
             StopReason::ProtocolViolated(violation) => Self::ProtocolError {
                 reason: violation.clone(),
             },
             StopReason::NotConnected => Self::Crashed {
                 reason: "the executor did not connect within the start deadline".to_owned(),
+            },
+            StopReason::Unresponsive(silence) => Self::Crashed {
+                reason: format!("the executor did not answer for {}", in_words(*silence)),
             },
             StopReason::Lingering => match claim {
                 Some(Claim::Failed { reason }) => Self::Failed { reason },
@@ -181,6 +340,32 @@ impl Outcome {
                 },
             },
         }
+    }
+
+    /// Work that was through when a stop came is through, success or not.
+    fn through(claim: Option<Claim>, exit: Exit) -> Option<Self> {
+        match claim {
+            Some(Claim::Succeeded) if exit == Exit::Code(0) => Some(Self::Succeeded),
+            Some(Claim::Failed { reason }) => Some(Self::Failed { reason }),
+            Some(Claim::Blocked { reason }) => Some(Self::Blocked { reason }),
+            _ => None,
+        }
+    }
+
+    pub(super) fn of_overrun(overrun: Overrun) -> Self {
+        let reason = overrun.to_string();
+        match overrun.budget {
+            Budget::Time => Self::TimedOut { reason },
+            Budget::Tokens | Budget::Cost => Self::BudgetExceeded { reason },
+        }
+    }
+}
+
+/// A time span as people say it, in whole seconds or minutes.
+fn in_words(span: Duration) -> String {
+    match span.as_secs() {
+        seconds @ 0..=119 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
     }
 }
 

@@ -1,10 +1,22 @@
 //! Which stories a run works on, and what is left out and why. The order is that of the board. Pure.
 
+mod waves;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+use crate::engine::event::Provider;
+use crate::engine::files::FilePattern;
 use crate::engine::id::AttemptNumber;
+use crate::engine::settings::{Order, WhenIdle};
 use crate::story::{Cycle, Status, StoryId, graph};
+
+pub use waves::PredictedConflict;
+
+/// What the names of epics may begin with, in front matter, labels and on the command line.
+const EPIC_PREFIX: &str = "epic-";
 
 /// What the plan needs to know of a story on the board.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +27,43 @@ pub struct Candidate {
     pub dependencies: Vec<StoryId>,
     /// Its place on the board.
     pub status: Status,
+    /// The epic that it names.
+    pub epic: Option<String>,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// Who serves its agent, where a quota may be exhausted.
+    pub provider: Option<Provider>,
+    /// The files that it says it will change.
+    pub files: Vec<FilePattern>,
     /// The number of its next attempt.
     pub next_attempt: AttemptNumber,
-    /// Whether what becomes of it can be written into its file.
-    pub writable: Result<(), String>,
+    /// Whether it can be worked on, as far as its file and its agent are concerned.
+    pub usable: Result<(), String>,
+}
+
+impl Candidate {
+    /// Whether it belongs to an epic: by its key `epic` or by a label, with or without the prefix `epic-`.
+    fn belongs_to(&self, epic: &str) -> bool {
+        let name = |text: &str| text.strip_prefix(EPIC_PREFIX).unwrap_or(text).to_owned();
+        let wanted = name(epic);
+        let labels = self
+            .labels
+            .iter()
+            .filter_map(|label| label.strip_prefix(EPIC_PREFIX));
+        self.epic.as_deref().map(name).as_ref() == Some(&wanted)
+            || labels.into_iter().any(|label| label == wanted)
+    }
+}
+
+/// Everything that a plan is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Candidates {
+    /// The stories of the board that can be read, in the order in which they should start.
+    pub stories: Vec<Candidate>,
+    /// Stories that are on the board and cannot be read.
+    pub unreadable: BTreeSet<StoryId>,
+    /// Stories that a run which goes on is working on: others may wait for them.
+    pub under_way: BTreeSet<StoryId>,
 }
 
 /// Which stories a run is asked to work on.
@@ -30,10 +75,76 @@ pub enum Selection {
     Next,
     /// This one, whatever its status, unless it is done.
     One(StoryId),
+    /// These, in this order and one after the other, whatever their status, unless they are done.
+    Batch(Vec<StoryId>),
+    /// Every story of this epic, unless it is done or waits for a person.
+    Epic(String),
+    /// Every story that is ready, and those that become ready while the run lasts.
+    Watch,
+}
+
+impl Selection {
+    /// Which story of it is next.
+    pub fn order(&self) -> Order {
+        match self {
+            Self::Batch(_) => Order::AsGiven,
+            _ => Order::AnyReady,
+        }
+    }
+
+    /// What a run does when no story of it is left.
+    pub fn when_idle(&self) -> WhenIdle {
+        match self {
+            Self::Watch => WhenIdle::WaitForStories,
+            _ => WhenIdle::Finish,
+        }
+    }
+
+    /// Those of the candidates that it means, in the order in which they should start, and what it names in vain.
+    fn choose<'a>(
+        &self,
+        candidates: &'a [Candidate],
+        by_id: &BTreeMap<&StoryId, &'a Candidate>,
+    ) -> (Vec<&'a Candidate>, Vec<LeftOut>) {
+        let named: &[StoryId] = match self {
+            Self::AllReady | Self::Next | Self::Watch => {
+                let ready = candidates
+                    .iter()
+                    .filter(|story| story.status == Status::Ready);
+                return (ready.collect(), Vec::new());
+            }
+            Self::Epic(epic) => {
+                let members = candidates
+                    .iter()
+                    .filter(|story| story.belongs_to(epic) && story.status != Status::Done);
+                return (members.collect(), Vec::new());
+            }
+            Self::One(id) => std::slice::from_ref(id),
+            Self::Batch(ids) => ids,
+        };
+        let mut wanted = Vec::new();
+        let mut in_vain = Vec::new();
+        let mut leave_out = |id: &StoryId, reason| {
+            in_vain.push(LeftOut {
+                id: id.clone(),
+                reason,
+            });
+        };
+        for id in named {
+            match by_id.get(id) {
+                None => leave_out(id, Obstacle::UnknownStory),
+                Some(story) if story.status == Status::Done => {
+                    leave_out(id, Obstacle::AlreadyDone);
+                }
+                Some(story) => wanted.push(*story),
+            }
+        }
+        (wanted, in_vain)
+    }
 }
 
 /// A story that the run will work on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedStory {
     /// Its id.
     pub id: StoryId,
@@ -41,6 +152,10 @@ pub struct PlannedStory {
     pub dependencies: Vec<StoryId>,
     /// The number of its first attempt in this run.
     pub next_attempt: AttemptNumber,
+    /// Who serves its agent, where a quota may be exhausted.
+    pub provider: Option<Provider>,
+    /// The files that it says it will change.
+    pub files: Vec<FilePattern>,
 }
 
 /// What a run will do.
@@ -72,10 +187,14 @@ pub enum Obstacle {
     UnreadableDependency(StoryId),
     /// It needs a story that is left out itself.
     LeftOutDependency(StoryId),
-    /// Its file cannot be kept up to date.
-    NotWritable(String),
+    /// Its file cannot be kept up to date, or its agent cannot be driven.
+    NotUsable(String),
     /// It needs a story that is not done, and that this run does not work on.
     UnmetDependency(StoryId, Status),
+    /// It needs a story that the same batch names behind it.
+    LaterInBatch(StoryId),
+    /// A person has to decide something first.
+    WaitsForPerson,
     /// It is done already.
     AlreadyDone,
     /// It is not on the board.
@@ -95,41 +214,33 @@ impl fmt::Display for Obstacle {
             Self::LeftOutDependency(id) => {
                 write!(formatter, "it depends on {id}, which is left out")
             }
-            Self::NotWritable(reason) => write!(formatter, "its file cannot be edited: {reason}"),
+            Self::NotUsable(reason) => formatter.write_str(reason),
             Self::UnmetDependency(id, status) => {
                 write!(formatter, "it depends on {id}, which is {status}")
             }
+            Self::LaterInBatch(id) => {
+                write!(formatter, "it depends on {id}, which comes after it")
+            }
+            Self::WaitsForPerson => formatter.write_str("it is blocked"),
             Self::AlreadyDone => formatter.write_str("it is done"),
             Self::UnknownStory => formatter.write_str("it is not on the board"),
         }
     }
 }
 
-/// Plans a run over candidates that stand in the order in which they should start.
-///
-/// `unreadable` are stories that are on the board and cannot be read.
-pub fn plan(
-    candidates: &[Candidate],
-    unreadable: &BTreeSet<StoryId>,
-    selection: &Selection,
-) -> Plan {
-    let by_id: BTreeMap<&StoryId, &Candidate> =
-        candidates.iter().map(|story| (&story.id, story)).collect();
-    let wanted: Vec<&Candidate> = match selection {
-        Selection::AllReady | Selection::Next => candidates
-            .iter()
-            .filter(|story| story.status == Status::Ready)
-            .collect(),
-        Selection::One(id) => match by_id.get(id) {
-            None => return left_out_alone(id, Obstacle::UnknownStory),
-            Some(story) if story.status == Status::Done => {
-                return left_out_alone(id, Obstacle::AlreadyDone);
-            }
-            Some(story) => vec![story],
-        },
+/// Plans a run.
+pub fn plan(candidates: &Candidates, selection: &Selection) -> Plan {
+    let by_id: BTreeMap<&StoryId, &Candidate> = candidates
+        .stories
+        .iter()
+        .map(|story| (&story.id, story))
+        .collect();
+    let (wanted, left_out) = selection.choose(&candidates.stories, &by_id);
+    let obstacles = obstacles(&wanted, &by_id, candidates, selection);
+    let mut plan = Plan {
+        stories: Vec::new(),
+        left_out,
     };
-    let obstacles = obstacles(&wanted, &by_id, unreadable, selection);
-    let mut plan = Plan::default();
     for story in wanted {
         match obstacles.get(&story.id) {
             Some(reason) => plan.left_out.push(LeftOut {
@@ -140,6 +251,8 @@ pub fn plan(
                 id: story.id.clone(),
                 dependencies: unmet(story, &by_id).map(|(id, _)| id.clone()).collect(),
                 next_attempt: story.next_attempt,
+                provider: story.provider.clone(),
+                files: story.files.clone(),
             }),
         }
     }
@@ -169,7 +282,7 @@ fn unmet<'a>(
 fn obstacles(
     wanted: &[&Candidate],
     by_id: &BTreeMap<&StoryId, &Candidate>,
-    unreadable: &BTreeSet<StoryId>,
+    candidates: &Candidates,
     selection: &Selection,
 ) -> BTreeMap<StoryId, Obstacle> {
     let mut found: BTreeMap<StoryId, Obstacle> = BTreeMap::new();
@@ -184,30 +297,50 @@ fn obstacles(
         }
     }
     for unknown in findings.unknown {
-        let obstacle = if unreadable.contains(&unknown.dependency) {
+        let obstacle = if candidates.unreadable.contains(&unknown.dependency) {
             Obstacle::UnreadableDependency(unknown.dependency)
         } else {
             Obstacle::UnknownDependency(unknown.dependency)
         };
         found.entry(unknown.story).or_insert(obstacle);
     }
-    let included: BTreeSet<&StoryId> = match selection {
-        Selection::AllReady => wanted.iter().map(|story| &story.id).collect(),
+    let mut included: BTreeSet<&StoryId> = match selection {
+        Selection::AllReady | Selection::Batch(_) | Selection::Epic(_) | Selection::Watch => {
+            wanted.iter().map(|story| &story.id).collect()
+        }
         // One story alone: nothing else that it needs will be worked on.
         Selection::Next | Selection::One(_) => BTreeSet::new(),
     };
+    included.extend(&candidates.under_way);
+    let place: BTreeMap<&StoryId, usize> = wanted
+        .iter()
+        .enumerate()
+        .map(|(place, story)| (&story.id, place))
+        .collect();
+    let as_given = selection.order() == Order::AsGiven;
     // Obstacles travel from a dependency to its dependents; each round reaches one step further, and each story is
     // marked once, so there are at most as many rounds as stories.
     let mut dependents: BTreeMap<&StoryId, Vec<&Candidate>> = BTreeMap::new();
     let mut open: Vec<&StoryId> = Vec::new();
     for story in wanted {
-        if let Err(reason) = &story.writable {
+        if let Err(reason) = &story.usable {
             found
                 .entry(story.id.clone())
-                .or_insert_with(|| Obstacle::NotWritable(reason.clone()));
+                .or_insert_with(|| Obstacle::NotUsable(reason.clone()));
+        }
+        // Who names a blocked story means it; who names its epic does not.
+        if matches!(selection, Selection::Epic(_)) && story.status == Status::Blocked {
+            found
+                .entry(story.id.clone())
+                .or_insert(Obstacle::WaitsForPerson);
         }
         for (id, status) in unmet(story, by_id) {
             dependents.entry(id).or_default().push(story);
+            if as_given && place.get(id) > place.get(&story.id) {
+                found
+                    .entry(story.id.clone())
+                    .or_insert_with(|| Obstacle::LaterInBatch(id.clone()));
+            }
             if let Some(status) = status
                 && !included.contains(id)
             {
@@ -235,16 +368,6 @@ fn obstacles(
     found
 }
 
-fn left_out_alone(id: &StoryId, reason: Obstacle) -> Plan {
-    Plan {
-        stories: Vec::new(),
-        left_out: vec![LeftOut {
-            id: id.clone(),
-            reason,
-        }],
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,8 +377,12 @@ mod tests {
             id: id.parse().unwrap(),
             dependencies: dependencies.iter().map(|id| id.parse().unwrap()).collect(),
             status,
+            epic: None,
+            labels: Vec::new(),
+            provider: None,
+            files: Vec::new(),
             next_attempt: AttemptNumber::FIRST,
-            writable: Ok(()),
+            usable: Ok(()),
         }
     }
 
@@ -265,8 +392,12 @@ mod tests {
 
     /// The plan as text: what is worked on, with dependencies, and what is left out.
     fn planned(candidates: &[Candidate], selection: &Selection) -> (Vec<String>, Vec<String>) {
-        let unreadable = BTreeSet::from(["broken".parse().unwrap()]);
-        let plan = plan(candidates, &unreadable, selection);
+        let candidates = Candidates {
+            stories: candidates.to_vec(),
+            unreadable: BTreeSet::from(["broken".parse().unwrap()]),
+            under_way: BTreeSet::from(["going".parse().unwrap()]),
+        };
+        let plan = plan(&candidates, selection);
         let story = |story: &PlannedStory| {
             let needs: Vec<String> = story.dependencies.iter().map(ToString::to_string).collect();
             format!("{}({})", story.id, needs.join(" "))
@@ -304,7 +435,7 @@ mod tests {
             ready("H", &[]),
             ready("I", &["broken"]),
             Candidate {
-                writable: Err("a flow map".to_owned()),
+                usable: Err("its file cannot be edited: a flow map".to_owned()),
                 ..ready("J", &[])
             },
         ];
@@ -347,5 +478,79 @@ mod tests {
         assert_eq!(one("B").1, ["B: it is done"]);
         assert_eq!(one("C").1, ["C: it depends on A, which is blocked"]);
         assert_eq!(one("Z").1, ["Z: it is not on the board"]);
+    }
+
+    #[test]
+    fn a_batch_is_worked_on_as_given() {
+        let board = [
+            ready("A", &[]),
+            candidate("B", Status::Backlog, &["A"]),
+            candidate("C", Status::Done, &[]),
+            ready("D", &["E"]),
+            ready("E", &[]),
+            ready("F", &["A"]),
+        ];
+        let batch = |ids: &[&str]| {
+            let ids = ids.iter().map(|id| id.parse().unwrap()).collect();
+            planned(&board, &Selection::Batch(ids))
+        };
+        let (stories, left_out) = batch(&["E", "A", "B", "C", "Z"]);
+        assert_eq!(stories, ["E()", "A()", "B(A)"]);
+        assert_eq!(left_out, ["C: it is done", "Z: it is not on the board"]);
+        let (stories, left_out) = batch(&["D", "E", "F"]);
+        assert_eq!(stories, ["E()"]);
+        assert_eq!(
+            left_out,
+            [
+                "D: it depends on E, which comes after it",
+                "F: it depends on A, which is ready",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_epic_is_all_that_belongs_to_it_and_is_not_done_or_blocked() {
+        let epic = |id: &str, status, dependencies: &[&str], epic: &str| Candidate {
+            epic: Some(epic.to_owned()),
+            ..candidate(id, status, dependencies)
+        };
+        let board = [
+            epic("A", Status::Done, &[], "auth"),
+            epic("B", Status::Ready, &["A"], "epic-auth"),
+            Candidate {
+                labels: vec!["epic-auth".to_owned()],
+                ..candidate("C", Status::Backlog, &["B"])
+            },
+            epic("D", Status::Blocked, &[], "auth"),
+            epic("E", Status::Ready, &["D"], "auth"),
+            epic("F", Status::Ready, &["X"], "auth"),
+            Candidate {
+                labels: vec!["auth".to_owned()],
+                ..ready("G", &[])
+            },
+            epic("H", Status::Ready, &[], "authors"),
+            ready("X", &[]),
+        ];
+        for name in ["auth", "epic-auth"] {
+            let (stories, left_out) = planned(&board, &Selection::Epic(name.to_owned()));
+            assert_eq!(stories, ["B()", "C(B)"]);
+            assert_eq!(
+                left_out,
+                [
+                    "D: it is blocked",
+                    "E: it depends on D, which is left out",
+                    "F: it depends on X, which is ready",
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn who_joins_later_may_wait_for_what_is_under_way() {
+        let board = [
+            candidate("going", Status::InProgress, &[]),
+            ready("B", &["going"]),
+        ];
+        assert_eq!(planned(&board, &Selection::Watch).0, ["B(going)"]);
     }
 }

@@ -7,9 +7,11 @@
 
 mod board;
 mod driver;
+mod finished;
 mod log_tail;
 mod narrator;
 mod run_folder;
+mod run_journal;
 mod run_lock;
 mod signals;
 mod tasks;
@@ -17,27 +19,56 @@ mod unit;
 mod workspace;
 
 pub use board::{CheckError, check_writable};
-pub use run_folder::{PastAttempts, RunFolder};
+pub use run_folder::{JOURNAL, PastAttempts, RunFolder};
 pub use run_lock::{RunLock, RunLockError};
 pub use workspace::Workspaces;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::engine::{Event, Moment, PlannedStory, RunId, Settings, Verdict};
+use crate::engine::{Event, Moment, Opening, PlannedStory, RunId, Settings, Verdict};
+use crate::journal::JournalError;
 use crate::launcher::Launcher;
 use crate::report::event::Counts;
-use crate::report::{Background, Reporter};
+use crate::report::{Background, Reporter, chain};
 use crate::story::{Store, Story, StoryId};
 use driver::Driver;
+use run_journal::RunJournal;
 use signals::Signals;
 
 /// Messages of executors that may wait to be looked at; executors wait when there are more.
 const WAITING_MESSAGES: usize = 256;
+
+/// What a run needs that waits for further stories.
+pub struct WatchRequest {
+    /// The folder of the stories.
+    pub stories: PathBuf,
+    /// How long it must be quiet before a change counts.
+    pub settle: Duration,
+    /// How often it is looked at where changes are not notified.
+    pub poll: Duration,
+    /// Plans anew over the board as it is, for a run that works on the given stories. Blocks.
+    pub replan: Arc<dyn Fn(BTreeSet<StoryId>) -> Result<Replan, String> + Send + Sync>,
+}
+
+/// A plan that was made while a run goes on.
+#[derive(Debug)]
+pub struct Replan {
+    /// The stories that are ready, in order.
+    pub plan: Vec<PlannedStory>,
+    /// Every story of the board.
+    pub stories: HashMap<StoryId, Arc<Story>>,
+    /// The agent of each.
+    pub agents: HashMap<StoryId, String>,
+    /// What is wrong with some of them.
+    pub remarks: Vec<String>,
+}
 
 /// Everything that a run needs to know before it starts.
 pub struct RunRequest {
@@ -45,6 +76,8 @@ pub struct RunRequest {
     pub run: RunId,
     /// Its rules.
     pub settings: Settings,
+    /// How further stories join, when it waits for them.
+    pub watch: Option<WatchRequest>,
     /// Its stories, in order.
     pub plan: Vec<PlannedStory>,
     /// Every story of the board, by id: those of the plan, and those that they depend on.
@@ -80,7 +113,8 @@ pub async fn run<L: Launcher>(
     let mut signals = Signals::listen()?;
     let (sender, mut inbox) = mpsc::channel(WAITING_MESSAGES);
     let surfaces = Background::new(reporters)?;
-    let mut driver = Driver::new(request, Arc::new(launcher), sender, surfaces);
+    let journal = open_journal(&request).map_err(|error| io::Error::other(chain(&error)))?;
+    let mut driver = Driver::new(request, journal, Arc::new(launcher), sender, surfaces);
     driver.tell_beginning();
     driver.feed(Event::Began);
     while !driver.engine.is_finished() {
@@ -98,9 +132,21 @@ pub async fn run<L: Launcher>(
         }
     }
     driver.write_last_entries().await;
+    driver.close_journal();
     let verdict = driver.engine.verdict();
-    let counts = driver.narrator.finished(exit_code(verdict));
+    let conflicts = driver.engine.view().conflicts;
+    let counts = driver.narrator.finished(exit_code(verdict), conflicts);
     Ok((verdict, counts))
+}
+
+fn open_journal(request: &RunRequest) -> Result<RunJournal, JournalError> {
+    let opening = Opening {
+        run: request.run.clone(),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        settings: request.settings.clone(),
+        plan: request.plan.clone(),
+    };
+    RunJournal::open(&request.folder.journal(), opening)
 }
 
 async fn sleep_until(began: Instant, deadline: Option<Moment>) {

@@ -9,13 +9,13 @@ use tokio::time::Instant;
 
 use super::log_tail;
 use super::run_folder::RunFolder;
-use crate::engine::{Outcome, Phase, RunId, Unit};
+use crate::engine::{Conflict, Delay, Notice, Outcome, Phase, RunId, Unit};
 use crate::git::{Origin, Prepared};
 use crate::protocol::{self, Evidence, FromExecutor, LogLevel, StatusUpdate};
-use crate::report::Background;
 use crate::report::event::{
     Change, Counts, KeptWorktree, Level, RunEvent, StorySettled, Usage, WorktreeOrigin,
 };
+use crate::report::{Background, plural};
 use crate::story::{Story, StoryId};
 
 /// The teller of one run.
@@ -23,6 +23,8 @@ pub(super) struct Narrator {
     run: RunId,
     folder: RunFolder,
     surfaces: Background,
+    /// How long the last events may take to be shown.
+    patience: Duration,
     began: Instant,
     attempts: HashMap<StoryId, Tale>,
     counts: Counts,
@@ -31,16 +33,30 @@ pub(super) struct Narrator {
 /// What is known of the current attempt at a story.
 struct Tale {
     began: Instant,
+    ended: Option<Instant>,
     branch: Option<String>,
     phase: Option<Phase>,
     change: Option<Change>,
     kept: Option<KeptWorktree>,
 }
 
+impl Tale {
+    fn duration_ms(&self) -> u64 {
+        let ended = self.ended.unwrap_or_else(Instant::now);
+        millis(ended.saturating_duration_since(self.began))
+    }
+}
+
 impl Narrator {
-    pub(super) fn new(run: RunId, folder: RunFolder, surfaces: Background) -> Self {
+    pub(super) fn new(
+        run: RunId,
+        folder: RunFolder,
+        surfaces: Background,
+        patience: Duration,
+    ) -> Self {
         Self {
             run,
+            patience,
             folder,
             surfaces,
             began: Instant::now(),
@@ -61,6 +77,7 @@ impl Narrator {
     pub(super) fn started(&mut self, unit: &Unit, story: &Story, agent: &str) {
         let tale = Tale {
             began: Instant::now(),
+            ended: None,
             branch: None,
             phase: None,
             change: None,
@@ -162,6 +179,74 @@ impl Narrator {
         });
     }
 
+    /// An attempt is over, and another one follows.
+    pub(super) fn retrying(
+        &mut self,
+        unit: &Unit,
+        outcome: &Outcome,
+        wait: Duration,
+        delay: Delay,
+    ) {
+        // Its worktree stays for the next attempt, and for the person when there is none.
+        if let Some(tale) = self.attempts.get_mut(&unit.story) {
+            tale.ended.get_or_insert_with(Instant::now);
+        }
+        let log = Some(self.folder.log(unit)).filter(|log| log.exists());
+        self.tell(&RunEvent::StoryRetrying {
+            story: unit.story.clone(),
+            attempt: unit.attempt,
+            outcome: outcome.kind(),
+            reason: outcome.reason(),
+            wait_ms: millis(wait),
+            delay,
+            log,
+        });
+    }
+
+    /// What the engine tells of the run as a whole, or of stories that go on.
+    pub(super) fn notice(&mut self, notice: Notice) {
+        let event = match notice {
+            Notice::Quiet { unit, idle } => RunEvent::StoryQuiet {
+                story: unit.story,
+                attempt: unit.attempt,
+                idle_ms: millis(idle),
+            },
+            Notice::StartsPaused {
+                ends,
+                window,
+                pause,
+            } => RunEvent::StartsPaused {
+                ends,
+                window_ms: millis(window),
+                pause_ms: millis(pause),
+            },
+            Notice::ProviderPaused { provider, pause } => RunEvent::ProviderPaused {
+                provider: provider.into(),
+                pause_ms: millis(pause),
+            },
+            Notice::RunExceeded(overrun) => RunEvent::RunExceeded(overrun),
+            Notice::Overlap { one, other, files } => RunEvent::StoriesOverlap {
+                one,
+                other,
+                files: files.iter().map(|file| file.as_str().to_owned()).collect(),
+            },
+            Notice::Conflict { one, other, files } => {
+                RunEvent::BranchesConflict(Conflict { one, other, files })
+            }
+            Notice::Stopping { running, grace } => RunEvent::RunStopping {
+                running,
+                grace_ms: millis(grace),
+            },
+            Notice::Leaving { running } => {
+                let count = plural(running, "attempt", "attempts");
+                return self.warn(format!("cut off: {count} left to end within seconds"));
+            }
+            // The driver tells these, with what it knows besides.
+            Notice::StoryEnded { .. } | Notice::Retrying { .. } | Notice::Joined(_) => return,
+        };
+        self.tell(&event);
+    }
+
     pub(super) fn proved(&mut self, unit: &Unit, evidence: &Evidence) {
         let change = match evidence.change {
             protocol::Change::Committed {
@@ -190,24 +275,14 @@ impl Narrator {
 
     /// A story is through.
     pub(super) fn settled(&mut self, story: &Story, unit: Option<&Unit>, outcome: &Outcome) {
-        let count = match outcome {
-            Outcome::Succeeded => &mut self.counts.succeeded,
-            Outcome::Failed { .. } => &mut self.counts.failed,
-            Outcome::Blocked { .. } => &mut self.counts.blocked,
-            Outcome::Crashed { .. } => &mut self.counts.crashed,
-            Outcome::ProtocolError { .. } => &mut self.counts.protocol_error,
-            Outcome::PrepareFailed { .. } => &mut self.counts.prepare_failed,
-            Outcome::Cancelled => &mut self.counts.cancelled,
-            Outcome::Skipped { .. } => &mut self.counts.skipped,
-        };
-        *count += 1;
+        self.counts.count(outcome.kind());
         let tale = unit.and_then(|unit| self.attempts.remove(&unit.story));
         let log: Option<PathBuf> = unit
             .map(|unit| self.folder.log(unit))
             .filter(|log| log.exists());
         let needs_explanation = !matches!(
             outcome,
-            Outcome::Succeeded | Outcome::Cancelled | Outcome::Skipped { .. }
+            Outcome::Succeeded | Outcome::Cancelled | Outcome::Skipped(_)
         );
         let log_tail = match &log {
             Some(log) if needs_explanation => log_tail::read(log),
@@ -219,7 +294,7 @@ impl Narrator {
             attempt: unit.map(|unit| unit.attempt),
             outcome: outcome.name(),
             reason: outcome.reason(),
-            duration_ms: tale.as_ref().map(|tale| millis_since(tale.began)),
+            duration_ms: tale.as_ref().map(Tale::duration_ms),
             branch: tale.as_ref().and_then(|tale| tale.branch.clone()),
             change: tale.as_ref().and_then(|tale| tale.change),
             kept_worktree: tale.and_then(|tale| tale.kept),
@@ -231,15 +306,16 @@ impl Narrator {
 
     /// Sees to it that everything is shown.
     pub(super) fn close(&mut self) {
-        let lost = self.surfaces.finish(SHOW_DEADLINE);
+        let lost = self.surfaces.finish(self.patience);
         if lost > 0 {
             tracing::warn!(lost, "events were not shown: nobody took them");
         }
     }
 
-    pub(super) fn finished(&mut self, exit_code: u8) -> Counts {
+    pub(super) fn finished(&mut self, exit_code: u8, conflicts: Vec<Conflict>) -> Counts {
         let event = RunEvent::RunFinished {
             counts: self.counts,
+            conflicts,
             duration_ms: millis_since(self.began),
             exit_code,
         };
@@ -249,9 +325,10 @@ impl Narrator {
     }
 }
 
-/// How long the last events may take to be shown.
-const SHOW_DEADLINE: Duration = Duration::from_secs(5);
-
 fn millis_since(began: Instant) -> u64 {
-    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    millis(began.elapsed())
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -36,6 +36,11 @@ impl RunFolder {
         self.path.join("orchestrator.log")
     }
 
+    /// The journal of the run.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join(JOURNAL)
+    }
+
     /// The log of an attempt.
     pub fn log(&self, unit: &Unit) -> PathBuf {
         let name = format!("{}-{}", unit.story, unit.attempt);
@@ -44,6 +49,9 @@ impl RunFolder {
 }
 
 const ATTEMPTS: &str = "attempts";
+
+/// The name of a run's journal in its folder.
+pub const JOURNAL: &str = "journal.jsonl";
 
 /// The attempts that earlier runs have made, by their folders, so that no number is used twice.
 #[derive(Debug, Clone, Default)]

@@ -15,9 +15,6 @@ use crate::engine::RunId;
 /// The most that is read of what a holder says of itself, in bytes.
 const LONGEST_DESCRIPTION: u64 = 200;
 
-/// How long a holder that is just ending is waited for.
-const PATIENCE: Duration = Duration::from_millis(500);
-
 /// The lock, held until dropped.
 #[derive(Debug)]
 pub struct RunLock {
@@ -44,13 +41,13 @@ pub enum RunLockError {
 }
 
 impl RunLock {
-    /// Takes the lock of a board, at once or not at all.
+    /// Takes the lock of a board, or gives up after `patience`: a holder that is just ending is waited for.
     ///
     /// # Errors
     /// When it is held, or the file cannot be used.
-    pub fn acquire(board: &Path, run: &RunId) -> Result<Self, RunLockError> {
+    pub fn acquire(board: &Path, run: &RunId, patience: Duration) -> Result<Self, RunLockError> {
         let path = board.join("run.lock");
-        Self::try_acquire(&path, run).map_err(|error| match error {
+        Self::try_acquire(&path, run, patience).map_err(|error| match error {
             TryLockError::WouldBlock => RunLockError::Held {
                 holder: describe_holder(&path),
             },
@@ -58,7 +55,7 @@ impl RunLock {
         })
     }
 
-    fn try_acquire(path: &Path, run: &RunId) -> Result<Self, TryLockError> {
+    fn try_acquire(path: &Path, run: &RunId, patience: Duration) -> Result<Self, TryLockError> {
         // Never truncated on opening: the text belongs to whoever holds the lock.
         let mut file = OpenOptions::new()
             .create(true)
@@ -68,7 +65,7 @@ impl RunLock {
             .open(path)
             .map_err(TryLockError::Error)?;
         if let Err(error) = file.try_lock() {
-            file = wait_for(file, error)?;
+            file = wait_for(file, error, patience)?;
         }
         let text = format!("run {run}, process {}\n", std::process::id());
         let written = file
@@ -85,7 +82,7 @@ impl RunLock {
 
 /// Waits a moment for a holder that is just ending: the system frees the lock of a process that was killed only once
 /// all of it is gone. A thread waits in the kernel; one that waits in vain ends with the process.
-fn wait_for(file: File, error: TryLockError) -> Result<File, TryLockError> {
+fn wait_for(file: File, error: TryLockError, patience: Duration) -> Result<File, TryLockError> {
     let TryLockError::WouldBlock = error else {
         return Err(error);
     };
@@ -98,7 +95,7 @@ fn wait_for(file: File, error: TryLockError) -> Result<File, TryLockError> {
     if let Err(error) = spawned {
         return Err(TryLockError::Error(error));
     }
-    match locked.recv_timeout(PATIENCE) {
+    match locked.recv_timeout(patience) {
         Ok(result) => result.map_err(TryLockError::Error),
         Err(_) => Err(TryLockError::WouldBlock),
     }
@@ -123,14 +120,14 @@ mod tests {
     fn the_second_one_is_told_who_has_it() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunId::new("20261122-120000", 0xbeef).unwrap();
-        let first = RunLock::acquire(folder.path(), &run).unwrap();
-        let error = RunLock::acquire(folder.path(), &run).unwrap_err();
+        let first = RunLock::acquire(folder.path(), &run, Duration::from_millis(50)).unwrap();
+        let error = RunLock::acquire(folder.path(), &run, Duration::from_millis(50)).unwrap_err();
         let expected = format!(
             "another run works on this board: run 20261122-120000-beef, process {}",
             std::process::id()
         );
         assert_eq!(error.to_string(), expected);
         drop(first);
-        RunLock::acquire(folder.path(), &run).unwrap();
+        RunLock::acquire(folder.path(), &run, Duration::from_millis(50)).unwrap();
     }
 }

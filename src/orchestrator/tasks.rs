@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use tokio::task::{AbortHandle, Id, JoinSet};
 
+use super::Replan;
 use super::workspace::Settled;
-use crate::engine::Unit;
+use crate::engine::{Comparison, Decision, Unit};
 use crate::git::Prepared;
 use crate::story::StoryId;
 
@@ -16,6 +17,10 @@ pub(super) enum Work {
     Attend(Unit),
     Settle(Unit),
     Write(StoryId),
+    LookAtFiles(Unit),
+    Compare(StoryId),
+    Ask,
+    Replan,
 }
 
 /// What came of it.
@@ -27,6 +32,10 @@ pub(super) enum Finished {
     NotLaunched(String),
     Settled(Settled),
     Written(Result<(), String>),
+    LookedAt(Result<Vec<String>, String>),
+    Compared(Result<Comparison, String>),
+    Decided(Decision),
+    Replanned(Result<Replan, String>),
     /// The task was aborted, or a fault of ours ended it.
     Broke(String),
 }

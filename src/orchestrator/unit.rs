@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::engine::{Exit, Unit};
+use crate::engine::{Exit, Housekeeping, Unit};
 use crate::launcher::{AttemptSpec, Connection, Launched, Launcher};
 use crate::process::Ending;
 use crate::protocol::{
@@ -17,10 +17,6 @@ use crate::protocol::{
     Start, ToExecutor, expect_hello,
 };
 
-/// Between two health checks.
-const HEALTH_PERIOD: Duration = Duration::from_secs(10);
-/// How long what a dead executor had sent may take to be read. It is in the socket already.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 /// Messages to one executor that may wait. One that reads nothing is signalled; it needs no longer queue.
 const WAITING_WORDS: usize = 8;
 
@@ -59,10 +55,12 @@ pub(super) async fn run<L: Launcher>(
     start: Start,
     commands: mpsc::Receiver<Command>,
     inbox: mpsc::Sender<Message>,
+    housekeeping: Housekeeping,
 ) {
     let desk = Desk {
         unit: spec.unit.clone(),
         inbox,
+        housekeeping,
     };
     match launcher.launch(&spec).await {
         Ok(launched) => attend(launched, &spec, start, commands, &desk).await,
@@ -73,6 +71,7 @@ pub(super) async fn run<L: Launcher>(
 struct Desk {
     unit: Unit,
     inbox: mpsc::Sender<Message>,
+    housekeeping: Housekeeping,
 }
 
 impl Desk {
@@ -114,7 +113,7 @@ async fn attend(
     let mut line = Line::Connecting;
     // A stop that came before there was anybody to tell.
     let mut untold: Option<ToExecutor> = None;
-    let mut health = interval(HEALTH_PERIOD);
+    let mut health = interval(desk.housekeeping.health_check);
     health.set_missed_tick_behavior(MissedTickBehavior::Delay);
     health.reset();
     let mut sequence = 0;
@@ -180,7 +179,7 @@ async fn attend(
     };
     // What it sent before it ended counts: a failure to write to a process that has just ended is none.
     if let Line::Open(mut reader, _) = line {
-        let drained = timeout(DRAIN_DEADLINE, drain(&mut reader, desk)).await;
+        let drained = timeout(desk.housekeeping.drain, drain(&mut reader, desk)).await;
         if drained.is_err() {
             tracing::warn!(unit = ?desk.unit, "its connection is held open by another process");
         }

@@ -14,9 +14,6 @@ use crate::protocol::{Evidence, identity};
 use crate::report::{chain, event::KeptWorktree};
 use crate::story::{Story, StoryId};
 
-/// How long processes of an earlier attempt may take to end: an orphaned executor gives its agent two seconds.
-const TAKE_OVER_PATIENCE: Duration = Duration::from_secs(5);
-
 /// Makes and clears away the worktrees of one run.
 #[derive(Debug, Clone)]
 pub struct Workspaces {
@@ -32,6 +29,8 @@ pub struct Workspaces {
     pub run: RunId,
     /// Where runs keep their folders, by which earlier ones are known.
     pub runs: PathBuf,
+    /// How long processes of an earlier attempt may take to end.
+    pub patience: Duration,
 }
 
 /// What settling an attempt came to.
@@ -90,10 +89,10 @@ impl Workspaces {
         let path = self.worktrees.path_of(&story.id, &story.slug);
         let branch = branch_name(&story.id, &story.slug);
         if path.exists() {
-            let (folder, past) = (path.clone(), self.past_runs());
+            let (folder, past, patience) = (path.clone(), self.past_runs(), self.patience);
             end_leftovers(move || {
                 let place = Place::Within(&folder);
-                process::end_leftovers(place, identity::RUN, past, TAKE_OVER_PATIENCE)
+                process::end_leftovers(place, identity::RUN, past, patience)
             })
             .await?;
         }
@@ -111,9 +110,10 @@ impl Workspaces {
     /// When that cannot be found out.
     pub async fn end_earlier_runs(&self) -> Result<(), String> {
         let (root, past) = (self.repository.root().to_owned(), self.past_runs());
+        let patience = self.patience;
         end_leftovers(move || {
             let place = Place::Exactly(&root);
-            process::end_leftovers(place, identity::RUN, past, TAKE_OVER_PATIENCE)
+            process::end_leftovers(place, identity::RUN, past, patience)
         })
         .await
     }

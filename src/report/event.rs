@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
-use crate::engine::{AttemptNumber, Phase, RunId};
+use crate::engine::{AttemptNumber, Conflict, Delay, OutcomeKind, Overrun, Phase, RunId};
 use crate::story::StoryId;
 
 /// The version of the JSON form.
@@ -125,6 +125,72 @@ pub enum RunEvent {
         /// The line.
         text: String,
     },
+    /// Stories have joined a run that waits for them.
+    StoriesJoined {
+        /// Which.
+        stories: Vec<StoryName>,
+    },
+    /// An attempt has made no progress for a while.
+    StoryQuiet {
+        /// The story.
+        story: StoryId,
+        /// The attempt.
+        attempt: AttemptNumber,
+        /// For how long, in milliseconds.
+        idle_ms: u64,
+    },
+    /// An attempt is over, and another one follows.
+    StoryRetrying {
+        /// The story.
+        story: StoryId,
+        /// The attempt that is over.
+        attempt: AttemptNumber,
+        /// How it ended.
+        outcome: OutcomeKind,
+        /// Why, in one line.
+        reason: Option<String>,
+        /// How long the story waits, in milliseconds.
+        wait_ms: u64,
+        /// What it waits for.
+        delay: Delay,
+        /// The log of the attempt that is over.
+        #[serde(serialize_with = "lossy_option")]
+        log: Option<PathBuf>,
+    },
+    /// Two stories that run at the moment have changed the same files.
+    StoriesOverlap {
+        /// The one.
+        one: StoryId,
+        /// The other.
+        other: StoryId,
+        /// Some of the files.
+        files: Vec<String>,
+    },
+    /// The branches of two stories that succeeded cannot be merged with each other.
+    BranchesConflict(Conflict),
+    /// Nothing is started for a while: too many attempts ended abnormally.
+    StartsPaused {
+        /// How many.
+        ends: usize,
+        /// In how long, in milliseconds.
+        window_ms: u64,
+        /// For how long nothing is started, in milliseconds.
+        pause_ms: u64,
+    },
+    /// Nothing is started for a provider for a while.
+    ProviderPaused {
+        /// Which.
+        provider: String,
+        /// For how long, in milliseconds.
+        pause_ms: u64,
+    },
+    /// A budget of the run is used up: nothing more is started, what runs is stopped.
+    RunExceeded(Overrun),
+    /// A person is asked whether to go on after a story that did not succeed.
+    Asking {
+        /// The story.
+        story: StoryId,
+    },
     /// A story is through, for this run.
     StorySettled(Box<StorySettled>),
     /// The run was asked to stop.
@@ -143,6 +209,8 @@ pub enum RunEvent {
     RunFinished {
         /// How many stories ended how.
         counts: Counts,
+        /// The pairs of stories that succeeded and whose branches cannot be merged.
+        conflicts: Vec<Conflict>,
         /// How long it took, in milliseconds.
         duration_ms: u64,
         /// The exit code of the program.
@@ -270,12 +338,20 @@ pub struct Counts {
     pub failed: usize,
     /// `blocked`
     pub blocked: usize,
+    /// `timed_out`
+    pub timed_out: usize,
+    /// `stalled`
+    pub stalled: usize,
     /// `crashed`
     pub crashed: usize,
     /// `protocol_error`
     pub protocol_error: usize,
     /// `prepare_failed`
     pub prepare_failed: usize,
+    /// `budget_exceeded`
+    pub budget_exceeded: usize,
+    /// `quota_exhausted`
+    pub quota_exhausted: usize,
     /// `cancelled`, whether they had started or not.
     pub cancelled: usize,
     /// `skipped`
@@ -284,17 +360,39 @@ pub struct Counts {
 
 impl Counts {
     /// Every outcome's name and number, in the order in which they are shown.
-    pub fn each(&self) -> [(&'static str, usize); 8] {
+    pub fn each(&self) -> [(&'static str, usize); 12] {
         [
             ("succeeded", self.succeeded),
             ("failed", self.failed),
             ("blocked", self.blocked),
+            ("timed out", self.timed_out),
+            ("stalled", self.stalled),
             ("crashed", self.crashed),
             ("protocol error", self.protocol_error),
             ("not prepared", self.prepare_failed),
+            ("over budget", self.budget_exceeded),
+            ("out of quota", self.quota_exhausted),
             ("cancelled", self.cancelled),
             ("skipped", self.skipped),
         ]
+    }
+
+    /// Counts one more.
+    pub fn count(&mut self, kind: OutcomeKind) {
+        *match kind {
+            OutcomeKind::Succeeded => &mut self.succeeded,
+            OutcomeKind::Failed => &mut self.failed,
+            OutcomeKind::Blocked => &mut self.blocked,
+            OutcomeKind::TimedOut => &mut self.timed_out,
+            OutcomeKind::Stalled => &mut self.stalled,
+            OutcomeKind::Crashed => &mut self.crashed,
+            OutcomeKind::ProtocolError => &mut self.protocol_error,
+            OutcomeKind::PrepareFailed => &mut self.prepare_failed,
+            OutcomeKind::BudgetExceeded => &mut self.budget_exceeded,
+            OutcomeKind::QuotaExhausted => &mut self.quota_exhausted,
+            OutcomeKind::Cancelled => &mut self.cancelled,
+            OutcomeKind::Skipped => &mut self.skipped,
+        } += 1;
     }
 }
 

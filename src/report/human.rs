@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use super::event::{Change, Counts, Level, RunEvent, StorySettled, WorktreeOrigin};
 use super::style::{Colour, Tone, duration, plural};
 use super::{Reporter, Stamp, Verbosity, output};
-use crate::engine::RunId;
+use crate::engine::{Conflict, Delay, RunId};
+
+/// The most files of a conflict that a line names.
+const MOST_FILES: usize = 3;
 
 /// Shows a run to a person.
 #[derive(Debug)]
@@ -91,6 +94,77 @@ impl Human {
                 }
                 Level::Debug | Level::Info => None,
             },
+            RunEvent::StoriesJoined { stories } if loud => {
+                let lines = stories.iter().map(|story| {
+                    line(
+                        Tone::Plain,
+                        "Joining",
+                        &format!("{} {}", story.id, story.title),
+                    )
+                });
+                Some(lines.collect())
+            }
+            RunEvent::StoryQuiet { story, idle_ms, .. } => {
+                let text = format!("{story} has made no progress for {}", duration(*idle_ms));
+                Some(line(Tone::Warning, "Quiet", &text))
+            }
+            RunEvent::StoryRetrying {
+                story,
+                outcome,
+                reason,
+                wait_ms,
+                delay,
+                log,
+                ..
+            } => {
+                let wait = match delay {
+                    Delay::BackOff => format!("again in {}", duration(*wait_ms)),
+                    Delay::Quota => format!("waits {} for its quota", duration(*wait_ms)),
+                };
+                let reason = reason.as_ref().map(|reason| format!(": {reason}"));
+                let text = format!(
+                    "{story} {}{}; {wait}",
+                    outcome.name(),
+                    reason.unwrap_or_default()
+                );
+                let mut lines = line(Tone::Warning, "Retrying", &text);
+                if let Some(log) = log {
+                    lines.push_str(&self.colour.detail(&format!("log: {}", log.display())));
+                }
+                Some(lines)
+            }
+            RunEvent::StoriesOverlap { one, other, files } => {
+                let text = format!("{one} and {other} both change {}", shortened(files));
+                Some(line(Tone::Warning, "Overlap", &text))
+            }
+            RunEvent::BranchesConflict(conflict) => Some(line(
+                Tone::Warning,
+                "Conflict",
+                &describe_conflict(conflict),
+            )),
+            RunEvent::StartsPaused {
+                ends,
+                window_ms,
+                pause_ms,
+            } => {
+                let text = format!(
+                    "{ends} attempts ended abnormally within {}: nothing starts for {}",
+                    duration(*window_ms),
+                    duration(*pause_ms)
+                );
+                Some(line(Tone::Bad, "Pausing", &text))
+            }
+            RunEvent::ProviderPaused { provider, pause_ms } => {
+                let text = format!("{provider} serves no more for {}", duration(*pause_ms));
+                Some(line(Tone::Warning, "Pausing", &text))
+            }
+            RunEvent::RunExceeded(overrun) => {
+                let text = format!("{overrun}: nothing more starts, what runs is stopped");
+                Some(line(Tone::Bad, "Budget", &text))
+            }
+            RunEvent::Asking { story } => Some(format!(
+                "{story} did not succeed. Go on with the next story? [y/N] "
+            )),
             RunEvent::StorySettled(settled) => self.settled(settled),
             RunEvent::RunStopping { running, grace_ms } => {
                 let what = plural(*running, "attempt has", "attempts have");
@@ -106,9 +180,10 @@ impl Human {
             }
             RunEvent::RunFinished {
                 counts,
+                conflicts,
                 duration_ms,
                 ..
-            } if loud => Some(self.summary(counts, *duration_ms)),
+            } if loud => Some(self.summary(counts, conflicts, *duration_ms)),
             _ => None,
         }
     }
@@ -121,6 +196,10 @@ impl Human {
             "failed" => (Tone::Bad, "Failed"),
             "blocked" => (Tone::Bad, "Blocked"),
             "crashed" => (Tone::Bad, "Crashed"),
+            "timed_out" => (Tone::Bad, "Timed out"),
+            "stalled" => (Tone::Bad, "Stalled"),
+            "budget_exceeded" => (Tone::Bad, "Budget"),
+            "quota_exhausted" => (Tone::Bad, "Quota"),
             _ => (Tone::Bad, "Error"),
         };
         let quiet = self.verbosity == Verbosity::Quiet;
@@ -153,7 +232,7 @@ impl Human {
         Some(lines)
     }
 
-    fn summary(&self, counts: &Counts, duration_ms: u64) -> String {
+    fn summary(&self, counts: &Counts, conflicts: &[Conflict], duration_ms: u64) -> String {
         let parts: Vec<String> = counts
             .each()
             .into_iter()
@@ -187,6 +266,11 @@ impl Human {
                     .line(Tone::Plain, verb, &format!("{branch}: {change}")),
             );
         }
+        for (place, conflict) in conflicts.iter().enumerate() {
+            let verb = if place == 0 { "Conflicts" } else { "" };
+            let text = describe_conflict(conflict);
+            summary.push_str(&self.colour.line(Tone::Warning, verb, &text));
+        }
         let kept = self.settled.iter().filter_map(|settled| {
             let worktree = settled.kept_worktree.as_ref()?;
             let reason = worktree.reason.as_deref().unwrap_or(settled.outcome);
@@ -219,6 +303,21 @@ impl Reporter for Human {
         if let Some(text) = self.render(event) {
             output::people(&text);
         }
+    }
+}
+
+fn describe_conflict(conflict: &Conflict) -> String {
+    let Conflict { one, other, files } = conflict;
+    format!("{one} and {other} cannot be merged in {}", shortened(files))
+}
+
+/// A list of files that fits a line.
+fn shortened(files: &[String]) -> String {
+    let shown = files.iter().take(MOST_FILES).map(String::as_str);
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match files.len().saturating_sub(MOST_FILES) {
+        0 => shown,
+        more => format!("{shown} and {}", plural(more, "other file", "other files")),
     }
 }
 

@@ -14,7 +14,7 @@ pub use background::Background;
 pub use event::{RunEvent, SCHEMA_VERSION};
 pub use human::Human;
 pub use json::Json;
-pub use output::{data, error, hint, note, people, try_data, warning};
+pub use output::{data, error, hint, is_interactive, note, people, try_data, warning};
 pub use style::{chain, plural};
 
 use crate::engine::RunId;

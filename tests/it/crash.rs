@@ -9,6 +9,7 @@ use super::support::{DEADLINE, Gates, HOLD, TestEnv, await_none, executor_of, li
 #[test]
 fn an_executor_that_is_killed_is_a_crash_and_disturbs_nobody() {
     let env = TestEnv::new();
+    env.without_retries();
     let ids = ["S-0001", "S-0002", "S-0003"];
     for id in ids {
         let script = format!("echo half > half.txt\necho 'the last words' >&2\n{HOLD}");
@@ -45,6 +46,7 @@ fn an_executor_that_is_killed_is_a_crash_and_disturbs_nobody() {
 #[test]
 fn nothing_of_an_agent_outlives_an_executor_that_was_killed() {
     let env = TestEnv::new();
+    env.without_retries();
     env.story("S-0001").script(HOLD).write();
     let gates = Gates::new(&env, &["S-0001"]);
     let run = env.ai_sdlc(&["run"]).start();
@@ -58,6 +60,7 @@ fn nothing_of_an_agent_outlives_an_executor_that_was_killed() {
 #[test]
 fn an_executor_that_is_killed_as_soon_as_it_exists_is_a_crash() {
     let env = TestEnv::new();
+    env.without_retries();
     env.story("S-0001").script(HOLD).write();
     let _gates = Gates::new(&env, &["S-0001"]);
     let run = env.ai_sdlc(&["run", "--json"]).start();
@@ -79,6 +82,7 @@ fn an_executor_that_is_killed_as_soon_as_it_exists_is_a_crash() {
 #[test]
 fn a_script_that_is_killed_by_a_signal_is_a_crash() {
     let env = TestEnv::new();
+    env.without_retries();
     env.story("S-0001").script("echo gone\nkill -9 $$").write();
     let output = env.ai_sdlc(&["run"]).run();
     insta::assert_snapshot!(output.shown(&env), @"
@@ -161,6 +165,7 @@ fn agents_that_ignore_sigterm_end_as_well_when_the_orchestrator_is_killed() {
 #[test]
 fn an_executor_that_somebody_terminates_politely_costs_only_its_own_story() {
     let env = TestEnv::new();
+    env.without_retries();
     let ids = ["S-0001", "S-0002"];
     for id in ids {
         env.story(id).script(HOLD).write();

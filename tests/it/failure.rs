@@ -74,6 +74,7 @@ fn a_story_that_failed_goes_on_in_its_kept_worktree_when_it_is_run_again() {
 #[test]
 fn something_in_the_place_of_a_worktree_fails_that_story_alone_and_is_left_alone() {
     let env = TestEnv::new();
+    env.without_retries();
     env.story("S-0001").script("true").write();
     env.story("S-0002").script("true").write();
     env.write(".ai-sdlc/worktrees/S-0001-work/precious.txt", "mine\n");

@@ -108,6 +108,8 @@ fn a_dry_run_shows_the_plan_and_changes_nothing() {
     S-0002   Do S-0002 [mock] -> ai-sdlc/S-0002-work
     S-0001   Do S-0001 [script] -> ai-sdlc/S-0001-work
     S-0003   Do S-0003 [script] -> ai-sdlc/S-0003-work, after S-0001
+    wave 1: S-0002, S-0001
+    wave 2: S-0003
     ");
     assert_eq!(env.git(&["status", "--porcelain", "--ignored"]), "");
     assert!(env.branches().is_empty());

@@ -4,6 +4,7 @@
 mod fifo;
 mod output;
 mod processes;
+mod replays;
 mod running;
 mod story;
 
@@ -113,6 +114,11 @@ impl TestEnv {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    /// Lets no attempt be followed by another one.
+    pub(crate) fn without_retries(&self) {
+        self.write(".ai-sdlc.json", "{\"attempts\": {\"most\": 1}}");
     }
 
     /// Makes a file of the repository a program.
@@ -287,6 +293,11 @@ impl Drop for TestEnv {
         assert!(alive.is_empty(), "processes were left behind: {alive:#?}");
         let left = self.leftovers();
         assert!(left.is_empty(), "files were left behind: {left:#?}");
+        let faults = replays::faults(self.base());
+        assert!(
+            faults.is_empty(),
+            "runs cannot be played again: {faults:#?}"
+        );
     }
 }
 

@@ -1,54 +1,74 @@
 //! The hands of the engine: performs its effects, and turns what comes of them into events.
+//!
+//! Parts: [`news`] (what executors say and do), [`outcomes`] (what comes of tasks), [`observe`] (files, branches and
+//! the person).
 
+mod news;
+mod observe;
+mod outcomes;
+mod replanning;
+
+use replanning::Replanning;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::narrator::Narrator;
-use super::tasks::{Finished, Tasks, Work};
-use super::unit::{Command, Message, News};
-use super::workspace::Settled;
-use super::{RunRequest, board, unit};
 use crate::engine::{
-    BoardEntry, BoardWrite, Claim, Disposal, Effect, Engine, Event, Exit, Moment, Outcome, Phase,
-    Settlement, StopReason, Unit,
+    BoardEntry, Disposal, Effect, Engine, Event, Moment, Notice, Outcome, Phase, Settlement,
+    StopReason, Unit, Usage,
 };
-use crate::git::{Origin, Prepared};
+use crate::git::{CommitId, Origin, Prepared};
+use crate::journal::JournalError;
 use crate::launcher::{AttemptSpec, Launcher};
-use crate::protocol::{self, Evidence, FromExecutor, Reason, ShutdownReason, Start};
+use crate::orchestrator::finished::Finished as FinishedBranches;
+use crate::orchestrator::narrator::Narrator;
+use crate::orchestrator::run_journal::RunJournal;
+use crate::orchestrator::tasks::{Finished, Tasks, Work};
+use crate::orchestrator::unit::{Command, Message};
+use crate::orchestrator::workspace::Settled;
+use crate::orchestrator::{RunRequest, board, unit};
+use crate::protocol::{Evidence, FromExecutor, HealthResponse, Reason, ShutdownReason, Start};
 use crate::report::event::{KeptWorktree, RunEvent, StoryName};
-use crate::report::{Background, chain, plural};
+use crate::report::{Background, chain};
 use crate::story::{Story, StoryId};
-
-/// How long the last board entries may take to be written when the run is over.
-const LAST_ENTRIES: Duration = Duration::from_secs(2);
 
 /// Commands to one executor that may wait: there are never more than a stop, a quicker stop and a kill.
 const WAITING_COMMANDS: usize = 8;
 
-pub(super) struct Driver<L> {
-    pub(super) engine: Engine,
-    pub(super) began: Instant,
+pub(in crate::orchestrator) struct Driver<L> {
+    pub(in crate::orchestrator) engine: Engine,
+    pub(in crate::orchestrator) began: Instant,
+    journal: RunJournal,
     request: RunRequest,
     launcher: Arc<L>,
-    pub(super) narrator: Narrator,
-    pub(super) tasks: Tasks,
+    pub(in crate::orchestrator) narrator: Narrator,
+    pub(in crate::orchestrator) tasks: Tasks,
     inbox: mpsc::Sender<Message>,
     attempts: HashMap<Unit, Attempt>,
     /// Board entries that wait for the one being written: one at a time, so that those of a story stay in order.
     entries: VecDeque<(StoryId, BoardEntry)>,
-    /// The worktrees of attempts that are through, for the branch that a story's file names.
-    branches: HashMap<StoryId, String>,
+    /// The branches of attempts that are through, for the story's file and for comparing them.
+    branches: HashMap<StoryId, SettledBranch>,
+    finished: FinishedBranches,
+    replanning: Replanning,
+}
+
+/// The branch of an attempt that is through.
+struct SettledBranch {
+    name: String,
+    base: CommitId,
 }
 
 /// What the world has of an attempt.
 #[derive(Default)]
 struct Attempt {
     prepared: Option<Prepared>,
+    phase: Option<Phase>,
+    usage: Usage,
+    health: Option<HealthResponse>,
     commands: Option<mpsc::Sender<Command>>,
     evidence: Option<Evidence>,
     settled: Settling,
@@ -63,16 +83,23 @@ enum Settling {
 }
 
 impl<L: Launcher> Driver<L> {
-    pub(super) fn new(
+    pub(in crate::orchestrator) fn new(
         request: RunRequest,
+        journal: RunJournal,
         launcher: Arc<L>,
         inbox: mpsc::Sender<Message>,
         surfaces: Background,
     ) -> Self {
         Self {
-            narrator: Narrator::new(request.run.clone(), request.folder.clone(), surfaces),
-            engine: Engine::new(request.settings, request.plan.clone()),
+            narrator: Narrator::new(
+                request.run.clone(),
+                request.folder.clone(),
+                surfaces,
+                request.settings.housekeeping.show,
+            ),
+            engine: Engine::new(request.settings.clone(), request.plan.clone()),
             began: Instant::now(),
+            journal,
             request,
             launcher,
             tasks: Tasks::default(),
@@ -80,15 +107,37 @@ impl<L: Launcher> Driver<L> {
             attempts: HashMap::new(),
             entries: VecDeque::new(),
             branches: HashMap::new(),
+            finished: FinishedBranches::default(),
+            replanning: Replanning::default(),
         }
     }
 
-    pub(super) fn feed(&mut self, event: Event) {
+    pub(in crate::orchestrator) fn feed(&mut self, event: Event) {
         tracing::debug!(?event, "event");
-        let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        for effect in self.engine.step(event, Moment::from_millis(millis)) {
+        let now = self.now();
+        let noted = self.journal.note(&event, now);
+        self.complain(noted);
+        for effect in self.engine.step(event, now) {
             tracing::debug!(?effect, "effect");
             self.perform(effect);
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment::from_millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Notes in the journal how the run ended.
+    pub(in crate::orchestrator) fn close_journal(&mut self) {
+        let closed = self.journal.close(self.engine.view(), self.now());
+        self.complain(closed);
+    }
+
+    fn complain(&mut self, noted: Result<(), JournalError>) {
+        if let Err(error) = noted {
+            let reason = chain(&error);
+            self.narrator
+                .warn(format!("the journal of this run ends here: {reason}"));
         }
     }
 
@@ -115,7 +164,17 @@ impl<L: Launcher> Driver<L> {
                 self.entries.push_back((story, entry));
                 self.write_next_entry();
             }
-            Effect::Report {
+            Effect::LookAtFiles(unit) => self.look_at_files(unit),
+            Effect::Compare(story) => self.compare(story),
+            Effect::AskToGoOn(story) => self.ask_to_go_on(story),
+            Effect::Tell(notice) => self.tell(notice),
+            Effect::Finish => {}
+        }
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        match notice {
+            Notice::StoryEnded {
                 story,
                 unit,
                 outcome,
@@ -130,17 +189,20 @@ impl<L: Launcher> Driver<L> {
                     self.attempts.remove(&unit);
                 }
             }
-            Effect::ReportStopping { running, grace } => {
-                let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-                self.narrator
-                    .tell(&RunEvent::RunStopping { running, grace_ms });
+            Notice::Retrying {
+                unit,
+                outcome,
+                wait,
+                reason,
+            } => {
+                self.attempts.remove(&unit);
+                self.narrator.retrying(&unit, &outcome, wait, reason);
             }
-            Effect::ReportLeaving { running } => {
-                let count = plural(running, "attempt", "attempts");
-                let message = format!("cut off: {count} left to end within seconds");
-                self.narrator.warn(message);
+            Notice::Joined(stories) => {
+                let stories = self.names(stories.iter());
+                self.narrator.tell(&RunEvent::StoriesJoined { stories });
             }
-            Effect::Finish => {}
+            notice => self.narrator.notice(notice),
         }
     }
 
@@ -162,7 +224,8 @@ impl<L: Launcher> Driver<L> {
     }
 
     /// Writes the entries that are still to be written when the run is over.
-    pub(super) async fn write_last_entries(&mut self) {
+    pub(in crate::orchestrator) async fn write_last_entries(&mut self) {
+        let patience = self.request.settings.housekeeping.last_entries;
         let writing = async {
             while self.tasks.is_writing() {
                 let Some(finished) = self.tasks.next().await else {
@@ -171,7 +234,7 @@ impl<L: Launcher> Driver<L> {
                 self.finish(finished);
             }
         };
-        if tokio::time::timeout(LAST_ENTRIES, writing).await.is_err() {
+        if tokio::time::timeout(patience, writing).await.is_err() {
             self.narrator
                 .warn("the board does not say how some stories are".to_owned());
         }
@@ -214,8 +277,9 @@ impl<L: Launcher> Driver<L> {
         }
         let launcher = Arc::clone(&self.launcher);
         let inbox = self.inbox.clone();
+        let housekeeping = self.request.settings.housekeeping;
         self.tasks.spawn(Work::Attend(unit), async move {
-            unit::run(launcher, spec, start, commands, inbox).await;
+            unit::run(launcher, spec, start, commands, inbox, housekeeping).await;
             Finished::Attended
         });
     }
@@ -270,8 +334,11 @@ impl<L: Launcher> Driver<L> {
             None => (None, None),
         };
         if let Some(prepared) = &prepared {
-            self.branches
-                .insert(unit.story.clone(), prepared.branch.clone());
+            let branch = SettledBranch {
+                name: prepared.branch.clone(),
+                base: prepared.base,
+            };
+            self.branches.insert(unit.story.clone(), branch);
         }
         if let Some(evidence) = &evidence {
             self.narrator.proved(&unit, evidence);
@@ -306,7 +373,7 @@ impl<L: Launcher> Driver<L> {
             return;
         };
         let story = self.request.stories.get(&id).cloned();
-        let branch = self.branches.get(&id).cloned();
+        let branch = self.branches.get(&id).map(|branch| branch.name.clone());
         let store = self.request.store.clone();
         self.tasks.spawn(Work::Write(id), async move {
             let written = tokio::task::spawn_blocking(move || match story {
@@ -318,99 +385,18 @@ impl<L: Launcher> Driver<L> {
         });
     }
 
-    /// An executor did something.
-    pub(super) fn receive(&mut self, message: Message) {
-        let Message { unit, news } = message;
-        let event = match news {
-            News::NotLaunched(reason) => Event::LaunchFailed(unit, reason),
-            News::Connected => Event::Connected(unit),
-            News::Disconnected => Event::Disconnected(unit),
-            News::Violated(violation) => Event::ProtocolViolated(unit, violation),
-            News::Exited(exit) => Event::Exited(unit, exit),
-            News::Said(FromExecutor::Complete(claim)) => {
-                let claim = self.note_claim(&unit, claim);
-                Event::Claimed(unit, claim)
-            }
-            News::Said(message) => return self.narrator.said(&unit, message),
-        };
-        self.feed(event);
+    fn names<'a>(&self, ids: impl Iterator<Item = &'a StoryId>) -> Vec<StoryName> {
+        ids.filter_map(|id| self.request.stories.get(id))
+            .map(|story| StoryName {
+                id: story.id.clone(),
+                title: story.title.clone(),
+            })
+            .collect()
     }
 
-    fn note_claim(&mut self, unit: &Unit, claim: protocol::Claim) -> Claim {
-        match claim {
-            protocol::Claim::Succeeded(evidence) => {
-                if let Some(attempt) = self.attempts.get_mut(unit) {
-                    attempt.evidence = Some(evidence);
-                }
-                Claim::Succeeded
-            }
-            protocol::Claim::Failed { reason } => Claim::Failed {
-                reason: reason.to_string(),
-            },
-            protocol::Claim::Blocked { reason } => Claim::Blocked {
-                reason: reason.to_string(),
-            },
-            protocol::Claim::Crashed { reason } => Claim::Crashed {
-                reason: reason.to_string(),
-            },
-            protocol::Claim::Cancelled { .. } => Claim::Cancelled,
-        }
-    }
-
-    /// A task has ended.
-    pub(super) fn finish(&mut self, (work, finished): (Work, Finished)) {
-        match (work, finished) {
-            (Work::Prepare(unit), Finished::Prepared(Ok(prepared))) => {
-                self.narrator.prepared(&unit, &prepared);
-                if let Some(attempt) = self.attempts.get_mut(&unit) {
-                    attempt.prepared = Some(prepared);
-                }
-                self.feed(Event::Prepared(unit));
-            }
-            (Work::Prepare(unit), Finished::Prepared(Err(reason)) | Finished::Broke(reason)) => {
-                self.feed(Event::PrepareFailed(unit, reason));
-            }
-            (Work::Attend(unit), Finished::NotLaunched(reason)) => {
-                self.feed(Event::LaunchFailed(unit, reason));
-            }
-            // Its executor has lost its connection by that, and ends.
-            (Work::Attend(unit), Finished::Broke(_)) => {
-                self.feed(Event::Exited(unit, Exit::Unknown));
-            }
-            (Work::Settle(unit), Finished::Settled(settled)) => {
-                if let Some(attempt) = self.attempts.get_mut(&unit) {
-                    attempt.settled = Settling::Done;
-                }
-                self.narrator.kept(&unit, settled.kept);
-                self.feed(Event::Settled(unit, settled.settlement));
-            }
-            (Work::Settle(unit), Finished::Broke(reason)) => {
-                self.feed(Event::Settled(unit, Settlement::Refuted(reason)));
-            }
-            (Work::Write(story), Finished::Written(Err(reason)) | Finished::Broke(reason)) => {
-                self.narrator
-                    .warn(format!("the board does not say how {story} is: {reason}"));
-                self.written(story, BoardWrite::Failed);
-            }
-            (Work::Write(story), _) => self.written(story, BoardWrite::Written),
-            (work, finished) => tracing::debug!(?work, ?finished, "nothing to do"),
-        }
-    }
-
-    fn written(&mut self, story: StoryId, write: BoardWrite) {
-        self.write_next_entry();
-        self.feed(Event::BoardWritten(story, write));
-    }
-
-    pub(super) fn tell_beginning(&mut self) {
-        let planned = self.request.plan.iter();
-        let stories = planned.filter_map(|planned| self.request.stories.get(&planned.id));
-        let names = stories.map(|story| StoryName {
-            id: story.id.clone(),
-            title: story.title.clone(),
-        });
+    pub(in crate::orchestrator) fn tell_beginning(&mut self) {
         let event = RunEvent::RunStarted {
-            stories: names.collect(),
+            stories: self.names(self.request.plan.iter().map(|planned| &planned.id)),
             concurrent: self.request.settings.slots.get(),
             base_branch: self.request.base_branch.clone(),
             base_commit: self.request.workspaces.base.to_string(),
@@ -429,5 +415,8 @@ fn shutdown_reason(reason: &StopReason) -> ShutdownReason {
         StopReason::ProtocolViolated(violation) => why(violation),
         StopReason::NotConnected => why("it did not connect in time"),
         StopReason::Lingering => why("it did not exit in time"),
+        StopReason::Unresponsive(_) => why("it does not answer"),
+        StopReason::Stalled(_) => why("its agent makes no progress"),
+        StopReason::Exceeded(overrun) => why(&overrun.to_string()),
     }
 }

@@ -1,0 +1,163 @@
+//! `ai-sdlc replay`: plays a run again from its journal and shows how it stood.
+
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::args::ReplayArgs;
+use super::error::{CliError, SOME_DID_NOT, SUCCESS};
+use super::{find_project, working_directory};
+use crate::engine::replay::Agreement;
+use crate::engine::{Moment, Record, Replay, RunId, RunView};
+use crate::journal::{JournalError, Reader, Tail};
+use crate::orchestrator::JOURNAL;
+use crate::report::{self, chain, plural};
+
+pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, CliError> {
+    let journal = journal_of(args.run.as_deref())?;
+    let played = play(&journal, args.at)?;
+    report::data(&show(&played, args)?);
+    match played.replay.agrees() {
+        Some(Agreement::Differs) => {
+            report::warning(
+                "the run ended otherwise: this version of the program does not decide as the one that wrote the \
+                 journal",
+            );
+            Ok(ExitCode::from(SOME_DID_NOT))
+        }
+        Some(Agreement::Same) | None => Ok(ExitCode::from(SUCCESS)),
+    }
+}
+
+/// The journal of a run that is named, or of the last one.
+fn journal_of(run: Option<&str>) -> Result<PathBuf, CliError> {
+    if let Some(run) = run.filter(|run| run.contains(std::path::MAIN_SEPARATOR)) {
+        let path = PathBuf::from(run);
+        let journal = if path.is_dir() {
+            path.join(JOURNAL)
+        } else {
+            path
+        };
+        return Ok(journal);
+    }
+    let runs = find_project(&working_directory()?)?.runs();
+    let run = match run {
+        Some(run) => run.to_owned(),
+        None => newest(&runs)?,
+    };
+    let journal = runs.join(&run).join(JOURNAL);
+    if journal.is_file() {
+        Ok(journal)
+    } else {
+        let known = format!("the runs are the folders in {}", runs.display());
+        Err(CliError::new(format!("there is no journal of a run {run}")).hint(&known))
+    }
+}
+
+/// A run that has been played.
+struct Played {
+    run: RunId,
+    replay: Replay,
+    /// The records that were taken.
+    records: u64,
+    at: Moment,
+    tail: Tail,
+}
+
+fn play(path: &Path, until: Option<NonZeroU64>) -> Result<Played, CliError> {
+    let broken = |error: JournalError| {
+        CliError::new(chain(&error)).hint("--at N shows the run as it stood before the damage")
+    };
+    let mut reader: Reader<Record> = Reader::open(path).map_err(broken)?;
+    let first = match reader.next() {
+        Some(entry) => entry.map_err(broken)?,
+        None => return Err(CliError::new(format!("{} is empty", path.display()))),
+    };
+    let impossible = |error| CliError::new(format!("{}: {error}", path.display()));
+    let mut replay = Replay::open(first.record).map_err(impossible)?;
+    let run = replay.run().clone();
+    let (mut records, mut at) = (1, Moment::default());
+    while until.is_none_or(|until| records < until.get()) {
+        let Some(entry) = reader.next() else { break };
+        let entry = entry.map_err(broken)?;
+        at = Moment::from_millis(entry.at_ms);
+        replay.take(entry.record, at).map_err(impossible)?;
+        records = entry.sequence;
+    }
+    if let Some(until) = until.filter(|until| until.get() > records) {
+        return Err(CliError::new(format!(
+            "the journal has {records} records; there is no record {until}"
+        )));
+    }
+    Ok(Played {
+        run,
+        replay,
+        records,
+        at,
+        tail: reader.tail(),
+    })
+}
+
+/// The run that started last; names of runs sort by their start.
+fn newest(runs: &Path) -> Result<String, CliError> {
+    let folders = std::fs::read_dir(runs).into_iter().flatten().flatten();
+    let with_journal = folders.filter(|folder| folder.path().join(JOURNAL).is_file());
+    let names = with_journal.filter_map(|folder| folder.file_name().into_string().ok());
+    names.max().ok_or_else(|| {
+        CliError::new(format!(
+            "there is no run in {}",
+            PathBuf::from(runs).display()
+        ))
+        .hint("`ai-sdlc run` makes one")
+    })
+}
+
+fn show(played: &Played, args: &ReplayArgs) -> Result<String, CliError> {
+    let view = played.replay.view();
+    if args.json {
+        let json = serde_json::to_string_pretty(&view)
+            .map_err(|error| CliError::new(format!("it cannot be written as JSON: {error}")))?;
+        return Ok(format!("{json}\n"));
+    }
+    let seconds = played.at.as_millis() / 1000;
+    let records = plural(
+        usize::try_from(played.records).unwrap_or(usize::MAX),
+        "record",
+        "records",
+    );
+    let mut lines = vec![format!(
+        "run {}, {records}, {seconds} s after its start",
+        played.run
+    )];
+    lines.extend(people(&view));
+    if let Tail::Torn { bytes } = played.tail {
+        lines.push(format!(
+            "the journal ends within a record ({bytes} bytes): the program was killed while it wrote it"
+        ));
+    }
+    let mut text = lines.join("\n");
+    text.push('\n');
+    Ok(text)
+}
+
+fn people(view: &RunView) -> Vec<String> {
+    let stories = view.stories.iter().map(|story| {
+        let tries = match story.attempts {
+            0 | 1 => String::new(),
+            tries => format!(" ({tries} attempts)"),
+        };
+        format!("{:<8} {}{tries}", story.id, story.standing)
+    });
+    let conflicts = view.conflicts.iter().map(|conflict| {
+        let files = conflict.files.join(", ");
+        format!(
+            "{} and {} cannot be merged in {files}",
+            conflict.one, conflict.other
+        )
+    });
+    let verdict = match view.verdict {
+        Some(verdict) => format!("over: {}", super::error::in_words(verdict)),
+        None => "not over".to_owned(),
+    };
+    stories.chain(conflicts).chain([verdict]).collect()
+}

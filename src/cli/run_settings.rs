@@ -1,0 +1,90 @@
+//! From the command line and the configuration to the rules of a run.
+
+use std::num::NonZeroUsize;
+
+use super::args::RunArgs;
+use crate::config::{Config, EpicFailure, EpicWorktrees};
+use crate::engine::{
+    Deadlines, Housekeeping, OnFailure, Retention, RetryPolicy, Selection, Settings,
+};
+use crate::report;
+
+/// The rules of a run. `seed` makes its random waits its own.
+pub(super) fn settings(
+    args: &RunArgs,
+    config: &Config,
+    selection: &Selection,
+    seed: u64,
+) -> Settings {
+    let rules = &config.rules;
+    let is_epic = matches!(selection, Selection::Epic(_));
+    let keep = args.keep_worktrees || (is_epic && rules.epic_worktrees == EpicWorktrees::Keep);
+    Settings {
+        slots: slots(args, config, selection),
+        order: selection.order(),
+        on_failure: match selection {
+            Selection::Batch(_) if somebody_can_answer(args) => OnFailure::Ask,
+            Selection::Batch(_) => OnFailure::StopStarting,
+            Selection::Epic(_) if rules.epic_failure == EpicFailure::StopStarting => {
+                OnFailure::StopStarting
+            }
+            _ => OnFailure::GoOn,
+        },
+        when_idle: selection.when_idle(),
+        deadlines: Deadlines {
+            grace: config.grace,
+            ..Deadlines::default()
+        },
+        patience: rules.patience,
+        retention: if keep {
+            Retention::KeepAll
+        } else {
+            Retention::RemoveSucceeded
+        },
+        retry: RetryPolicy {
+            seed,
+            ..rules.retry.clone()
+        },
+        intensity: rules.intensity,
+        story_limits: rules.story_limits,
+        run_limits: rules.run_limits,
+        look_at_files: rules.look_at_files,
+        housekeeping: Housekeeping::default(),
+    }
+}
+
+/// How many stories are worked on at once.
+fn slots(args: &RunArgs, config: &Config, selection: &Selection) -> NonZeroUsize {
+    let one = NonZeroUsize::MIN;
+    match selection {
+        Selection::AllReady => parse("--concurrent", args.concurrent.as_deref(), one),
+        Selection::Epic(_) => {
+            let default = config.rules.epic_slots;
+            parse("--max-concurrent", args.max_concurrent.as_deref(), default)
+        }
+        Selection::Watch => parse("--max-concurrent", args.max_concurrent.as_deref(), one),
+        Selection::Next | Selection::One(_) | Selection::Batch(_) => one,
+    }
+}
+
+/// What is not a positive whole number counts as 1, as users of the predecessor expect.
+fn parse(option: &str, text: Option<&str>, default: NonZeroUsize) -> NonZeroUsize {
+    let Some(text) = text else {
+        return default;
+    };
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let slots = digits.then(|| text.parse().ok()).flatten();
+    // A number beyond all bounds is more than there are stories, like any large one.
+    let beyond = (digits && text.trim_start_matches('0').len() > 18).then_some(NonZeroUsize::MAX);
+    slots.or(beyond).unwrap_or_else(|| {
+        report::warning(&format!(
+            "{option} {text} is not a positive whole number; 1 story at a time"
+        ));
+        NonZeroUsize::MIN
+    })
+}
+
+/// Whether a question would be seen, and its answer could be typed.
+fn somebody_can_answer(args: &RunArgs) -> bool {
+    report::is_interactive() && !args.json && !args.quiet
+}

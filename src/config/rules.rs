@@ -1,0 +1,430 @@
+//! The part of the configuration that says how runs behave: attempts, budgets, patience, parallelism.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::Invalid;
+use crate::engine::{Intensity, Limits, OutcomeKind, Patience, RetryPolicy};
+
+/// The longest time that may be configured for anything, in minutes: thirty days.
+const LONGEST_MINUTES: u64 = 30 * 24 * 60;
+
+/// The most slots that may be configured; every one is a process with an agent.
+const MOST_SLOTS: usize = 1000;
+
+/// The time that one story may take when nothing is configured. Long enough for any story that an agent can finish at
+/// all, short enough that one that never ends does not keep a slot for a weekend.
+const STORY_TIME: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// How often the files of a running attempt are looked at when nothing is configured. Looking takes up to some hundred
+/// milliseconds of one core in a large repository.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// How runs behave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// Which ends are followed by another attempt.
+    pub retry: RetryPolicy,
+    /// How many abnormal ends pause the starts.
+    pub intensity: Intensity,
+    /// How long executors may be silent and agents without progress.
+    pub patience: Patience,
+    /// What one story may use.
+    pub story_limits: Limits,
+    /// What a run may use.
+    pub run_limits: Limits,
+    /// How often the files of a running attempt are looked at; none for never.
+    pub look_at_files: Option<Duration>,
+    /// How many stories of an epic are worked on at once.
+    pub epic_slots: NonZeroUsize,
+    /// What a failed story of an epic means for the others.
+    pub epic_failure: EpicFailure,
+    /// What becomes of the worktrees of an epic.
+    pub epic_worktrees: EpicWorktrees,
+    /// How long the board must be quiet before a change of it counts.
+    pub settle: Duration,
+    /// How often the board is looked at where changes are not notified.
+    pub poll: Duration,
+}
+
+/// What a failed story of an epic means for the others: `epic.continueOnFailure`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EpicFailure {
+    /// Nothing.
+    GoOn,
+    /// No further one is started.
+    StopStarting,
+}
+
+/// What becomes of the worktrees of an epic: `epic.keepWorktrees`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EpicWorktrees {
+    /// Those of stories that succeed are removed.
+    Remove,
+    /// They stay.
+    Keep,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            retry: RetryPolicy::default(),
+            intensity: Intensity::default(),
+            patience: Patience::default(),
+            story_limits: Limits {
+                time: Some(STORY_TIME),
+                ..Limits::default()
+            },
+            run_limits: Limits::default(),
+            look_at_files: Some(LOOK_EVERY),
+            // As in the predecessor, like the two of the watch below.
+            epic_slots: NonZeroUsize::MIN.saturating_add(2),
+            epic_failure: EpicFailure::GoOn,
+            epic_worktrees: EpicWorktrees::Remove,
+            settle: Duration::from_millis(500),
+            poll: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The keys of the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Sections {
+    attempts: Attempts,
+    limits: LimitSections,
+    cost_limits: Option<CostLimits>,
+    health: Health,
+    conflicts: Conflicts,
+    epic: Epic,
+    daemon: Daemon,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Attempts {
+    most: Option<u32>,
+    retry: Option<Vec<String>>,
+    back_off_ms: Option<u64>,
+    longest_back_off_ms: Option<u64>,
+    pause_after: Option<usize>,
+    pause_window_seconds: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct LimitSections {
+    story: LimitSection,
+    run: LimitSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct LimitSection {
+    minutes: Option<f64>,
+    tokens: Option<u64>,
+    cost_usd: Option<f64>,
+}
+
+/// As in the predecessor, which read these and did nothing with them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct CostLimits {
+    per_story_max_tokens: Option<u64>,
+    per_run_max_tokens: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Health {
+    quiet_minutes: Option<f64>,
+    stalled_minutes: Option<f64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Conflicts {
+    look_every_seconds: Option<f64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Epic {
+    max_concurrent: Option<usize>,
+    keep_worktrees: Option<bool>,
+    continue_on_failure: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Daemon {
+    polling_interval: Option<u64>,
+    process_delay: Option<u64>,
+}
+
+impl Sections {
+    pub(super) fn rules(self) -> Result<Rules, Invalid> {
+        let mut rules = Rules::default();
+        self.attempts.apply(&mut rules)?;
+        self.health.apply(&mut rules.patience)?;
+        rules.story_limits = self
+            .limits
+            .story
+            .limits("limits.story", rules.story_limits)?;
+        rules.run_limits = self.limits.run.limits("limits.run", rules.run_limits)?;
+        if let Some(limits) = self.cost_limits {
+            let of = |value: Option<u64>| value.filter(|tokens| *tokens > 0);
+            let story = &mut rules.story_limits.tokens;
+            *story = story.or(of(limits.per_story_max_tokens));
+            let run = &mut rules.run_limits.tokens;
+            *run = run.or(of(limits.per_run_max_tokens));
+        }
+        if let Some(seconds) = self.conflicts.look_every_seconds {
+            let span = span(seconds, 1.0, "conflicts.lookEverySeconds")?;
+            rules.look_at_files = (!span.is_zero()).then_some(span);
+        }
+        if let Some(slots) = self.epic.max_concurrent {
+            rules.epic_slots = NonZeroUsize::new(slots)
+                .filter(|slots| slots.get() <= MOST_SLOTS)
+                .ok_or(Invalid("epic.maxConcurrent", "must be from 1 to 1000"))?;
+        }
+        if self.epic.continue_on_failure == Some(false) {
+            rules.epic_failure = EpicFailure::StopStarting;
+        }
+        if self.epic.keep_worktrees == Some(true) {
+            rules.epic_worktrees = EpicWorktrees::Keep;
+        }
+        let millis = |value: Option<u64>, default, key| match value {
+            Some(value @ 1..=3_600_000) => Ok(Duration::from_millis(value)),
+            Some(_) => Err(Invalid(key, "must be from 1 to 3600000")),
+            None => Ok(default),
+        };
+        rules.settle = millis(
+            self.daemon.process_delay,
+            rules.settle,
+            "daemon.processDelay",
+        )?;
+        rules.poll = millis(
+            self.daemon.polling_interval,
+            rules.poll,
+            "daemon.pollingInterval",
+        )?;
+        Ok(rules)
+    }
+}
+
+impl Attempts {
+    fn apply(self, rules: &mut Rules) -> Result<(), Invalid> {
+        if let Some(most) = self.most {
+            rules.retry.most_attempts = NonZeroU32::new(most)
+                .filter(|most| most.get() <= 100)
+                .ok_or(Invalid("attempts.most", "must be from 1 to 100"))?;
+        }
+        if let Some(names) = self.retry {
+            rules.retry.retried = names
+                .iter()
+                .map(|name| retryable(name))
+                .collect::<Option<_>>()
+                .ok_or(Invalid(
+                    "attempts.retry",
+                    "may hold crashed, stalled, protocol_error, prepare_failed, failed, timed_out and \
+                     budget_exceeded",
+                ))?;
+        }
+        let millis = |value: Option<u64>, default, key| match value {
+            Some(value @ 0..=86_400_000) => Ok(Duration::from_millis(value)),
+            Some(_) => Err(Invalid(key, "must be at most 86400000, a day")),
+            None => Ok(default),
+        };
+        let retry = &mut rules.retry;
+        retry.first_wait = millis(self.back_off_ms, retry.first_wait, "attempts.backOffMs")?;
+        let longest = retry.longest_wait.max(retry.first_wait);
+        retry.longest_wait = millis(
+            self.longest_back_off_ms,
+            longest,
+            "attempts.longestBackOffMs",
+        )?;
+        if let Some(ends) = self.pause_after {
+            rules.intensity.ends = NonZeroUsize::new(ends)
+                .filter(|ends| ends.get() <= 1000)
+                .ok_or(Invalid("attempts.pauseAfter", "must be from 1 to 1000"))?;
+        }
+        if let Some(seconds) = self.pause_window_seconds {
+            if !(1..=86_400).contains(&seconds) {
+                return Err(Invalid(
+                    "attempts.pauseWindowSeconds",
+                    "must be from 1 to 86400",
+                ));
+            }
+            rules.intensity.window = Duration::from_secs(seconds);
+        }
+        Ok(())
+    }
+}
+
+/// The outcomes after which another attempt can make sense.
+fn retryable(name: &str) -> Option<OutcomeKind> {
+    [
+        OutcomeKind::Crashed,
+        OutcomeKind::Stalled,
+        OutcomeKind::ProtocolError,
+        OutcomeKind::PrepareFailed,
+        OutcomeKind::Failed,
+        OutcomeKind::TimedOut,
+        OutcomeKind::BudgetExceeded,
+    ]
+    .into_iter()
+    .find(|kind| kind.name() == name)
+}
+
+impl Health {
+    fn apply(self, patience: &mut Patience) -> Result<(), Invalid> {
+        if let Some(minutes) = self.quiet_minutes {
+            patience.quiet = span(minutes, 60.0, "health.quietMinutes")?;
+        }
+        if let Some(minutes) = self.stalled_minutes {
+            patience.stalled = span(minutes, 60.0, "health.stalledMinutes")?;
+        }
+        if patience.quiet.is_zero() || patience.stalled.is_zero() {
+            return Err(Invalid("health", "must leave an agent some time"));
+        }
+        Ok(())
+    }
+}
+
+impl LimitSection {
+    fn limits(self, section: &'static str, defaults: Limits) -> Result<Limits, Invalid> {
+        let time = match self.minutes {
+            Some(minutes) => {
+                let span = span(minutes, 60.0, section)?;
+                if span.is_zero() {
+                    return Err(Invalid(section, "must leave some minutes"));
+                }
+                Some(span)
+            }
+            None => defaults.time,
+        };
+        let cost_micros_usd = match self.cost_usd {
+            Some(cost) => {
+                let micros = cost * 1e6;
+                if !(micros > 0.0 && micros < 1e15) {
+                    return Err(Invalid(section, "must leave some cost"));
+                }
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "its range has just been checked"
+                )]
+                Some(micros as u64)
+            }
+            None => defaults.cost_micros_usd,
+        };
+        Ok(Limits {
+            time,
+            tokens: self.tokens.or(defaults.tokens),
+            cost_micros_usd,
+        })
+    }
+}
+
+/// A number of units of so many seconds; zero is zero.
+fn span(value: f64, unit: f64, key: &'static str) -> Result<Duration, Invalid> {
+    let seconds = value * unit;
+    #[expect(clippy::cast_precision_loss, reason = "a small constant")]
+    let longest = (LONGEST_MINUTES * 60) as f64;
+    if !(0.0..=longest).contains(&seconds) {
+        return Err(Invalid(key, "must be a time of at most 30 days"));
+    }
+    // Journals hold whole milliseconds.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "its range has just been checked"
+    )]
+    Ok(Duration::from_millis((seconds * 1000.0).round() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(text: &str) -> Result<Rules, String> {
+        let sections: Sections = serde_json::from_str(text).unwrap();
+        sections
+            .rules()
+            .map_err(|Invalid(key, reason)| format!("{key} {reason}"))
+    }
+
+    #[test]
+    fn nothing_gives_the_defaults() {
+        assert_eq!(rules("{}"), Ok(Rules::default()));
+        let old = r#"{"epic":{"maxConcurrent":3,"keepWorktrees":false,"continueOnFailure":true},
+            "daemon":{"pollingInterval":5000,"processDelay":500},"retry":{"maxRetries":3}}"#;
+        assert_eq!(rules(old), Ok(Rules::default()));
+    }
+
+    #[test]
+    fn everything_can_be_set() {
+        let text = r#"{"attempts":{"most":1,"retry":["failed"],"backOffMs":10,"longestBackOffMs":20,
+            "pauseAfter":9,"pauseWindowSeconds":2},
+            "limits":{"story":{"minutes":1.5,"tokens":7,"costUsd":0.5},"run":{"minutes":60}},
+            "costLimits":{"perStoryMaxTokens":1,"perRunMaxTokens":9},
+            "health":{"quietMinutes":1,"stalledMinutes":2},"conflicts":{"lookEverySeconds":0},
+            "epic":{"maxConcurrent":8,"keepWorktrees":true,"continueOnFailure":false},
+            "daemon":{"pollingInterval":1,"processDelay":2}}"#;
+        let rules = rules(text).unwrap();
+        assert_eq!(rules.retry.most_attempts.get(), 1);
+        assert_eq!(rules.retry.retried, [OutcomeKind::Failed]);
+        assert_eq!(rules.retry.longest_wait, Duration::from_millis(20));
+        assert_eq!(rules.intensity.ends.get(), 9);
+        assert_eq!(rules.story_limits.time, Some(Duration::from_secs(90)));
+        assert_eq!(rules.story_limits.cost_micros_usd, Some(500_000));
+        assert_eq!(rules.story_limits.tokens, Some(7));
+        assert_eq!(rules.run_limits.tokens, Some(9));
+        assert_eq!(rules.patience.stalled, Duration::from_secs(120));
+        assert_eq!(rules.look_at_files, None);
+        assert_eq!(rules.epic_slots.get(), 8);
+        assert_eq!(rules.epic_failure, EpicFailure::StopStarting);
+        assert_eq!(rules.epic_worktrees, EpicWorktrees::Keep);
+        assert_eq!(rules.settle, Duration::from_millis(2));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_an_error() {
+        for (text, expected) in [
+            (
+                r#"{"attempts":{"most":0}}"#,
+                "attempts.most must be from 1 to 100",
+            ),
+            (
+                r#"{"attempts":{"retry":["cancelled"]}}"#,
+                "attempts.retry may hold crashed, stalled, protocol_error, prepare_failed, failed, timed_out and \
+                 budget_exceeded",
+            ),
+            (
+                r#"{"epic":{"maxConcurrent":0}}"#,
+                "epic.maxConcurrent must be from 1 to 1000",
+            ),
+            (
+                r#"{"limits":{"story":{"minutes":0}}}"#,
+                "limits.story must leave some minutes",
+            ),
+            (
+                r#"{"limits":{"run":{"costUsd":-1}}}"#,
+                "limits.run must leave some cost",
+            ),
+            (
+                r#"{"limits":{"run":{"minutes":1e300}}}"#,
+                "limits.run must be a time of at most 30 days",
+            ),
+            (
+                r#"{"daemon":{"pollingInterval":0}}"#,
+                "daemon.pollingInterval must be from 1 to 3600000",
+            ),
+        ] {
+            assert_eq!(rules(text), Err(expected.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Deliberate faults of the engine, by which the simulation shows that it would find them.
+//!
+//! In the program there are none: without the feature `faults`, which only the tests of this package switch on, asking
+//! for one is the constant `false`. Pure.
+
+/// A fault that the engine can be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A story that starts counts as two.
+    SlotCountedTwice,
+    /// A story that starts does not count.
+    SlotNotCounted,
+    /// A slot is given back when an executor is asked to stop, not when it has.
+    SlotFreedByAsking,
+    /// A dependency counts as met once it has started.
+    DependencyMetByStart,
+    /// Stories whose dependency did not succeed are forgotten.
+    DependentsForgotten,
+    /// A stop forgets the stories that wait.
+    StopForgetsWaiting,
+    /// A stop forgets the stories that wait for their next attempt.
+    StopForgetsDelayed,
+    /// Stories start although the run is stopping.
+    StartsAfterStop,
+    /// What does not stop by itself is not killed.
+    KillForgotten,
+    /// The number of an attempt is used again.
+    AttemptReused,
+    /// What an earlier attempt says counts for the current one.
+    StaleAttemptHeard,
+    /// A claim of success is believed whatever the exit code.
+    ExitCodeIgnored,
+    /// Attempts are not counted.
+    RetriesUnbounded,
+    /// A story that waits for its next attempt is forgotten.
+    BackOffForgotten,
+    /// Every attempt is reported as the end of its story.
+    RetryReportedAsEnd,
+    /// Too many abnormal ends do not pause starts.
+    IntensityIgnored,
+    /// A story waits for a quota, and the others of its provider do not.
+    QuotaIgnored,
+    /// The budget of the run stops nothing.
+    RunBudgetIgnored,
+    /// A story with a predicted conflict does not start even when nothing else can.
+    ConflictRefused,
+    /// A story with a predicted conflict can be overtaken for ever.
+    ConflictStarves,
+    /// After a restart, slots of lost attempts stay taken.
+    RestartKeepsSlots,
+    /// After a restart, board entries that were under way are taken for written.
+    RestartForgetsBoard,
+    /// After a restart, nobody takes care of the ends of attempts.
+    RestartForgetsSettling,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Self; 23] = [
+        Self::SlotCountedTwice,
+        Self::SlotNotCounted,
+        Self::SlotFreedByAsking,
+        Self::DependencyMetByStart,
+        Self::DependentsForgotten,
+        Self::StopForgetsWaiting,
+        Self::StopForgetsDelayed,
+        Self::StartsAfterStop,
+        Self::KillForgotten,
+        Self::AttemptReused,
+        Self::StaleAttemptHeard,
+        Self::ExitCodeIgnored,
+        Self::RetriesUnbounded,
+        Self::BackOffForgotten,
+        Self::RetryReportedAsEnd,
+        Self::IntensityIgnored,
+        Self::QuotaIgnored,
+        Self::RunBudgetIgnored,
+        Self::ConflictRefused,
+        Self::ConflictStarves,
+        Self::RestartKeepsSlots,
+        Self::RestartForgetsBoard,
+        Self::RestartForgetsSettling,
+    ];
+}
+
+/// Whether the engine has this fault.
+#[cfg(not(feature = "faults"))]
+#[inline]
+pub(super) const fn is(_fault: Fault) -> bool {
+    false
+}
+
+#[cfg(feature = "faults")]
+pub use injected::inject;
+#[cfg(feature = "faults")]
+pub(super) use injected::is;
+
+#[cfg(feature = "faults")]
+mod injected {
+    use std::cell::Cell;
+
+    use super::Fault;
+
+    thread_local! {
+        static INJECTED: Cell<Option<Fault>> = const { Cell::new(None) };
+    }
+
+    /// Gives the engines of this thread a fault, or none.
+    pub fn inject(fault: Option<Fault>) {
+        INJECTED.set(fault);
+    }
+
+    pub(in crate::engine) fn is(fault: Fault) -> bool {
+        INJECTED.get() == Some(fault)
+    }
+}

@@ -1,0 +1,228 @@
+//! What follows the end of an attempt: another one, or the end of its story and what that means for others.
+
+use super::{
+    BoardEntry, Effect, Effects, Engine, Gate, Key, Notice, OnBoard, Outcome, Sequel, Skip, Stage,
+    Stop, Trial, Unit,
+};
+use crate::engine::event::Decision;
+use crate::engine::fault::{self, Fault};
+use crate::engine::outcome::OutcomeKind;
+use crate::engine::retry::{Delay, Next};
+use crate::engine::settings::OnFailure;
+
+impl Engine {
+    /// An attempt is over and taken care of.
+    pub(super) fn end_attempt(
+        &mut self,
+        key: Key,
+        trial: Trial,
+        (outcome, sequel): (Outcome, Sequel),
+        effects: &mut Effects,
+    ) {
+        let kind = outcome.kind();
+        let now = self.now;
+        let tracked = self.story_mut(key);
+        tracked.spent += now.since(trial.began);
+        tracked.used_before = tracked.used_before + trial.usage;
+        match kind {
+            OutcomeKind::QuotaExhausted => tracked.tries.quota_waits += 1,
+            OutcomeKind::Cancelled => {}
+            _ if fault::is(Fault::RetriesUnbounded) => {}
+            _ => tracked.tries.attempts += 1,
+        }
+        let unit = Unit {
+            story: tracked.id.clone(),
+            attempt: trial.number,
+        };
+        self.reschedule(key);
+        if kind.is_abnormal() {
+            self.note_abnormal_end(effects);
+        }
+        let next = self.what_follows(key, &unit, &outcome, sequel);
+        match next {
+            Next::Through => self.conclude(key, Some(unit), outcome, effects),
+            Next::Again { at, reason } => {
+                if reason == Delay::Quota {
+                    let provider = self.story(key).provider;
+                    self.pause_line(provider, at, effects);
+                }
+                if fault::is(Fault::RetryReportedAsEnd) {
+                    effects.tell(Notice::StoryEnded {
+                        story: unit.story.clone(),
+                        unit: Some(unit.clone()),
+                        outcome: outcome.clone(),
+                    });
+                }
+                effects.tell(Notice::Retrying {
+                    unit: unit.clone(),
+                    outcome: outcome.clone(),
+                    wait: at.since(self.now),
+                    reason,
+                });
+                self.story_mut(key).stage = Stage::Delayed {
+                    until: at,
+                    reason,
+                    ended: unit,
+                    outcome,
+                };
+                self.reschedule(key);
+            }
+        }
+    }
+
+    fn what_follows(&self, key: Key, unit: &Unit, outcome: &Outcome, sequel: Sequel) -> Next {
+        let may_follow = sequel == Sequel::Allowed
+            && self.stop == Stop::No
+            && !self.gate_is_closed()
+            && self.has_time_left(key);
+        if may_follow {
+            let tries = self.story(key).tries;
+            self.settings.retry.after(unit, outcome, tries, self.now)
+        } else {
+            Next::Through
+        }
+    }
+
+    fn note_abnormal_end(&mut self, effects: &mut Effects) {
+        let intensity = self.settings.intensity;
+        if let Some(until) = self.recent_ends.note(self.now, &intensity)
+            && self.stop == Stop::No
+        {
+            self.paused_until = Some(until);
+            effects.tell(Notice::StartsPaused {
+                ends: intensity.ends.get(),
+                window: intensity.window,
+                pause: until.since(self.now),
+            });
+        }
+    }
+
+    /// A story is through. Stories that need it become eligible, or are through as well, and so on down the line.
+    pub(super) fn conclude(
+        &mut self,
+        key: Key,
+        unit: Option<Unit>,
+        outcome: Outcome,
+        effects: &mut Effects,
+    ) {
+        let mut through = vec![(key, unit, outcome)];
+        while let Some((key, unit, outcome)) = through.pop() {
+            if matches!(self.story(key).stage, Stage::Done(_)) {
+                continue;
+            }
+            self.put_away(key, &outcome, effects);
+            if outcome.is_success() {
+                self.release_dependents(key);
+                self.comparing.insert(key);
+                effects.push(Effect::Compare(self.story(key).id.clone()));
+            } else {
+                let dependents = std::mem::take(&mut self.story_mut(key).dependents);
+                let skipped = match outcome {
+                    // Nothing went wrong with the dependency: the run ended before it was through.
+                    Outcome::Cancelled => Outcome::Cancelled,
+                    _ => Outcome::Skipped(Skip::Dependency(self.story(key).id.clone())),
+                };
+                if !fault::is(Fault::DependentsForgotten) {
+                    let skipped = |dependent| (dependent, None, skipped.clone());
+                    through.extend(dependents.into_iter().map(skipped));
+                }
+            }
+            effects.tell(Notice::StoryEnded {
+                story: self.story(key).id.clone(),
+                unit: unit.clone(),
+                outcome: outcome.clone(),
+            });
+            self.follow_policy(key, &outcome, effects);
+        }
+    }
+
+    /// Takes a story out of everything in which it waits, and writes down how it ended.
+    fn put_away(&mut self, key: Key, outcome: &Outcome, effects: &mut Effects) {
+        self.dequeue(key);
+        let before =
+            std::mem::replace(&mut self.story_mut(key).stage, Stage::Done(outcome.clone()));
+        self.reschedule(key);
+        self.track_order(key);
+        let files = std::mem::take(&mut self.story_mut(key).files);
+        self.contention.forget(key, &files);
+        self.unsettled -= 1;
+        if outcome.kind() == OutcomeKind::QuotaExhausted {
+            self.trouble.exhausted += 1;
+        }
+        // A story that never started is on the board as it was.
+        if self.story(key).board == OnBoard::Started {
+            self.story_mut(key).board = OnBoard::AsBefore;
+            let entry = match outcome {
+                Outcome::Cancelled => Some(Self::returned(&before)),
+                outcome => BoardEntry::of(outcome),
+            };
+            if let Some(entry) = entry {
+                self.write_board(key, entry, effects);
+            }
+        }
+    }
+
+    pub(super) fn release_dependents(&mut self, key: Key) {
+        for dependent in std::mem::take(&mut self.story_mut(key).dependents) {
+            let tracked = self.story_mut(dependent);
+            tracked.missing.remove(&key);
+            if tracked.missing.is_empty() && tracked.stage == Stage::Waiting {
+                self.enqueue(dependent);
+            }
+        }
+    }
+
+    /// What a story that did not succeed means for those that have nothing to do with it.
+    fn follow_policy(&mut self, key: Key, outcome: &Outcome, effects: &mut Effects) {
+        let harmless = matches!(
+            outcome.kind(),
+            OutcomeKind::Succeeded | OutcomeKind::Cancelled | OutcomeKind::Skipped
+        );
+        if harmless || self.gate != Gate::Open || self.stop != Stop::No {
+            return;
+        }
+        match self.settings.on_failure {
+            OnFailure::GoOn => {}
+            OnFailure::StopStarting => {
+                let after = self.story(key).id.clone();
+                self.close_gate(&Skip::StoppedAfter(after), effects);
+            }
+            OnFailure::Ask if self.waiting().is_empty() => {}
+            OnFailure::Ask => self.ask(key, effects),
+        }
+    }
+
+    pub(super) fn ask(&mut self, after: Key, effects: &mut Effects) {
+        self.gate = Gate::Asking {
+            after,
+            until: self.now + self.settings.deadlines.decide,
+        };
+        effects.push(Effect::AskToGoOn(self.story(after).id.clone()));
+    }
+
+    /// Nothing more is started in this run. Stories between two attempts have ended as their last attempt did.
+    pub(super) fn close_gate(&mut self, skip: &Skip, effects: &mut Effects) {
+        self.gate = Gate::Closed(skip.clone());
+        for key in self.waiting() {
+            let (unit, outcome) = match &self.story(key).stage {
+                Stage::Delayed { ended, outcome, .. } => (Some(ended.clone()), outcome.clone()),
+                _ => (None, Outcome::Skipped(skip.clone())),
+            };
+            self.conclude(key, unit, outcome, effects);
+        }
+    }
+
+    /// The person has answered.
+    pub(super) fn decide(&mut self, decision: Decision, effects: &mut Effects) {
+        let Gate::Asking { after, .. } = self.gate else {
+            return;
+        };
+        match decision {
+            Decision::GoOn => self.gate = Gate::Open,
+            Decision::StopHere => {
+                let after = self.story(after).id.clone();
+                self.close_gate(&Skip::StoppedAfter(after), effects);
+            }
+        }
+    }
+}

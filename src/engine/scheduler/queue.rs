@@ -1,0 +1,249 @@
+//! Who is next: the stories that could start if a slot were free, in the order of the plan.
+//!
+//! A story whose files overlap with those of a running one is put off while another one can start, but neither for
+//! ever nor when nothing else could: it is a preference, and no story is overtaken more often than [`MOST_OVERTAKEN`]
+//! times.
+
+use std::collections::BTreeSet;
+
+use super::{Engine, Gate, Key, Stage};
+use crate::engine::effect::{Effects, Notice};
+use crate::engine::event::Provider;
+use crate::engine::fault::{self, Fault};
+use crate::engine::settings::Order;
+use crate::engine::time::Moment;
+
+/// How many stories may start in front of one that is put off. Twice the usual number of slots: long enough that the
+/// story that is in the way has mostly ended, short enough that nobody wonders where a story stays.
+pub const MOST_OVERTAKEN: u64 = 16;
+
+/// The place of a story in the order of the run; smaller is earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Place(pub(super) u64);
+
+/// A provider, by its place among those that the run knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ProviderKey(pub(super) usize);
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Queue {
+    /// One for each provider, of which there are few.
+    lines: Vec<Line>,
+    /// Every story that is not through, when they are worked on as given.
+    unsettled: BTreeSet<(Place, Key)>,
+    starts: u64,
+}
+
+/// The stories of one provider that could start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Line {
+    provider: Option<Provider>,
+    paused_until: Option<Moment>,
+    clear: BTreeSet<(Place, Key)>,
+    /// Those whose files overlap with those of a running story, with the number of starts when they came.
+    put_off: BTreeSet<(Place, Key)>,
+}
+
+impl Queue {
+    pub(super) fn provider(&mut self, provider: Option<&Provider>) -> ProviderKey {
+        let known = self
+            .lines
+            .iter()
+            .position(|line| line.provider.as_ref() == provider);
+        ProviderKey(known.unwrap_or_else(|| {
+            self.lines.push(Line {
+                provider: provider.cloned(),
+                paused_until: None,
+                clear: BTreeSet::new(),
+                put_off: BTreeSet::new(),
+            });
+            self.lines.len() - 1
+        }))
+    }
+
+    pub(super) fn count_start(&mut self) {
+        self.starts += 1;
+    }
+
+    pub(super) fn next_resumption(&self) -> Option<Moment> {
+        self.lines.iter().filter_map(|line| line.paused_until).min()
+    }
+
+    pub(super) fn resume_providers(&mut self, now: Moment) {
+        for line in &mut self.lines {
+            if line.paused_until.is_some_and(|until| until <= now) {
+                line.paused_until = None;
+            }
+        }
+    }
+
+    pub(super) fn paused_until(&self, provider: ProviderKey) -> Option<Moment> {
+        self.lines[provider.0].paused_until
+    }
+
+    pub(super) fn contains(&self, provider: ProviderKey, entry: (Place, Key)) -> bool {
+        let line = &self.lines[provider.0];
+        line.clear.contains(&entry) || line.put_off.contains(&entry)
+    }
+
+    pub(super) fn is_put_off(&self, provider: ProviderKey, entry: (Place, Key)) -> bool {
+        self.lines[provider.0].put_off.contains(&entry)
+    }
+
+    fn first(&self, which: impl Fn(&Line) -> &BTreeSet<(Place, Key)>) -> Option<(Place, Key)> {
+        let open = self
+            .lines
+            .iter()
+            .filter(|line| line.paused_until.is_none() || fault::is(Fault::QuotaIgnored));
+        open.filter_map(|line| which(line).first().copied()).min()
+    }
+}
+
+impl Engine {
+    /// Puts a story that could start into the queue.
+    pub(super) fn enqueue(&mut self, key: Key) {
+        let starts = self.queue.starts;
+        let tracked = self.story_mut(key);
+        tracked.queued_at = starts;
+        let (entry, provider) = ((tracked.place, key), tracked.provider);
+        let line = &mut self.queue.lines[provider.0];
+        if self.contention.is_hot(key) {
+            line.put_off.insert(entry);
+        } else {
+            line.clear.insert(entry);
+        }
+    }
+
+    pub(super) fn dequeue(&mut self, key: Key) {
+        let tracked = self.story(key);
+        let (entry, provider) = ((tracked.place, key), tracked.provider);
+        let line = &mut self.queue.lines[provider.0];
+        line.clear.remove(&entry);
+        line.put_off.remove(&entry);
+    }
+
+    pub(super) fn is_queued(&self, key: Key) -> bool {
+        let tracked = self.story(key);
+        self.queue.contains(tracked.provider, (tracked.place, key))
+    }
+
+    /// Moves a story between those that are put off and the others, when it waits for its turn.
+    pub(super) fn requeue(&mut self, key: Key) {
+        let tracked = self.story(key);
+        let (entry, provider) = ((tracked.place, key), tracked.provider);
+        let hot = self.contention.is_hot(key);
+        let line = &mut self.queue.lines[provider.0];
+        if hot && line.clear.remove(&entry) {
+            line.put_off.insert(entry);
+        } else if !hot && line.put_off.remove(&entry) {
+            line.clear.insert(entry);
+        }
+    }
+
+    /// Notes whether a story is through, for runs that go through their stories one after the other.
+    pub(super) fn track_order(&mut self, key: Key) {
+        if self.settings.order == Order::AsGiven {
+            let entry = (self.story(key).place, key);
+            if matches!(self.story(key).stage, Stage::Done(_)) {
+                self.queue.unsettled.remove(&entry);
+            } else {
+                self.queue.unsettled.insert(entry);
+            }
+        }
+    }
+
+    pub(super) fn forget_order(&mut self, key: Key) {
+        let entry = (self.story(key).place, key);
+        self.queue.unsettled.remove(&entry);
+    }
+
+    /// Gives a story another place in the order.
+    pub(super) fn move_to(&mut self, key: Key, place: Place) {
+        let old = (self.story(key).place, key);
+        let queued = self.is_queued(key);
+        let queued_at = self.story(key).queued_at;
+        self.dequeue(key);
+        if self.queue.unsettled.remove(&old) {
+            self.queue.unsettled.insert((place, key));
+        }
+        self.story_mut(key).place = place;
+        if queued {
+            self.enqueue(key);
+            self.story_mut(key).queued_at = queued_at;
+        }
+    }
+
+    /// The story that starts next if a slot is free.
+    pub(super) fn next_story(&self) -> Option<Key> {
+        let clear = self.queue.first(|line| &line.clear);
+        let put_off = self.queue.first(|line| &line.put_off);
+        let chosen = match (clear, put_off) {
+            (Some(clear), Some(put_off)) => {
+                let waited = self.queue.starts - self.story(put_off.1).queued_at;
+                let its_turn = waited >= MOST_OVERTAKEN && !fault::is(Fault::ConflictStarves);
+                if put_off < clear && its_turn {
+                    put_off
+                } else {
+                    clear
+                }
+            }
+            (Some(clear), None) => clear,
+            (None, Some(_)) if fault::is(Fault::ConflictRefused) && self.occupied > 0 => {
+                return None;
+            }
+            (None, Some(put_off)) => put_off,
+            (None, None) => return None,
+        };
+        match self.settings.order {
+            Order::AnyReady => Some(chosen.1),
+            Order::AsGiven => {
+                let first = self.queue.unsettled.first()?.1;
+                let provider = self.story(first).provider;
+                let open = self.queue.paused_until(provider).is_none();
+                (self.is_queued(first) && open).then_some(first)
+            }
+        }
+    }
+
+    /// A provider serves no more until then: nothing is started for it.
+    pub(super) fn pause_provider(
+        &mut self,
+        provider: &Provider,
+        until: Moment,
+        effects: &mut Effects,
+    ) {
+        let key = self.queue.provider(Some(provider));
+        self.pause_line(key, until, effects);
+    }
+
+    pub(super) fn pause_line(&mut self, key: ProviderKey, until: Moment, effects: &mut Effects) {
+        let line = &mut self.queue.lines[key.0];
+        // What was known before counts as long as it reaches further.
+        if until <= self.now || line.paused_until.is_some_and(|known| known >= until) {
+            return;
+        }
+        line.paused_until = Some(until);
+        if let Some(provider) = line.provider.clone() {
+            effects.tell(Notice::ProviderPaused {
+                provider,
+                pause: until.since(self.now),
+            });
+        }
+    }
+
+    /// The stories that wait or are between two attempts, in their order.
+    pub(super) fn waiting(&self) -> Vec<Key> {
+        let mut waiting: Vec<(Place, Key)> = (0_u32..)
+            .map(Key)
+            .zip(&self.stories)
+            .filter(|(_, tracked)| matches!(tracked.stage, Stage::Waiting | Stage::Delayed { .. }))
+            .map(|(key, tracked)| (tracked.place, key))
+            .collect();
+        waiting.sort_unstable();
+        waiting.into_iter().map(|(_, key)| key).collect()
+    }
+
+    pub(super) fn gate_is_closed(&self) -> bool {
+        matches!(self.gate, Gate::Closed(_))
+    }
+}

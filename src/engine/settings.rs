@@ -1,0 +1,133 @@
+//! The rules of one run, as data. Pure.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::health::Patience;
+use crate::engine::intensity::Intensity;
+use crate::engine::lifecycle::{Deadlines, Retention};
+use crate::engine::limits::Limits;
+use crate::engine::retry::RetryPolicy;
+
+/// The rules of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// How many executors may be alive at once.
+    pub slots: NonZeroUsize,
+    /// Which story is next.
+    pub order: Order,
+    /// What a story that does not succeed means for the others.
+    pub on_failure: OnFailure,
+    /// What the run does when no story is left.
+    pub when_idle: WhenIdle,
+    /// How long things may take.
+    pub deadlines: Deadlines,
+    /// How long executors may be silent and agents without progress.
+    pub patience: Patience,
+    /// What becomes of worktrees.
+    pub retention: Retention,
+    /// Which ends are followed by another attempt.
+    pub retry: RetryPolicy,
+    /// How many abnormal ends pause the starts.
+    pub intensity: Intensity,
+    /// What one story may use.
+    pub story_limits: Limits,
+    /// What the run may use.
+    pub run_limits: Limits,
+    /// How often the files that a running attempt has changed are looked at; none for never.
+    #[serde(with = "crate::engine::time::optional_millis")]
+    pub look_at_files: Option<Duration>,
+    /// How long the driver takes for what it does by itself.
+    pub housekeeping: Housekeeping,
+}
+
+/// How long the driver of a run takes for what it does by itself, without an event or an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Housekeeping {
+    /// Between two health checks.
+    #[serde(with = "crate::engine::time::millis")]
+    pub health_check: Duration,
+    /// To read what a dead executor had sent. It is in the socket already.
+    #[serde(with = "crate::engine::time::millis")]
+    pub drain: Duration,
+    /// For processes of an earlier attempt to end: an orphaned executor gives its agent two seconds.
+    #[serde(with = "crate::engine::time::millis")]
+    pub take_over: Duration,
+    /// For another run that is just ending to give the board back.
+    #[serde(with = "crate::engine::time::millis")]
+    pub lock: Duration,
+    /// For the last board entries to be written when a run was cut off.
+    #[serde(with = "crate::engine::time::millis")]
+    pub last_entries: Duration,
+    /// For the last events to be shown.
+    #[serde(with = "crate::engine::time::millis")]
+    pub show: Duration,
+}
+
+impl Default for Housekeeping {
+    fn default() -> Self {
+        Self {
+            health_check: Duration::from_secs(10),
+            drain: Duration::from_secs(2),
+            take_over: Duration::from_secs(5),
+            lock: Duration::from_millis(500),
+            last_entries: Duration::from_secs(2),
+            show: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Settings {
+    /// The usual rules, with that many slots.
+    pub fn new(slots: NonZeroUsize) -> Self {
+        Self {
+            slots,
+            order: Order::AnyReady,
+            on_failure: OnFailure::GoOn,
+            when_idle: WhenIdle::Finish,
+            deadlines: Deadlines::default(),
+            patience: Patience::default(),
+            retention: Retention::default(),
+            retry: RetryPolicy::default(),
+            intensity: Intensity::default(),
+            story_limits: Limits::default(),
+            run_limits: Limits::default(),
+            look_at_files: None,
+            housekeeping: Housekeeping::default(),
+        }
+    }
+}
+
+/// Which story is next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// The first that can start.
+    AnyReady,
+    /// The first that is not through: no story starts before those in front of it are.
+    AsGiven,
+}
+
+/// What a story that does not succeed means for the others, apart from those that depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Nothing.
+    GoOn,
+    /// No further one is started.
+    StopStarting,
+    /// A person is asked.
+    Ask,
+}
+
+/// What the run does when no story is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenIdle {
+    /// It is over.
+    Finish,
+    /// It waits for further ones until it is stopped.
+    WaitForStories,
+}

@@ -1,0 +1,103 @@
+//! What executors say and do, as events.
+
+use super::{Driver, FromExecutor};
+use crate::engine::{Claim, Event, Unit, Usage};
+use crate::launcher::Launcher;
+use crate::orchestrator::unit::{Message, News};
+use crate::protocol::{self, HealthResponse, StatusUpdate};
+
+impl<L: Launcher> Driver<L> {
+    /// An executor did something.
+    pub(in crate::orchestrator) fn receive(&mut self, message: Message) {
+        let Message { unit, news } = message;
+        match news {
+            News::NotLaunched(reason) => self.feed(Event::LaunchFailed(unit, reason)),
+            News::Connected => self.feed(Event::Connected(unit)),
+            News::Disconnected => self.feed(Event::Disconnected(unit)),
+            News::Violated(violation) => self.feed(Event::ProtocolViolated(unit, violation)),
+            News::Exited(exit) => self.feed(Event::Exited(unit, exit)),
+            News::Said(message) => self.hear(unit, message),
+        }
+    }
+
+    fn hear(&mut self, unit: Unit, message: FromExecutor) {
+        match message {
+            FromExecutor::Complete(claim) => {
+                let claim = self.note_claim(&unit, claim);
+                self.feed(Event::Claimed(unit, claim));
+            }
+            FromExecutor::StatusUpdate(update) => {
+                self.note_status(&unit, &update);
+                self.narrator
+                    .said(&unit, FromExecutor::StatusUpdate(update));
+            }
+            FromExecutor::HealthResponse(health) => {
+                self.narrator
+                    .said(&unit, FromExecutor::HealthResponse(health));
+                self.note_health(unit, health);
+            }
+            message => self.narrator.said(&unit, message),
+        }
+    }
+
+    fn note_claim(&mut self, unit: &Unit, claim: protocol::Claim) -> Claim {
+        match claim {
+            protocol::Claim::Succeeded(evidence) => {
+                if let Some(attempt) = self.attempts.get_mut(unit) {
+                    attempt.evidence = Some(evidence);
+                }
+                Claim::Succeeded
+            }
+            protocol::Claim::Failed { reason } => Claim::Failed {
+                reason: reason.to_string(),
+            },
+            protocol::Claim::Blocked { reason } => Claim::Blocked {
+                reason: reason.to_string(),
+            },
+            protocol::Claim::Crashed { reason } => Claim::Crashed {
+                reason: reason.to_string(),
+            },
+            protocol::Claim::Cancelled { .. } => Claim::Cancelled,
+        }
+    }
+
+    /// Tells what is new in a status update; the same once more is no event.
+    fn note_status(&mut self, unit: &Unit, update: &StatusUpdate) {
+        let Some(attempt) = self.attempts.get_mut(unit) else {
+            return;
+        };
+        let entered = attempt.phase.replace(update.phase) != Some(update.phase);
+        let usage = Usage {
+            tokens: update
+                .usage
+                .input_tokens
+                .saturating_add(update.usage.output_tokens),
+            cost_micros_usd: update.usage.cost_micros_usd,
+        };
+        let used = std::mem::replace(&mut attempt.usage, usage) != usage;
+        if entered {
+            self.feed(Event::PhaseEntered(unit.clone(), update.phase));
+        }
+        if used {
+            self.feed(Event::Used(unit.clone(), usage));
+        }
+    }
+
+    /// An answer to a health check; with it, whether the agent has written anything or its tree has used processor
+    /// time since the last one. What an executor needs for itself counts as well: rather a hang that is found late than
+    /// a healthy agent that is stopped.
+    fn note_health(&mut self, unit: Unit, health: HealthResponse) {
+        let Some(attempt) = self.attempts.get_mut(&unit) else {
+            return;
+        };
+        let last = attempt.health.replace(health);
+        let progressed = last.is_none_or(|last| {
+            health.cpu_ms > last.cpu_ms || health.output_idle_ms < last.output_idle_ms
+        });
+        self.feed(if progressed {
+            Event::Progressed(unit)
+        } else {
+            Event::Answered(unit)
+        });
+    }
+}

@@ -1,0 +1,79 @@
+//! What comes of the tasks of a run, as events.
+
+use super::{Driver, Settling};
+use crate::engine::{BoardWrite, Comparison, Decision, Event, Exit, FilePattern, Settlement};
+use crate::launcher::Launcher;
+use crate::orchestrator::tasks::{Finished, Work};
+use crate::story::StoryId;
+
+impl<L: Launcher> Driver<L> {
+    /// A task has ended.
+    pub(in crate::orchestrator) fn finish(&mut self, (work, finished): (Work, Finished)) {
+        match (work, finished) {
+            (Work::Prepare(unit), Finished::Prepared(Ok(prepared))) => {
+                self.narrator.prepared(&unit, &prepared);
+                if let Some(attempt) = self.attempts.get_mut(&unit) {
+                    attempt.prepared = Some(prepared);
+                }
+                self.feed(Event::Prepared(unit));
+            }
+            (Work::Prepare(unit), Finished::Prepared(Err(reason)) | Finished::Broke(reason)) => {
+                self.feed(Event::PrepareFailed(unit, reason));
+            }
+            (Work::Attend(unit), Finished::NotLaunched(reason)) => {
+                self.feed(Event::LaunchFailed(unit, reason));
+            }
+            // Its executor has lost its connection by that, and ends.
+            (Work::Attend(unit), Finished::Broke(_)) => {
+                self.feed(Event::Exited(unit, Exit::Unknown));
+            }
+            (Work::Settle(unit), Finished::Settled(settled)) => {
+                if let Some(attempt) = self.attempts.get_mut(&unit) {
+                    attempt.settled = Settling::Done;
+                }
+                self.narrator.kept(&unit, settled.kept);
+                self.feed(Event::Settled(unit, settled.settlement));
+            }
+            (Work::Settle(unit), Finished::Broke(reason)) => {
+                self.feed(Event::Settled(unit, Settlement::Refuted(reason)));
+            }
+            (Work::Write(story), Finished::Written(Err(reason)) | Finished::Broke(reason)) => {
+                self.narrator
+                    .warn(format!("the board does not say how {story} is: {reason}"));
+                self.written(story, BoardWrite::Failed);
+            }
+            (Work::Write(story), _) => self.written(story, BoardWrite::Written),
+            (Work::LookAtFiles(unit), Finished::LookedAt(Ok(files))) => {
+                let files = files.iter().map(|file| FilePattern::literal(file));
+                self.feed(Event::Touched(unit, files.collect()));
+            }
+            (
+                Work::LookAtFiles(unit),
+                Finished::LookedAt(Err(reason)) | Finished::Broke(reason),
+            ) => {
+                tracing::debug!(reason, ?unit, "its files cannot be looked at");
+                self.feed(Event::Touched(unit, Vec::new()));
+            }
+            (Work::Compare(story), Finished::Compared(Ok(comparison))) => {
+                self.feed(Event::Compared(story, comparison));
+            }
+            (Work::Compare(story), Finished::Compared(Err(reason)) | Finished::Broke(reason)) => {
+                self.narrator.warn(format!(
+                    "whether {story} goes with the other branches is not known: {reason}"
+                ));
+                self.feed(Event::Compared(story, Comparison::Failed));
+            }
+            (Work::Replan, Finished::Replanned(planned)) => self.replanned(planned),
+            (Work::Replan, Finished::Broke(reason)) => self.replanned(Err(reason)),
+            (Work::Ask, Finished::Decided(decision)) => self.feed(Event::Decided(decision)),
+            (Work::Ask, _) => self.feed(Event::Decided(Decision::StopHere)),
+            (work, finished) => tracing::debug!(?work, ?finished, "nothing to do"),
+        }
+    }
+
+    fn written(&mut self, story: StoryId, write: BoardWrite) {
+        self.note_write();
+        self.write_next_entry();
+        self.feed(Event::BoardWritten(story, write));
+    }
+}

@@ -1,0 +1,60 @@
+//! Plays every run of a test once more from its journal: the same state must come of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ai_sdlc::engine::replay::Agreement;
+use ai_sdlc::engine::{Moment, Record, Replay};
+use ai_sdlc::journal::{Reader, Tail};
+
+/// What is wrong with the journals below a directory.
+pub(super) fn faults(base: &Path) -> Vec<String> {
+    let fault = |journal: PathBuf| {
+        let played = replay(&journal).err();
+        played.map(|fault| format!("{}: {fault}", journal.display()))
+    };
+    journals(base).into_iter().filter_map(fault).collect()
+}
+
+fn replay(journal: &Path) -> Result<(), String> {
+    let mut reader: Reader<Record> = Reader::open(journal).map_err(|error| error.to_string())?;
+    let Some(first) = reader.next() else {
+        // The run was killed before it had written anything.
+        return Ok(());
+    };
+    let first = first.map_err(|error| error.to_string())?;
+    let mut replay = Replay::open(first.record).map_err(|error| error.to_string())?;
+    let mut events = 0;
+    for entry in reader.by_ref() {
+        let entry = entry.map_err(|error| error.to_string())?;
+        let at = Moment::from_millis(entry.at_ms);
+        replay
+            .take(entry.record, at)
+            .map_err(|error| error.to_string())?;
+        events += 1;
+    }
+    match (replay.agrees(), reader.tail()) {
+        (Some(Agreement::Differs), _) => Err(format!("another end than {:#?}", replay.view())),
+        (Some(Agreement::Same), Tail::Complete) if events > 1 => Ok(()),
+        // A run that was killed, or whose journal could not be written any more, does not say how it ended.
+        (None, _) => Ok(()),
+        (Some(Agreement::Same), tail) => Err(format!("{events} events, {tail:?}")),
+    }
+}
+
+fn journals(base: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![base.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = entry.file_name();
+            if name == "journal.jsonl" {
+                found.push(path);
+            } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) && name != ".git" {
+                folders.push(path);
+            }
+        }
+    }
+    found
+}
