@@ -15,6 +15,7 @@
 //! - [`git`]: worktrees, commits, and what can be read from a repository
 //! - [`story`]: the board
 //! - [`report`]: everything that is printed
+//! - [`watch`]: tells that the board may have changed
 //! - [`journal`]: a file of records that is only appended to
 //! - [`config`], [`process`], [`diagnostics`]: configuration, processes, diagnostic messages
 //! - [`engine`]: every decision, as a pure state machine
@@ -39,6 +40,7 @@ pub mod process;
 pub mod protocol;
 pub mod report;
 pub mod story;
+pub mod watch;
 
 /// The whole program: runs it with the arguments of this process.
 pub fn main() -> ExitCode {

@@ -28,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "orchestrator",
         &[
             "engine", "git", "journal", "launcher", "process", "protocol", "report", "story",
+            "watch",
         ],
     ),
     (
@@ -51,6 +52,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["engine"]),
     ("diagnostics", &["report"]),
     ("journal", &[]),
+    ("watch", &["story"]),
     ("process", &[]),
     ("story", &[]),
     // Ids, statuses and the graph of dependencies are the vocabulary of decisions, and as pure as the engine.
@@ -113,6 +115,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ),
     ("git2::", &["git/"]),
     ("serde_saphyr", &["story/tree.rs"]),
+    ("notify::", &["watch/ear.rs"]),
     ("io::stdout", &["report/", "process/usage.rs"]),
     ("io::stderr", &["report/", "diagnostics.rs"]),
     ("println!", &[]),
@@ -128,7 +131,7 @@ const CONFINED: &[(&str, &[&str])] = &[
 
 /// The most packages that the lock file may hold. Every one is code that users have to trust; raise it only with the
 /// reason in the commit.
-const MOST_PACKAGES: usize = 135;
+const MOST_PACKAGES: usize = 165;
 
 /// The most lines of one file, tests included.
 const LONGEST_FILE: usize = 700;
@@ -173,6 +176,8 @@ fn read(src: &Path, path: &Path) -> Source {
         .join("/");
     let is_test = [
         "engine/files/properties.rs",
+        "engine/properties.rs",
+        "watch/tests.rs",
         "git/test_support.rs",
         "git/worktree_tests.rs",
         "protocol/golden.rs",

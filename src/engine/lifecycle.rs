@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::effect::{Disposal, Effect, Effects, Notice};
 use crate::engine::event::{Settlement, Unit};
+use crate::engine::fault::{self, Fault};
 use crate::engine::health::{Clocks, Condition, Patience};
 use crate::engine::id::Phase;
 use crate::engine::limits::{Budget, Overrun, Scope};
@@ -222,7 +223,8 @@ impl State {
 
     /// Whether the attempt holds a slot.
     pub(super) fn holds_slot(&self) -> bool {
-        !matches!(self, Self::Settling { .. })
+        let asked = matches!(self, Self::Stopping { .. }) && fault::is(Fault::SlotFreedByAsking);
+        !matches!(self, Self::Settling { .. }) && !asked
     }
 
     /// When [`Input::TimePassed`] will change something.
@@ -524,7 +526,9 @@ fn deadline_reached(state: State, scene: &Scene<'_>, effects: &mut Effects) -> S
             step: StopStep::Asked,
             ..
         } => {
-            effects.push(Effect::Kill(scene.unit.clone()));
+            if !fault::is(Fault::KillForgotten) {
+                effects.push(Effect::Kill(scene.unit.clone()));
+            }
             State::Stopping {
                 reason,
                 claim,

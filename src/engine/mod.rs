@@ -25,6 +25,8 @@ pub mod lifecycle;
 pub mod limits;
 pub mod outcome;
 pub mod plan;
+#[cfg(test)]
+mod properties;
 pub mod replay;
 pub mod retry;
 pub mod scheduler;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::fault::{self, Fault};
 use crate::engine::limits::{Budget, Overrun};
 use crate::engine::time::Moment;
 use crate::story::StoryId;
@@ -292,6 +293,7 @@ impl Outcome {
     pub fn of_finished(claim: Option<Claim>, exit: Exit) -> Self {
         match (claim, exit) {
             (Some(Claim::Succeeded), Exit::Code(0)) => Self::Succeeded,
+            (Some(Claim::Succeeded), _) if fault::is(Fault::ExitCodeIgnored) => Self::Succeeded,
             (Some(Claim::Succeeded), exit) => Self::Crashed {
                 reason: format!("the executor reported success but ended with {exit}"),
             },

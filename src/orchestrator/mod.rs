@@ -38,6 +38,7 @@ use crate::launcher::Launcher;
 use crate::report::event::Counts;
 use crate::report::{Background, Reporter, chain};
 use crate::story::{Store, Story, StoryId};
+use crate::watch::BoardWatcher;
 use driver::Driver;
 use run_journal::RunJournal;
 use signals::Signals;
@@ -115,8 +116,11 @@ pub async fn run<L: Launcher>(
     let surfaces = Background::new(reporters)?;
     let journal = open_journal(&request).map_err(|error| io::Error::other(chain(&error)))?;
     let mut driver = Driver::new(request, journal, Arc::new(launcher), sender, surfaces);
+    let mut watcher = driver.watcher();
     driver.tell_beginning();
     driver.feed(Event::Began);
+    // What has changed between the plan and the first look at the board.
+    driver.replan();
     while !driver.engine.is_finished() {
         let deadline = driver.engine.next_deadline();
         // Every arm can lose the race and be waited for again without losing anything: both receivers and the task
@@ -128,6 +132,7 @@ pub async fn run<L: Launcher>(
             signal = signals.next() => driver.feed(Event::StopRequested(signal)),
             Some(message) = inbox.recv() => driver.receive(message),
             Some(finished) = driver.tasks.next() => driver.finish(finished),
+            () = changed(watcher.as_mut()) => driver.replan(),
             () = sleep_until(driver.began, deadline) => driver.feed(Event::TimePassed),
         }
     }
@@ -147,6 +152,13 @@ fn open_journal(request: &RunRequest) -> Result<RunJournal, JournalError> {
         plan: request.plan.clone(),
     };
     RunJournal::open(&request.folder.journal(), opening)
+}
+
+async fn changed(watcher: Option<&mut BoardWatcher>) {
+    match watcher {
+        Some(watcher) => watcher.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn sleep_until(began: Instant, deadline: Option<Moment>) {

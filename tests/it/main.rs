@@ -11,6 +11,7 @@ mod failure;
 mod options;
 mod order;
 mod refusals;
+mod selections;
 mod slots;
 mod stopping;
 mod support;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use super::queue::Place;
+use super::queue::{Place, Turn};
 use super::{Comeback, Engine, Key, OnBoard, Stage, Stop, Tracked};
 use crate::engine::effect::{Effects, Notice};
 use crate::engine::limits::Usage;
@@ -80,12 +80,14 @@ impl Engine {
             provider,
             files: planned.files.clone(),
             tries: Tries::default(),
+            last_end: None,
             used_before: Usage::default(),
             spent: Duration::ZERO,
             board: OnBoard::AsBefore,
             stage: Stage::Waiting,
             scheduled: None,
-            queued_at: 0,
+            queued_at: None,
+            turn: Turn::MayBePutOff,
             comeback: Comeback::NotYet,
         });
         self.unsettled += 1;
@@ -97,6 +99,7 @@ impl Engine {
         self.change(key, planned, place);
         let tracked = self.story_mut(key);
         tracked.tries = Tries::default();
+        tracked.last_end = None;
         tracked.used_before = Usage::default();
         tracked.spent = Duration::ZERO;
         tracked.stage = Stage::Waiting;

@@ -1,6 +1,6 @@
 //! Deadlines: which one is next, and what happens when it is reached.
 
-use super::{BoardEntry, Budget, Effects, Engine, Gate, Input, Key, Rules, Skip, Stage, Unit};
+use super::{Budget, Effects, Engine, Gate, Input, Key, Rules, Skip, Stage, Unit};
 use crate::engine::fault::{self, Fault};
 
 /// What a deadline belongs to.
@@ -102,16 +102,6 @@ impl Engine {
             }),
             Stage::Delayed { .. } => Due::Delay(key),
             Stage::Waiting | Stage::Done(_) => Due::Nothing,
-        }
-    }
-
-    /// What the board says of a story that waited for its next attempt when its run ended.
-    pub(super) fn returned(stage: &Stage) -> BoardEntry {
-        BoardEntry::Returned {
-            error: match stage {
-                Stage::Delayed { outcome, .. } => outcome.reason(),
-                _ => None,
-            },
         }
     }
 }

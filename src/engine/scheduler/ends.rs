@@ -59,12 +59,9 @@ impl Engine {
                     wait: at.since(self.now),
                     reason,
                 });
-                self.story_mut(key).stage = Stage::Delayed {
-                    until: at,
-                    reason,
-                    ended: unit,
-                    outcome,
-                };
+                let tracked = self.story_mut(key);
+                tracked.stage = Stage::Delayed { until: at, reason };
+                tracked.last_end = Some((unit, outcome));
                 self.reschedule(key);
             }
         }
@@ -72,7 +69,7 @@ impl Engine {
 
     fn what_follows(&self, key: Key, unit: &Unit, outcome: &Outcome, sequel: Sequel) -> Next {
         let may_follow = sequel == Sequel::Allowed
-            && self.stop == Stop::No
+            && (self.stop == Stop::No || fault::is(Fault::StartsAfterStop))
             && !self.gate_is_closed()
             && self.has_time_left(key);
         if may_follow {
@@ -105,6 +102,7 @@ impl Engine {
         outcome: Outcome,
         effects: &mut Effects,
     ) {
+        let (first, ended_as) = (key, outcome.clone());
         let mut through = vec![(key, unit, outcome)];
         while let Some((key, unit, outcome)) = through.pop() {
             if matches!(self.story(key).stage, Stage::Done(_)) {
@@ -132,15 +130,15 @@ impl Engine {
                 unit: unit.clone(),
                 outcome: outcome.clone(),
             });
-            self.follow_policy(key, &outcome, effects);
         }
+        // Only now it is known what is left to be started.
+        self.follow_policy(first, &ended_as, effects);
     }
 
     /// Takes a story out of everything in which it waits, and writes down how it ended.
     fn put_away(&mut self, key: Key, outcome: &Outcome, effects: &mut Effects) {
         self.dequeue(key);
-        let before =
-            std::mem::replace(&mut self.story_mut(key).stage, Stage::Done(outcome.clone()));
+        self.story_mut(key).stage = Stage::Done(outcome.clone());
         self.reschedule(key);
         self.track_order(key);
         let files = std::mem::take(&mut self.story_mut(key).files);
@@ -153,13 +151,22 @@ impl Engine {
         if self.story(key).board == OnBoard::Started {
             self.story_mut(key).board = OnBoard::AsBefore;
             let entry = match outcome {
-                Outcome::Cancelled => Some(Self::returned(&before)),
+                // A story that is skipped was worked on when a restart has cost it its attempt.
+                Outcome::Cancelled | Outcome::Skipped(_) => Some(BoardEntry::Returned {
+                    error: self.last_error(key),
+                }),
                 outcome => BoardEntry::of(outcome),
             };
             if let Some(entry) = entry {
                 self.write_board(key, entry, effects);
             }
         }
+    }
+
+    /// What went wrong with the last attempt of a story that was to be tried again.
+    fn last_error(&self, key: Key) -> Option<String> {
+        let (_, outcome) = self.story(key).last_end.as_ref()?;
+        outcome.reason()
     }
 
     pub(super) fn release_dependents(&mut self, key: Key) {
@@ -204,9 +211,9 @@ impl Engine {
     pub(super) fn close_gate(&mut self, skip: &Skip, effects: &mut Effects) {
         self.gate = Gate::Closed(skip.clone());
         for key in self.waiting() {
-            let (unit, outcome) = match &self.story(key).stage {
-                Stage::Delayed { ended, outcome, .. } => (Some(ended.clone()), outcome.clone()),
-                _ => (None, Outcome::Skipped(skip.clone())),
+            let (unit, outcome) = match &self.story(key).last_end {
+                Some((unit, outcome)) => (Some(unit.clone()), outcome.clone()),
+                None => (None, Outcome::Skipped(skip.clone())),
             };
             self.conclude(key, unit, outcome, effects);
         }

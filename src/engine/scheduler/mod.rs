@@ -7,9 +7,9 @@
 //! - no number of an attempt is used twice, and never two attempts at one story at a time;
 //! - the same events give the same state.
 //!
-//! Parts: [`queue`] (who is next), [`contention`] (whose files overlap), [`admission`] (who joins), [`ends`] (what
-//! follows the end of an attempt), [`budget`] (what may be used), [`clock`] (deadlines), [`shutdown`] (how a run is
-//! stopped), [`recovery`] (how it goes on after a `kill -9`), [`view`] (what can be seen of it).
+//! Parts: `queue` (who is next), `contention` (whose files overlap), `admission` (who joins), `ends` (what
+//! follows the end of an attempt), `budget` (what may be used), `clock` (deadlines), `shutdown` (how a run is
+//! stopped), `recovery` (how it goes on after a `kill -9`), `view` (what can be seen of it).
 
 mod admission;
 mod budget;
@@ -45,7 +45,7 @@ use crate::engine::settings::{Settings, WhenIdle};
 use crate::engine::time::Moment;
 use crate::story::StoryId;
 use contention::Contention;
-use queue::{Place, ProviderKey, Queue};
+use queue::{Place, ProviderKey, Queue, Turn};
 
 /// How a run went, for the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,12 +119,15 @@ struct Tracked {
     tries: Tries,
     /// What earlier attempts of this run used.
     used_before: Usage,
+    /// How the last attempt of this run ended, when another one is to follow.
+    last_end: Option<(Unit, Outcome)>,
     /// How long earlier attempts of this run took.
     spent: Duration,
     board: OnBoard,
     stage: Stage,
     /// How many stories had started when it came to its turn.
-    queued_at: u64,
+    queued_at: Option<u64>,
+    turn: Turn,
     comeback: Comeback,
     /// Its entry in the deadlines of the run.
     scheduled: Option<Moment>,
@@ -138,8 +141,6 @@ enum Stage {
     Delayed {
         until: Moment,
         reason: Delay,
-        ended: Unit,
-        outcome: Outcome,
     },
     Attempting(Attempt),
     Done(Outcome),
@@ -305,6 +306,9 @@ impl Engine {
 
     /// The moment at which [`Event::TimePassed`] should be reported at the latest.
     pub fn next_deadline(&self) -> Option<Moment> {
+        if self.is_finished() {
+            return None;
+        }
         let asking = match &self.gate {
             Gate::Asking { until, .. } => Some(*until),
             Gate::Open | Gate::Closed(_) => None,
@@ -433,6 +437,7 @@ impl Engine {
             began: now,
             usage: Usage::default(),
         };
+        tracked.queued_at = None;
         let unit = Unit {
             story: tracked.id.clone(),
             attempt: trial.number,
@@ -466,7 +471,7 @@ impl Engine {
         if fault::is(Fault::SlotCountedTwice) {
             self.occupied += 1;
         }
-        self.queue.count_start();
+        self.count_start();
         self.heat_up(key);
     }
 

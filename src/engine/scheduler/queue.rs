@@ -4,7 +4,7 @@
 //! ever nor when nothing else could: it is a preference, and no story is overtaken more often than [`MOST_OVERTAKEN`]
 //! times.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::{Engine, Gate, Key, Stage};
 use crate::engine::effect::{Effects, Notice};
@@ -32,6 +32,16 @@ pub(super) struct Queue {
     /// Every story that is not through, when they are worked on as given.
     unsettled: BTreeSet<(Place, Key)>,
     starts: u64,
+    /// Who came to the queue after how many starts.
+    arrivals: VecDeque<(u64, Key)>,
+}
+
+/// Whether a story may be put off since its files overlap with those of a running one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    MayBePutOff,
+    /// It has waited long enough.
+    HasCome,
 }
 
 /// The stories of one provider that could start.
@@ -59,10 +69,6 @@ impl Queue {
             });
             self.lines.len() - 1
         }))
-    }
-
-    pub(super) fn count_start(&mut self) {
-        self.starts += 1;
     }
 
     pub(super) fn next_resumption(&self) -> Option<Moment> {
@@ -104,13 +110,36 @@ impl Engine {
     pub(super) fn enqueue(&mut self, key: Key) {
         let starts = self.queue.starts;
         let tracked = self.story_mut(key);
-        tracked.queued_at = starts;
+        // Who had to leave the queue without a start, since its plan was changed, has waited all the same.
+        let came_now = tracked.queued_at.is_none();
+        if came_now {
+            tracked.queued_at = Some(starts);
+            tracked.turn = Turn::MayBePutOff;
+        }
+        let may_be_put_off = tracked.turn == Turn::MayBePutOff;
         let (entry, provider) = ((tracked.place, key), tracked.provider);
         let line = &mut self.queue.lines[provider.0];
-        if self.contention.is_hot(key) {
+        if may_be_put_off && self.contention.is_hot(key) {
             line.put_off.insert(entry);
         } else {
             line.clear.insert(entry);
+        }
+        if came_now {
+            self.queue.arrivals.push_back((starts, key));
+        }
+    }
+
+    /// Another story has started. Those that have waited for long enough are put off no more.
+    pub(super) fn count_start(&mut self) {
+        self.queue.starts += 1;
+        while let Some((arrival, key)) = self.queue.arrivals.front().copied()
+            && arrival + MOST_OVERTAKEN <= self.queue.starts
+        {
+            self.queue.arrivals.pop_front();
+            if self.story(key).queued_at == Some(arrival) && !fault::is(Fault::ConflictStarves) {
+                self.story_mut(key).turn = Turn::HasCome;
+                self.requeue(key);
+            }
         }
     }
 
@@ -131,7 +160,7 @@ impl Engine {
     pub(super) fn requeue(&mut self, key: Key) {
         let tracked = self.story(key);
         let (entry, provider) = ((tracked.place, key), tracked.provider);
-        let hot = self.contention.is_hot(key);
+        let hot = tracked.turn == Turn::MayBePutOff && self.contention.is_hot(key);
         let line = &mut self.queue.lines[provider.0];
         if hot && line.clear.remove(&entry) {
             line.put_off.insert(entry);
@@ -161,7 +190,6 @@ impl Engine {
     pub(super) fn move_to(&mut self, key: Key, place: Place) {
         let old = (self.story(key).place, key);
         let queued = self.is_queued(key);
-        let queued_at = self.story(key).queued_at;
         self.dequeue(key);
         if self.queue.unsettled.remove(&old) {
             self.queue.unsettled.insert((place, key));
@@ -169,7 +197,6 @@ impl Engine {
         self.story_mut(key).place = place;
         if queued {
             self.enqueue(key);
-            self.story_mut(key).queued_at = queued_at;
         }
     }
 
@@ -178,16 +205,7 @@ impl Engine {
         let clear = self.queue.first(|line| &line.clear);
         let put_off = self.queue.first(|line| &line.put_off);
         let chosen = match (clear, put_off) {
-            (Some(clear), Some(put_off)) => {
-                let waited = self.queue.starts - self.story(put_off.1).queued_at;
-                let its_turn = waited >= MOST_OVERTAKEN && !fault::is(Fault::ConflictStarves);
-                if put_off < clear && its_turn {
-                    put_off
-                } else {
-                    clear
-                }
-            }
-            (Some(clear), None) => clear,
+            (Some(clear), _) => clear,
             (None, Some(_)) if fault::is(Fault::ConflictRefused) && self.occupied > 0 => {
                 return None;
             }
@@ -218,17 +236,20 @@ impl Engine {
 
     pub(super) fn pause_line(&mut self, key: ProviderKey, until: Moment, effects: &mut Effects) {
         let line = &mut self.queue.lines[key.0];
+        // Stories without a provider have nothing to do with each other.
+        let Some(provider) = line.provider.clone() else {
+            return;
+        };
         // What was known before counts as long as it reaches further.
-        if until <= self.now || line.paused_until.is_some_and(|known| known >= until) {
+        let now = self.now;
+        if until <= now || line.paused_until.is_some_and(|known| known >= until) {
             return;
         }
         line.paused_until = Some(until);
-        if let Some(provider) = line.provider.clone() {
-            effects.tell(Notice::ProviderPaused {
-                provider,
-                pause: until.since(self.now),
-            });
-        }
+        effects.tell(Notice::ProviderPaused {
+            provider,
+            pause: until.since(now),
+        });
     }
 
     /// The stories that wait or are between two attempts, in their order.

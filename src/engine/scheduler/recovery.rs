@@ -13,15 +13,9 @@ use crate::engine::lifecycle::{State, settle_again};
 
 impl Engine {
     pub(super) fn resume(&mut self, effects: &mut Effects) {
-        let under_way: Vec<Key> = (0_u32..)
-            .map(Key)
-            .zip(&self.stories)
-            .filter(|(_, tracked)| matches!(tracked.stage, Stage::Attempting(_)))
-            .map(|(key, _)| key)
-            .collect();
-        for key in under_way {
-            self.resume_attempt(key, effects);
-        }
+        // However long nobody was there: what is left has its whole time again.
+        self.wrap_up = None;
+        // What was asked for comes before what follows from the restart, as entries of one story keep their order.
         if fault::is(Fault::RestartForgetsBoard) {
             self.unwritten.clear();
         }
@@ -31,6 +25,15 @@ impl Engine {
         }
         for key in &self.comparing {
             effects.push(Effect::Compare(self.story(*key).id.clone()));
+        }
+        let under_way: Vec<Key> = (0_u32..)
+            .map(Key)
+            .zip(&self.stories)
+            .filter(|(_, tracked)| matches!(tracked.stage, Stage::Attempting(_)))
+            .map(|(key, _)| key)
+            .collect();
+        for key in under_way {
+            self.resume_attempt(key, effects);
         }
         if let Gate::Asking { after, .. } = self.gate {
             self.ask(after, effects);

@@ -45,11 +45,15 @@ impl Engine {
             let unit = match &self.story(key).stage {
                 Stage::Delayed { .. } if fault::is(Fault::StopForgetsDelayed) => continue,
                 Stage::Waiting if fault::is(Fault::StopForgetsWaiting) => continue,
-                Stage::Delayed { ended, .. } => Some(ended.clone()),
-                _ => None,
+                _ => self.last_unit(key),
             };
             self.conclude(key, unit, Outcome::Cancelled, effects);
         }
+    }
+
+    fn last_unit(&self, key: Key) -> Option<Unit> {
+        let (unit, _) = self.story(key).last_end.as_ref()?;
+        Some(unit.clone())
     }
 
     /// Ends the run as it is. What was not through is cancelled: its work stays where it is, for the next run.
@@ -67,8 +71,7 @@ impl Engine {
                         attempt: attempt.trial.number,
                     }),
                 )),
-                Stage::Delayed { ended, .. } => Some((key, Some(ended.clone()))),
-                Stage::Waiting => Some((key, None)),
+                Stage::Waiting | Stage::Delayed { .. } => Some((key, self.last_unit(key))),
             })
             .collect();
         for (key, unit) in left {

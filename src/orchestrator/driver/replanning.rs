@@ -9,6 +9,7 @@ use crate::engine::{Event, PlannedStory};
 use crate::launcher::Launcher;
 use crate::orchestrator::Replan;
 use crate::orchestrator::tasks::{Finished, Work};
+use crate::watch::{BoardWatcher, Source, WatchSettings};
 
 /// How far the current planning is.
 #[derive(Default)]
@@ -33,6 +34,22 @@ enum Stage {
 }
 
 impl<L: Launcher> Driver<L> {
+    /// What tells of changes of the board, when further stories may join.
+    pub(in crate::orchestrator) fn watcher(&mut self) -> Option<BoardWatcher> {
+        let watch = self.request.watch.as_ref()?;
+        let settings = WatchSettings {
+            settle: watch.settle,
+            poll: watch.poll,
+        };
+        let watcher = BoardWatcher::new(&watch.stories, settings);
+        if let Source::Polling { .. } = watcher.source() {
+            let source = watcher.source().to_string();
+            self.narrator
+                .warn(format!("changes of the board are found by {source}"));
+        }
+        Some(watcher)
+    }
+
     /// The board may have changed.
     pub(in crate::orchestrator) fn replan(&mut self) {
         let Some(watch) = &self.request.watch else {

@@ -1,0 +1,636 @@
+//! The world around the engine: executors, sockets, git, disks, the board, providers and a person, on a virtual clock.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use ai_sdlc::engine::{
+    BoardEntry, BoardWrite, Claim, Clash, Comparison, Decision, Effect, Engine, Event, Exit,
+    FilePattern, Moment, OutcomeKind, Phase, Provider, Settlement, StopSignal, Unit, Usage,
+};
+use ai_sdlc::story::StoryId;
+
+use crate::ledger::Ledger;
+use crate::rng::Rng;
+use crate::scenario::{Scenario, Temper};
+
+/// The most steps of a run before it counts as one that never ends.
+const MOST_STEPS: usize = 100_000;
+
+/// Something that is going to happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Happening {
+    Tell(Event),
+    /// A process ends.
+    Exit(Unit, Exit),
+    BoardWritten(StoryId, BoardEntry, BoardWrite),
+    Stop(StopSignal),
+    Replan(usize),
+}
+
+pub(crate) struct World<'a> {
+    scenario: &'a Scenario,
+    rng: Rng,
+    engine: Engine,
+    now: u64,
+    sequence: u64,
+    /// What happens when, with the generation of the attempt that it belongs to.
+    agenda: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    happenings: Vec<Option<(Happening, u32)>>,
+    generations: BTreeMap<Unit, u32>,
+    slow: BTreeSet<Unit>,
+    preparing: BTreeSet<Unit>,
+    journal: Vec<(Event, u64)>,
+    told: Vec<Event>,
+    written: BTreeMap<StoryId, BoardEntry>,
+    board_failed: bool,
+    pub(crate) ledger: Ledger,
+    pub(crate) steps: u64,
+    kills: Vec<usize>,
+    trace: Option<Vec<String>>,
+}
+
+/// What came of a run.
+pub(crate) struct Done {
+    pub(crate) steps: u64,
+    pub(crate) events: usize,
+    pub(crate) violation: Option<String>,
+    pub(crate) seen: BTreeMap<&'static str, u64>,
+    pub(crate) outcomes: BTreeMap<StoryId, OutcomeKind>,
+    pub(crate) trace: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tracing {
+    Off,
+    On,
+}
+
+impl<'a> World<'a> {
+    pub(crate) fn new(scenario: &'a Scenario, rng: Rng, tracing: Tracing) -> Self {
+        let mut kills = scenario.kills.clone();
+        kills.sort_unstable_by(|one, other| other.cmp(one));
+        let mut world = Self {
+            engine: Engine::new(scenario.settings.clone(), scenario.plan.clone()),
+            ledger: Ledger::new(scenario.settings.clone(), &scenario.plan),
+            scenario,
+            rng,
+            now: 0,
+            sequence: 0,
+            agenda: BinaryHeap::new(),
+            happenings: Vec::new(),
+            generations: BTreeMap::new(),
+            slow: BTreeSet::new(),
+            preparing: BTreeSet::new(),
+            journal: Vec::new(),
+            told: Vec::new(),
+            written: BTreeMap::new(),
+            board_failed: false,
+            steps: 0,
+            kills,
+            trace: (tracing == Tracing::On).then(Vec::new),
+        };
+        for at in &scenario.stops {
+            let signal = *world
+                .rng
+                .pick(&[StopSignal::Interrupt, StopSignal::Terminate]);
+            world.schedule(*at, Happening::Stop(signal), 0);
+        }
+        if !scenario.later.is_empty() {
+            for part in 1..=3 {
+                let at = world.rng.below(100_000);
+                world.schedule(at, Happening::Replan(part), 0);
+            }
+        }
+        world
+    }
+
+    pub(crate) fn run(mut self) -> Done {
+        self.tell(Event::Began);
+        while !self.engine.is_finished() && self.ledger.violation.is_none() {
+            if self
+                .kills
+                .last()
+                .is_some_and(|kill| *kill <= self.journal.len())
+            {
+                self.kills.pop();
+                self.kill();
+                continue;
+            }
+            let Some(happening) = self.next() else {
+                self.ledger.must(false, || {
+                    "nothing happens any more, and the run is not over".to_owned()
+                });
+                break;
+            };
+            self.happen(happening);
+            self.ledger.must(self.journal.len() < MOST_STEPS, || {
+                "the run does not end".to_owned()
+            });
+        }
+        if self.ledger.violation.is_none() {
+            self.check_end();
+        }
+        Done {
+            steps: self.steps,
+            events: self.journal.len(),
+            violation: self.ledger.violation.take(),
+            outcomes: self.ledger.outcomes(),
+            seen: std::mem::take(&mut self.ledger.seen),
+            trace: self.trace.unwrap_or_default(),
+        }
+    }
+
+    fn check_end(&mut self) {
+        self.ledger.check_end(self.engine.verdict());
+        if !self.ledger.was_left() && !self.ledger.stubborn && !self.board_failed {
+            self.ledger.check_board(&self.written);
+        }
+        if self.rng.percent(2) {
+            let folded = self.fold();
+            self.ledger.must(folded == self.engine, || {
+                "the journal folds to another state".to_owned()
+            });
+        }
+    }
+
+    /// What happens next, and when: the clock of the engine is one of those to whom things happen.
+    fn next(&mut self) -> Option<Happening> {
+        let deadline = self.engine.next_deadline().map(Moment::as_millis);
+        while let Some(Reverse((at, _, index))) = self.agenda.peek().copied() {
+            if deadline.is_some_and(|deadline| deadline < at) {
+                break;
+            }
+            self.agenda.pop();
+            let (happening, generation) = self.happenings[index].take().expect("it happens once");
+            if self.is_outdated(&happening, generation) {
+                continue;
+            }
+            self.now = self.now.max(at);
+            return Some(happening);
+        }
+        let deadline = deadline?;
+        self.now = self.now.max(deadline);
+        Some(Happening::Tell(Event::TimePassed))
+    }
+
+    fn is_outdated(&self, happening: &Happening, generation: u32) -> bool {
+        let Some(unit) = unit_of(happening) else {
+            return false;
+        };
+        generation != u32::MAX
+            && self.generations.get(unit).copied().unwrap_or_default() != generation
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Tell(event) => self.tell(event),
+            Happening::Exit(unit, exit) => {
+                if self.ledger.alive.remove(&unit) {
+                    self.generation_ends(&unit);
+                    self.tell(Event::Exited(unit, exit));
+                }
+            }
+            Happening::BoardWritten(story, entry, write) => {
+                if write == BoardWrite::Written {
+                    self.written.insert(story.clone(), entry);
+                } else {
+                    self.board_failed = true;
+                }
+                self.tell(Event::BoardWritten(story, write));
+            }
+            Happening::Stop(signal) => self.tell(Event::StopRequested(signal)),
+            Happening::Replan(part) => {
+                let share = self.scenario.later.len() * part / 3;
+                let known = self.ledger.outcomes();
+                let all = self
+                    .scenario
+                    .plan
+                    .iter()
+                    .chain(&self.scenario.later[..share]);
+                let ready = all
+                    .filter(|planned| !known.contains_key(&planned.id))
+                    .cloned()
+                    .collect();
+                self.tell(Event::Replanned(ready));
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.steps += 1;
+        self.journal.push((event.clone(), self.now));
+        self.ledger.told(&event, self.now);
+        let effects: Vec<Effect> = self
+            .engine
+            .step(event.clone(), Moment::from_millis(self.now))
+            .into_iter()
+            .collect();
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!(
+                "{:>9} {:>5}  {event:?}",
+                self.now,
+                self.journal.len()
+            ));
+            trace.extend(
+                effects
+                    .iter()
+                    .map(|effect| format!("                 -> {effect:?}")),
+            );
+        }
+        for effect in effects {
+            self.ledger.perform(&effect);
+            self.perform(effect);
+        }
+        self.ledger.check();
+        // Whatever was told may arrive once more, or much later.
+        let repeats = matches!(
+            event,
+            Event::Prepared(_)
+                | Event::Connected(_)
+                | Event::Claimed(..)
+                | Event::Disconnected(_)
+                | Event::Settled(..)
+                | Event::Answered(_)
+                | Event::Exited(..)
+                | Event::PrepareFailed(..)
+                | Event::LaunchFailed(..)
+                | Event::ProtocolViolated(..)
+        );
+        if repeats
+            && self.scenario.temper == Temper::Wild
+            && self.rng.percent(self.scenario.trouble / 4)
+        {
+            self.told.push(event);
+        }
+        if !self.told.is_empty() && self.rng.percent(5) {
+            let old = self.told.swap_remove(self.rng.index(self.told.len()));
+            // Only when nobody could take it for a first one.
+            if event_unit(&old).is_some_and(|unit| !self.ledger.is_current(unit)) {
+                let at = self.now + self.rng.below(3);
+                self.schedule(at, Happening::Tell(old), u32::MAX);
+            }
+        }
+    }
+
+    /// The orchestrator is killed and comes back.
+    fn kill(&mut self) {
+        let folded = self.fold();
+        self.ledger.must(folded == self.engine, || {
+            "the journal folds to another state".to_owned()
+        });
+        *self.ledger.seen.entry("kills").or_default() += 1;
+        self.engine = folded;
+        // Everything that was under way is gone; people and their requests stay.
+        let kept: Vec<(u64, Happening)> = std::mem::take(&mut self.agenda)
+            .into_iter()
+            .filter_map(|Reverse((at, _, index))| {
+                let (happening, _) = self.happenings[index].take()?;
+                matches!(happening, Happening::Stop(_) | Happening::Replan(_))
+                    .then_some((at, happening))
+            })
+            .collect();
+        self.happenings.clear();
+        let mut kept = kept;
+        kept.sort_by_key(|(at, _)| *at);
+        for (at, happening) in kept {
+            self.schedule(at, happening, 0);
+        }
+        // The clock of a stop goes on; so that the bound on stops means something, nobody is away for long then.
+        self.now += if self.scenario.temper == Temper::Steady || !self.scenario.stops.is_empty() {
+            0
+        } else {
+            self.rng.below(30_000)
+        };
+        self.generations.clear();
+        self.tell(Event::Resumed);
+    }
+
+    fn fold(&self) -> Engine {
+        let mut engine = Engine::new(self.scenario.settings.clone(), self.scenario.plan.clone());
+        for (event, at) in &self.journal {
+            drop(engine.step(event.clone(), Moment::from_millis(*at)));
+        }
+        engine
+    }
+
+    fn schedule(&mut self, at: u64, happening: Happening, generation: u32) {
+        self.sequence += 1;
+        let index = self.happenings.len();
+        self.happenings.push(Some((happening, generation)));
+        self.agenda.push(Reverse((at, self.sequence, index)));
+    }
+
+    fn soon(&mut self, longest: u64, happening: Happening) -> u64 {
+        let generation = unit_of(&happening)
+            .and_then(|unit| self.generations.get(unit))
+            .copied()
+            .unwrap_or_default();
+        let at = self.now + self.rng.below(longest);
+        self.schedule(at, happening, generation);
+        at
+    }
+
+    fn generation_ends(&mut self, unit: &Unit) {
+        *self.generations.entry(unit.clone()).or_default() += 1;
+    }
+
+    fn wrong(&mut self) -> bool {
+        let share = self.scenario.trouble;
+        self.rng.percent(share)
+    }
+
+    /// Rarely something is never answered at all.
+    fn never(&mut self) -> bool {
+        let never = self.scenario.trouble > 0 && self.rng.below(400) == 0;
+        self.ledger.stubborn |= never;
+        never
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Prepare(unit) => self.prepare(unit),
+            Effect::AbandonPreparation(unit) => {
+                if self.preparing.remove(&unit) && !self.never() {
+                    self.generation_ends(&unit);
+                    self.soon(
+                        1_000,
+                        Happening::Tell(Event::PrepareFailed(unit, "given up".to_owned())),
+                    );
+                }
+            }
+            Effect::Launch(unit) => self.launch(unit),
+            Effect::AskToStop { unit, grace, .. } => {
+                let deaf = self.slow.contains(&unit) || self.wrong();
+                if deaf {
+                    // It goes on with what it does, or ends by force only.
+                    if self.rng.percent(50) {
+                        self.generation_ends(&unit);
+                    }
+                    return;
+                }
+                self.generation_ends(&unit);
+                let at = self.soon(
+                    u64::try_from(grace.as_millis()).unwrap() + 1,
+                    Happening::Tell(Event::Claimed(unit.clone(), Claim::Cancelled)),
+                );
+                let generation = self.generations.get(&unit).copied().unwrap_or_default();
+                self.schedule(at, Happening::Exit(unit, Exit::Code(0)), generation);
+            }
+            Effect::Kill(unit) => {
+                self.generation_ends(&unit);
+                if !self.never() {
+                    self.soon(200, Happening::Exit(unit, Exit::Signal(9)));
+                }
+            }
+            Effect::Settle { unit, .. } => {
+                self.generation_ends(&unit);
+                if !self.never() {
+                    let refuted = self.wrong() && self.rng.percent(20);
+                    let settlement = if refuted {
+                        Settlement::Refuted("because".to_owned())
+                    } else {
+                        Settlement::Confirmed
+                    };
+                    self.soon(2_000, Happening::Tell(Event::Settled(unit, settlement)));
+                }
+            }
+            Effect::WriteBoard(story, entry) => {
+                if !self.never() {
+                    let failed = self.wrong() && self.rng.percent(10);
+                    let write = if failed {
+                        BoardWrite::Failed
+                    } else {
+                        BoardWrite::Written
+                    };
+                    // One after the other, as they were asked for.
+                    let at = self.now + 5;
+                    self.schedule(at, Happening::BoardWritten(story, entry, write), 0);
+                }
+            }
+            Effect::LookAtFiles(unit) => {
+                let pool = ["src/a.rs", "src/b.rs", "docs/x.md", "Cargo.toml"];
+                let files = (0..self.rng.below(3))
+                    .map(|_| FilePattern::literal(pool[self.rng.index(pool.len())]))
+                    .collect();
+                self.soon(500, Happening::Tell(Event::Touched(unit, files)));
+            }
+            Effect::Compare(story) => {
+                let others: Vec<StoryId> = self
+                    .ledger
+                    .outcomes()
+                    .into_iter()
+                    .filter(|(id, kind)| *id != story && *kind == OutcomeKind::Succeeded)
+                    .map(|(id, _)| id)
+                    .collect();
+                let comparison = if self.wrong() && self.rng.percent(20) {
+                    Comparison::Failed
+                } else if !others.is_empty() && self.rng.percent(10) {
+                    let with = self.rng.pick(&others).clone();
+                    Comparison::Compared(vec![Clash {
+                        with,
+                        files: vec!["src/a.rs".to_owned()],
+                    }])
+                } else {
+                    Comparison::Compared(Vec::new())
+                };
+                self.soon(300, Happening::Tell(Event::Compared(story, comparison)));
+            }
+            Effect::AskToGoOn(_) => {
+                let decision = *self.rng.pick(&[Decision::GoOn, Decision::StopHere]);
+                if self.rng.percent(5) {
+                    // Nobody is there: after an hour the answer is no, which the clock tells.
+                    self.ledger.stubborn = true;
+                } else {
+                    self.soon(20_000, Happening::Tell(Event::Decided(decision)));
+                }
+            }
+            Effect::Tell(_) | Effect::Finish => {}
+        }
+    }
+
+    fn prepare(&mut self, unit: Unit) {
+        self.preparing.insert(unit.clone());
+        let failed = Event::PrepareFailed(unit.clone(), "because".to_owned());
+        let prepared = Event::Prepared(unit);
+        match if self.wrong() { self.rng.below(4) } else { 4 } {
+            // It hangs until it is given up.
+            0 => {}
+            1 => drop(self.soon(5_000, Happening::Tell(failed))),
+            2 => drop(self.soon(60_000, Happening::Tell(prepared))),
+            _ => drop(self.soon(2_000, Happening::Tell(prepared))),
+        }
+    }
+
+    fn launch(&mut self, unit: Unit) {
+        self.preparing.remove(&unit);
+        if self.wrong() {
+            self.launch_badly(unit);
+        } else {
+            let claim = if self.scenario.temper == Temper::Steady
+                && unit.story.as_str().ends_with(['3', '7'])
+            {
+                Claim::Failed {
+                    reason: "no".to_owned(),
+                }
+            } else {
+                Claim::Succeeded
+            };
+            self.work(unit, Some(claim), Exit::Code(0));
+        }
+    }
+
+    /// Connects, says where it is, claims, exits.
+    fn work(&mut self, unit: Unit, claim: Option<Claim>, exit: Exit) {
+        let generation = self.generations.get(&unit).copied().unwrap_or_default();
+        let mut at = self.soon(500, Happening::Tell(Event::Connected(unit.clone())));
+        self.schedule(
+            at,
+            Happening::Tell(Event::PhaseEntered(unit.clone(), Phase::Implement)),
+            generation,
+        );
+        let mut usage = Usage::default();
+        for _ in 0..self.rng.below(3) {
+            at += self.rng.below(15_000);
+            usage = usage
+                + Usage {
+                    tokens: self.rng.below(9_000),
+                    cost_micros_usd: self.rng.below(9_000),
+                };
+            let event = if self.rng.percent(50) {
+                Event::Used(unit.clone(), usage)
+            } else {
+                Event::Answered(unit.clone())
+            };
+            self.schedule(at, Happening::Tell(event), generation);
+        }
+        at += self.rng.below(10_000);
+        if let Some(claim) = claim {
+            self.schedule(
+                at,
+                Happening::Tell(Event::Claimed(unit.clone(), claim)),
+                generation,
+            );
+        }
+        at += self.rng.below(100);
+        self.schedule(at, Happening::Exit(unit, exit), generation);
+    }
+
+    fn launch_badly(&mut self, unit: Unit) {
+        let reason = || "because".to_owned();
+        let generation = self.generations.get(&unit).copied().unwrap_or_default();
+        match self.rng.below(14) {
+            0 => {
+                self.soon(100, Happening::Tell(Event::LaunchFailed(unit, reason())));
+            }
+            1 => {
+                self.soon(500, Happening::Exit(unit, Exit::Signal(11)));
+            }
+            2 => self.work(unit, None, Exit::Signal(9)),
+            3 => self.work(unit, Some(Claim::Succeeded), Exit::Code(1)),
+            4 => self.work(
+                unit,
+                Some(Claim::Failed { reason: reason() }),
+                Exit::Code(1),
+            ),
+            5 => self.work(
+                unit,
+                Some(Claim::Blocked { reason: reason() }),
+                Exit::Code(0),
+            ),
+            6 => self.work(
+                unit,
+                Some(Claim::Crashed { reason: reason() }),
+                Exit::Code(0),
+            ),
+            7 => {
+                let until = self
+                    .rng
+                    .percent(70)
+                    .then(|| Moment::from_millis(self.now + self.rng.below(90_000)));
+                self.work(
+                    unit,
+                    Some(Claim::QuotaExhausted {
+                        until,
+                        reason: reason(),
+                    }),
+                    Exit::Code(0),
+                );
+            }
+            8 => {
+                let at = self.soon(500, Happening::Tell(Event::Connected(unit.clone())));
+                self.schedule(
+                    at + 500,
+                    Happening::Tell(Event::ProtocolViolated(unit, reason())),
+                    generation,
+                );
+            }
+            // It never connects, or connects and never says anything any more.
+            9 => {
+                self.slow.insert(unit);
+            }
+            10 => {
+                self.soon(500, Happening::Tell(Event::Connected(unit)));
+            }
+            // It answers, and its agent stands still.
+            11 => {
+                let mut at = self.soon(500, Happening::Tell(Event::Connected(unit.clone())));
+                for _ in 0..140 {
+                    at += 10_000;
+                    self.schedule(
+                        at,
+                        Happening::Tell(Event::Answered(unit.clone())),
+                        generation,
+                    );
+                }
+            }
+            // It says that it is through, or hangs up, and stays.
+            12 => {
+                let at = self.soon(500, Happening::Tell(Event::Connected(unit.clone())));
+                let event = if self.rng.percent(50) {
+                    Event::Claimed(unit.clone(), Claim::Succeeded)
+                } else {
+                    Event::Disconnected(unit.clone())
+                };
+                self.schedule(at + 500, Happening::Tell(event), generation);
+                self.slow.insert(unit);
+            }
+            _ => {
+                let provider = Provider::from(format!("provider-{}", self.rng.below(3)));
+                let until = Moment::from_millis(self.now + self.rng.below(60_000));
+                self.soon(
+                    5_000,
+                    Happening::Tell(Event::ProviderPaused(provider, until)),
+                );
+                self.work(unit, Some(Claim::Succeeded), Exit::Code(0));
+            }
+        }
+    }
+}
+
+fn unit_of(happening: &Happening) -> Option<&Unit> {
+    match happening {
+        Happening::Exit(unit, _) => Some(unit),
+        Happening::Tell(event) => event_unit(event),
+        Happening::BoardWritten(..) | Happening::Stop(_) | Happening::Replan(_) => None,
+    }
+}
+
+fn event_unit(event: &Event) -> Option<&Unit> {
+    match event {
+        Event::Prepared(unit)
+        | Event::PrepareFailed(unit, _)
+        | Event::LaunchFailed(unit, _)
+        | Event::Connected(unit)
+        | Event::PhaseEntered(unit, _)
+        | Event::Answered(unit)
+        | Event::Progressed(unit)
+        | Event::Used(unit, _)
+        | Event::Touched(unit, _)
+        | Event::Claimed(unit, _)
+        | Event::Disconnected(unit)
+        | Event::ProtocolViolated(unit, _)
+        | Event::Exited(unit, _)
+        | Event::Settled(unit, _) => Some(unit),
+        _ => None,
+    }
+}
