@@ -52,11 +52,25 @@ pub enum Fault {
     RestartForgetsBoard,
     /// After a restart, nobody takes care of the ends of attempts.
     RestartForgetsSettling,
+    /// The time of the run counts no more once nothing is started.
+    RunTimeEndsWithStarts,
+    /// A used-up budget of the run makes a success of all stories something else.
+    ExhaustedBeatsSuccess,
+    /// A story is selected once more beside what is left of it.
+    UnendableComesBack,
+    /// A story is selected once more while its branch is being compared.
+    ComesBackUncompared,
+    /// A story is tried again although it has used up what it may use.
+    UsedUpTriedAgain,
+    /// What lost attempts have used does not count, and none of them has used up its budget.
+    RestartForgetsLimits,
+    /// What was told of an attempt counts as told of the next one.
+    OverlapToldForEver,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 30] = [
         Self::SlotCountedTwice,
         Self::SlotNotCounted,
         Self::SlotFreedByAsking,
@@ -80,6 +94,13 @@ impl Fault {
         Self::RestartKeepsSlots,
         Self::RestartForgetsBoard,
         Self::RestartForgetsSettling,
+        Self::RunTimeEndsWithStarts,
+        Self::ExhaustedBeatsSuccess,
+        Self::UnendableComesBack,
+        Self::ComesBackUncompared,
+        Self::UsedUpTriedAgain,
+        Self::RestartForgetsLimits,
+        Self::OverlapToldForEver,
     ];
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Engine, Key, Stage};
 use crate::engine::effect::{Effects, Notice};
 use crate::engine::event::Unit;
+use crate::engine::fault::{self, Fault};
 use crate::engine::files::{FileIndex, FilePattern};
 use crate::engine::lifecycle::Input;
 
@@ -102,6 +103,14 @@ impl Contention {
         }
         for other in &footprint.in_the_way_of {
             self.heat[other.index()] -= 1;
+        }
+        // What was told of this attempt says nothing of a later one.
+        for other in footprint.told {
+            if let Some(other) = self.running.get_mut(&other)
+                && !fault::is(Fault::OverlapToldForEver)
+            {
+                other.told.remove(&key);
+            }
         }
         footprint.in_the_way_of
     }
