@@ -60,8 +60,12 @@ impl Engine {
             return None;
         };
         let limit = self.settings.run_limits.time?;
-        let open = !self.gate_is_closed() && self.stop == Stop::No;
-        open.then_some(since + limit)
+        let known = match &self.gate {
+            Gate::Closed(Skip::RunExceeded(_)) => true,
+            Gate::Closed(_) => fault::is(Fault::RunTimeEndsWithStarts),
+            Gate::Open | Gate::Asking { .. } => false,
+        };
+        (!known && self.stop == Stop::No).then_some(since + limit)
     }
 
     /// When the time of a story is used up, if it is being worked on.
