@@ -347,9 +347,11 @@ impl Engine {
         if self.trouble.unendable > 0 || self.trouble.overdue > 0 {
             return Verdict::DeadlineHit;
         }
+        let exhausted = self.trouble.exhausted > 0
+            && (!all_succeeded || fault::is(Fault::ExhaustedBeatsSuccess));
         match self.stop {
             Stop::Asked(signal) | Stop::Now(signal) => Verdict::Interrupted(signal),
-            Stop::No if self.trouble.exhausted > 0 => Verdict::Exhausted,
+            Stop::No if exhausted => Verdict::Exhausted,
             Stop::No if all_succeeded && self.trouble.board_failures == 0 => Verdict::AllSucceeded,
             Stop::No => Verdict::SomeDidNot,
         }
