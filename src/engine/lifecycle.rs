@@ -624,15 +624,13 @@ fn settle(
     }
 }
 
-/// Takes care of the end of an attempt once more, when it is not known how far that had come.
+/// Takes care of the end of an attempt once more, when it is not known how far that had come. What could not be ended
+/// before is gone by now.
 pub(super) fn settle_again(state: State, scene: &Scene<'_>, effects: &mut Effects) -> State {
     match state {
         State::Settling {
-            outcome,
-            disposal,
-            sequel,
-            ..
-        } => settle(outcome, disposal, sequel, scene, effects),
+            outcome, disposal, ..
+        } => settle(outcome, disposal, Sequel::Allowed, scene, effects),
         state => state,
     }
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::queue::{Place, Turn};
-use super::{Comeback, Engine, Key, OnBoard, Stage, Stop, Tracked};
+use super::{Comeback, Engine, Key, OnBoard, Remains, Stage, Stop, Tracked};
 use crate::engine::effect::{Effects, Notice};
+use crate::engine::fault::{self, Fault};
 use crate::engine::limits::Usage;
 use crate::engine::outcome::{Outcome, Skip};
 use crate::engine::plan::PlannedStory;
@@ -36,7 +37,7 @@ impl Engine {
                 Some(key) => match &self.story(key).stage {
                     // A story that crashed for good is ready again on the board. To take it for new would be to retry
                     // it for ever.
-                    Stage::Done(_) if self.story(key).comeback == Comeback::NotYet => {}
+                    Stage::Done(_) if !self.may_come_back(key) => {}
                     Stage::Done(_) => {
                         joined.push(planned.id.clone());
                         self.readmit(key, &planned, place);
@@ -60,6 +61,12 @@ impl Engine {
             }
         }
         Admitted { joined, hopeless }
+    }
+
+    fn may_come_back(&self, key: Key) -> bool {
+        let tracked = self.story(key);
+        let alone = tracked.remains == Remains::Nothing || fault::is(Fault::UnendableComesBack);
+        tracked.comeback == Comeback::Allowed && alone
     }
 
     fn next_place(&self) -> Place {
@@ -89,6 +96,7 @@ impl Engine {
             queued_at: None,
             turn: Turn::MayBePutOff,
             comeback: Comeback::NotYet,
+            remains: Remains::Nothing,
         });
         self.unsettled += 1;
         key
@@ -161,11 +169,15 @@ impl Engine {
         hopeless
     }
 
-    /// Stories that are through and not ready any more may come back: somebody makes them ready again then.
+    /// Stories that are through and not ready any more may come back: somebody makes them ready again then. Not before
+    /// what they have left is written down and compared, so that an answer never means two ends of one story.
     fn allow_comebacks(&mut self, ready: &HashSet<StoryId>) {
-        let unwritten: HashSet<Key> = self.unwritten.iter().map(|(key, _)| *key).collect();
+        let mut awaited: HashSet<Key> = self.unwritten.iter().map(|(key, _)| *key).collect();
+        if !fault::is(Fault::ComesBackUncompared) {
+            awaited.extend(&self.comparing);
+        }
         for (key, tracked) in (0_u32..).map(Key).zip(&mut self.stories) {
-            let through = matches!(tracked.stage, Stage::Done(_)) && !unwritten.contains(&key);
+            let through = matches!(tracked.stage, Stage::Done(_)) && !awaited.contains(&key);
             if through && !ready.contains(&tracked.id) {
                 tracked.comeback = Comeback::Allowed;
             }

@@ -1,8 +1,8 @@
 //! What follows the end of an attempt: another one, or the end of its story and what that means for others.
 
 use super::{
-    BoardEntry, Effect, Effects, Engine, Gate, Key, Notice, OnBoard, Outcome, Sequel, Skip, Stage,
-    Stop, Trial, Unit,
+    BoardEntry, Effect, Effects, Engine, Gate, Key, Notice, OnBoard, Outcome, Remains, Sequel,
+    Skip, Stage, Stop, Trial, Unit,
 };
 use crate::engine::event::Decision;
 use crate::engine::fault::{self, Fault};
@@ -22,6 +22,9 @@ impl Engine {
         let kind = outcome.kind();
         let now = self.now;
         let tracked = self.story_mut(key);
+        if sequel == Sequel::Forbidden {
+            tracked.remains = Remains::Something;
+        }
         tracked.spent += now.since(trial.began);
         tracked.used_before = tracked.used_before + trial.usage;
         match kind {

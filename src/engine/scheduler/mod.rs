@@ -129,6 +129,7 @@ struct Tracked {
     queued_at: Option<u64>,
     turn: Turn,
     comeback: Comeback,
+    remains: Remains,
     /// Its entry in the deadlines of the run.
     scheduled: Option<Moment>,
 }
@@ -173,6 +174,14 @@ enum Comeback {
     /// It has not left the stories that are ready since: nobody has asked for it again.
     NotYet,
     Allowed,
+}
+
+/// What there may still be of the earlier attempts at a story.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Remains {
+    Nothing,
+    /// A process, or whoever takes care of its end, that could not be ended: until a restart nobody may work beside it.
+    Something,
 }
 
 /// Whether stories may be started.

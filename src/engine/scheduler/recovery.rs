@@ -7,7 +7,7 @@
 //!
 //! [`Event::Resumed`]: crate::engine::Event::Resumed
 
-use super::{Effect, Effects, Engine, Gate, Key, Outcome, Scene, Stage, Stop, Unit};
+use super::{Effect, Effects, Engine, Gate, Key, Outcome, Remains, Scene, Stage, Stop, Unit};
 use crate::engine::fault::{self, Fault};
 use crate::engine::lifecycle::{State, settle_again};
 
@@ -25,6 +25,9 @@ impl Engine {
         }
         for key in &self.comparing {
             effects.push(Effect::Compare(self.story(*key).id.clone()));
+        }
+        for tracked in &mut self.stories {
+            tracked.remains = Remains::Nothing;
         }
         let under_way: Vec<Key> = (0_u32..)
             .map(Key)
