@@ -48,6 +48,15 @@ impl Usage {
     }
 }
 
+/// What the attempts at a story have used of what it may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Account {
+    /// How long they took.
+    pub time: Duration,
+    /// What their agents used.
+    pub usage: Usage,
+}
+
 /// The most that a story, or a run as a whole, may use. What is not limited is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Limits {
@@ -68,6 +77,20 @@ impl Limits {
             Some(Budget::Cost)
         } else if beyond(self.tokens, usage.tokens) {
             Some(Budget::Tokens)
+        } else {
+            None
+        }
+    }
+
+    /// The budget of which nothing is left: another attempt would have nothing to work with.
+    pub fn used_up_by(&self, account: Account) -> Option<Budget> {
+        let nothing_left = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used >= limit);
+        if nothing_left(self.cost_micros_usd, account.usage.cost_micros_usd) {
+            Some(Budget::Cost)
+        } else if nothing_left(self.tokens, account.usage.tokens) {
+            Some(Budget::Tokens)
+        } else if self.time.is_some_and(|limit| account.time >= limit) {
+            Some(Budget::Time)
         } else {
             None
         }
@@ -147,5 +170,27 @@ mod tests {
             }),
             None
         );
+    }
+
+    #[test]
+    fn a_budget_of_which_nothing_is_left_is_used_up() {
+        let limits = Limits {
+            time: Some(Duration::from_secs(60)),
+            tokens: Some(10),
+            cost_micros_usd: Some(5),
+        };
+        let used_up = |seconds, tokens, cost_micros_usd| {
+            limits.used_up_by(Account {
+                time: Duration::from_secs(seconds),
+                usage: Usage {
+                    tokens,
+                    cost_micros_usd,
+                },
+            })
+        };
+        assert_eq!(used_up(59, 9, 4), None);
+        assert_eq!(used_up(60, 9, 4), Some(Budget::Time));
+        assert_eq!(used_up(60, 10, 4), Some(Budget::Tokens));
+        assert_eq!(used_up(60, 10, 5), Some(Budget::Cost));
     }
 }

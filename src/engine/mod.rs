@@ -42,7 +42,7 @@ pub use health::Patience;
 pub use id::{AttemptNumber, Phase, RunId};
 pub use intensity::Intensity;
 pub use lifecycle::{Deadlines, Retention};
-pub use limits::{Budget, Limits, Overrun, Scope, Usage};
+pub use limits::{Account, Budget, Limits, Overrun, Scope, Usage};
 pub use outcome::{Claim, Exit, Outcome, OutcomeKind, Skip, StopReason};
 pub use plan::{
     Candidate, Candidates, LeftOut, Obstacle, Plan, PlannedStory, PredictedConflict, Selection,

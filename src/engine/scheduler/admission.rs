@@ -1,13 +1,12 @@
 //! Who joins the run: at its beginning, and later on when it waits for further stories.
 
 use std::collections::{BTreeSet, HashSet};
-use std::time::Duration;
 
 use super::queue::{Place, Turn};
 use super::{Comeback, Engine, Key, OnBoard, Remains, Stage, Stop, Tracked};
 use crate::engine::effect::{Effects, Notice};
 use crate::engine::fault::{self, Fault};
-use crate::engine::limits::Usage;
+use crate::engine::limits::{Account, Usage};
 use crate::engine::outcome::{Outcome, Skip};
 use crate::engine::plan::PlannedStory;
 use crate::engine::retry::Tries;
@@ -89,7 +88,7 @@ impl Engine {
             tries: Tries::default(),
             last_end: None,
             used_before: Usage::default(),
-            spent: Duration::ZERO,
+            account: Account::default(),
             board: OnBoard::AsBefore,
             stage: Stage::Waiting,
             scheduled: None,
@@ -109,7 +108,7 @@ impl Engine {
         tracked.tries = Tries::default();
         tracked.last_end = None;
         tracked.used_before = Usage::default();
-        tracked.spent = Duration::ZERO;
+        tracked.account = Account::default();
         tracked.stage = Stage::Waiting;
         tracked.comeback = Comeback::NotYet;
         self.unsettled += 1;

@@ -1,10 +1,11 @@
 //! What stories and the run may use, and what happens when it is used up.
 
 use super::{
-    Budget, Effects, Engine, Gate, Input, Key, Limits, Moment, Notice, Overrun, Progress, Scope,
-    Skip, Stage, Stop, Unit, Usage,
+    Account, Budget, Effects, Engine, Gate, Input, Key, Limits, Moment, Notice, Overrun, Progress,
+    Scope, Skip, Stage, Stop, Trial, Unit, Usage,
 };
 use crate::engine::fault::{self, Fault};
+use crate::engine::outcome::OutcomeKind;
 
 impl Engine {
     /// What an attempt has used so far.
@@ -22,7 +23,7 @@ impl Engine {
         if let Stage::Attempting(attempt) = &mut tracked.stage {
             attempt.trial.usage = total;
         }
-        let of_story = tracked.used_before + total;
+        let of_story = tracked.account.usage + total;
         self.feed(unit, Input::Progressed, effects);
         if let Some(budget) = self.settings.story_limits.exceeded_by(of_story) {
             let overrun = Overrun {
@@ -74,16 +75,37 @@ impl Engine {
         let tracked = self.story(key);
         match &tracked.stage {
             Stage::Attempting(attempt) => {
-                Some(attempt.trial.began + time?.saturating_sub(tracked.spent))
+                Some(attempt.trial.began + time?.saturating_sub(tracked.account.time))
             }
             Stage::Waiting | Stage::Delayed { .. } | Stage::Done(_) => None,
         }
     }
 
-    /// Whether a story has time left for another attempt.
-    pub(super) fn has_time_left(&self, key: Key) -> bool {
-        let limit = self.settings.story_limits.time;
-        limit.is_none_or(|limit| self.story(key).spent < limit)
+    /// What a story may use and has nothing left of, so that no further attempt may follow.
+    pub(super) fn used_up(&self, key: Key) -> Option<Overrun> {
+        let account = self.story(key).account;
+        let budget = self.settings.story_limits.used_up_by(account)?;
+        Some(Overrun {
+            scope: Scope::Story,
+            budget,
+        })
+    }
+
+    /// An attempt that lasted until `end` counts against what its story may use.
+    pub(super) fn charge(&mut self, key: Key, trial: Trial, end: Moment) {
+        let tracked = self.story_mut(key);
+        tracked.used_before = tracked.used_before + trial.usage;
+        tracked.account.usage = tracked.account.usage + trial.usage;
+        tracked.account.time += end.since(trial.began);
+    }
+
+    /// Whoever wants stories to be tried again that have used up what they may use wants the next attempt to have as
+    /// much once more.
+    pub(super) fn renew_allowance(&mut self, key: Key, kind: OutcomeKind) {
+        let used_up = matches!(kind, OutcomeKind::TimedOut | OutcomeKind::BudgetExceeded);
+        if used_up && self.settings.retry.retried.contains(&kind) {
+            self.story_mut(key).account = Account::default();
+        }
     }
 
     pub(super) fn holding_slots(&self) -> Vec<Unit> {

@@ -19,14 +19,23 @@ impl Engine {
         (outcome, sequel): (Outcome, Sequel),
         effects: &mut Effects,
     ) {
-        let kind = outcome.kind();
-        let now = self.now;
-        let tracked = self.story_mut(key);
+        self.charge(key, trial, self.now);
         if sequel == Sequel::Forbidden {
-            tracked.remains = Remains::Something;
+            self.story_mut(key).remains = Remains::Something;
         }
-        tracked.spent += now.since(trial.began);
-        tracked.used_before = tracked.used_before + trial.usage;
+        self.judge(key, trial, (outcome, sequel), effects);
+    }
+
+    /// What comes of an attempt that is over and counts against what its story may use.
+    pub(super) fn judge(
+        &mut self,
+        key: Key,
+        trial: Trial,
+        (outcome, sequel): (Outcome, Sequel),
+        effects: &mut Effects,
+    ) {
+        let kind = outcome.kind();
+        let tracked = self.story_mut(key);
         match kind {
             OutcomeKind::QuotaExhausted => tracked.tries.quota_waits += 1,
             OutcomeKind::Cancelled => {}
@@ -41,6 +50,7 @@ impl Engine {
         if kind.is_abnormal() {
             self.note_abnormal_end(effects);
         }
+        self.renew_allowance(key, kind);
         let next = self.what_follows(key, &unit, &outcome, sequel);
         match next {
             Next::Through => self.conclude(key, Some(unit), outcome, effects),
@@ -74,7 +84,7 @@ impl Engine {
         let may_follow = sequel == Sequel::Allowed
             && (self.stop == Stop::No || fault::is(Fault::StartsAfterStop))
             && !self.gate_is_closed()
-            && self.has_time_left(key);
+            && (self.used_up(key).is_none() || fault::is(Fault::UsedUpTriedAgain));
         if may_follow {
             let tries = self.story(key).tries;
             self.settings.retry.after(unit, outcome, tries, self.now)

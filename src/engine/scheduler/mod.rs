@@ -19,6 +19,8 @@ mod ends;
 mod queue;
 mod recovery;
 mod shutdown;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use queue::MOST_OVERTAKEN;
@@ -26,7 +28,6 @@ pub use view::{Conflict, RunView, Standing, StoryView};
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +38,7 @@ use crate::engine::files::FilePattern;
 use crate::engine::id::AttemptNumber;
 use crate::engine::intensity::RecentEnds;
 use crate::engine::lifecycle::{Input, Rules, Scene, Sequel, State, Step};
-use crate::engine::limits::{Budget, Limits, Overrun, Scope, Usage};
+use crate::engine::limits::{Account, Budget, Limits, Overrun, Scope, Usage};
 use crate::engine::outcome::{Outcome, Skip};
 use crate::engine::plan::PlannedStory;
 use crate::engine::retry::{Delay, Tries};
@@ -119,10 +120,10 @@ struct Tracked {
     tries: Tries,
     /// What earlier attempts of this run used.
     used_before: Usage,
+    /// What they count for against the limits of the story.
+    account: Account,
     /// How the last attempt of this run ended, when another one is to follow.
     last_end: Option<(Unit, Outcome)>,
-    /// How long earlier attempts of this run took.
-    spent: Duration,
     board: OnBoard,
     stage: Stage,
     /// How many stories had started when it came to its turn.
@@ -254,12 +255,13 @@ impl Engine {
     /// Takes one event and says what to do about it. `now` never goes back from one event to the next.
     pub fn step(&mut self, event: Event, now: Moment) -> Effects {
         let mut effects = Effects::default();
-        self.now = self.now.max(now);
+        let before = self.now;
+        self.now = before.max(now);
         if self.progress == Progress::Finished {
             // The verdict stands; nothing that comes later changes it.
             return effects;
         }
-        self.take(event, &mut effects);
+        self.take(event, before, &mut effects);
         if let Progress::Going { .. } = self.progress {
             self.fill_slots(&mut effects);
             self.finish_when_through(&mut effects);
@@ -267,14 +269,15 @@ impl Engine {
         effects
     }
 
-    fn take(&mut self, event: Event, effects: &mut Effects) {
+    /// Takes an event. `before` is when the one before it happened.
+    fn take(&mut self, event: Event, before: Moment, effects: &mut Effects) {
         match event {
             Event::Began => {
                 if self.progress == Progress::NotBegun {
                     self.progress = Progress::Going { since: self.now };
                 }
             }
-            Event::Resumed => self.resume(effects),
+            Event::Resumed => self.resume(before, effects),
             Event::Replanned(plan) => self.replan(plan, effects),
             Event::Prepared(unit) => self.feed(&unit, Input::Prepared, effects),
             Event::PrepareFailed(unit, reason) => {
