@@ -4,7 +4,7 @@
 //! grace; the third ends the run whatever is still going on. Each has a deadline of its own, at which the next step is
 //! taken without a request.
 
-use super::{Effects, Engine, Input, Key, Notice, Outcome, Stage, Stop, StopSignal, Unit};
+use super::{Attempt, Effects, Engine, Input, Key, Notice, Outcome, Stage, Stop, StopSignal, Unit};
 use crate::engine::fault::{self, Fault};
 use std::time::Duration;
 
@@ -59,21 +59,22 @@ impl Engine {
     /// Ends the run as it is. What was not through is cancelled: its work stays where it is, for the next run.
     pub(super) fn leave(&mut self, running: usize, effects: &mut Effects) {
         effects.tell(Notice::Leaving { running });
-        let left: Vec<(Key, Option<Unit>)> = (0_u32..)
-            .map(Key)
-            .zip(&self.stories)
-            .filter_map(|(key, tracked)| match &tracked.stage {
-                Stage::Done(_) => None,
-                Stage::Attempting(attempt) => Some((
-                    key,
-                    Some(Unit {
-                        story: tracked.id.clone(),
-                        attempt: attempt.trial.number,
-                    }),
-                )),
-                Stage::Waiting | Stage::Delayed { .. } => Some((key, self.last_unit(key))),
-            })
-            .collect();
+        let mut left: Vec<(Key, Option<Unit>)> = Vec::new();
+        for key in (0_u32..).map(Key).take(self.stories.len()) {
+            match &self.story(key).stage {
+                Stage::Done(_) => {}
+                Stage::Attempting(Attempt { trial, .. }) => {
+                    let trial = *trial;
+                    let unit = Unit {
+                        story: self.story(key).id.clone(),
+                        attempt: trial.number,
+                    };
+                    left.push((key, Some(unit)));
+                    self.charge(key, trial, self.now);
+                }
+                Stage::Waiting | Stage::Delayed { .. } => left.push((key, self.last_unit(key))),
+            }
+        }
         for (key, unit) in left {
             self.conclude(key, unit, Outcome::Cancelled, effects);
         }

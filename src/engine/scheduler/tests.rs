@@ -601,6 +601,18 @@ fn a_story_that_comes_back_has_its_whole_allowance() {
     assert!(!run.is_asked_to_stop(1));
 }
 
+#[test]
+fn what_a_story_used_is_shown_although_the_run_is_left() {
+    let mut run = Run::begin(rules(1), &[1]);
+    run.work(1);
+    run.use_up(1, tokens(8));
+    for _ in 0..3 {
+        run.tell(Event::StopRequested(StopSignal::Interrupt));
+    }
+    assert_eq!(run.ended_as(1), [OutcomeKind::Cancelled]);
+    assert_eq!(run.view(1).usage, tokens(8));
+}
+
 // Running stories that change the same files.
 
 #[test]
