@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ai_sdlc::engine::scheduler::MOST_OVERTAKEN;
 use ai_sdlc::engine::{
-    BoardEntry, Claim, Decision, Delay, Effect, Event, Exit, Notice, OnFailure, Order, Outcome,
-    OutcomeKind, PlannedStory, Provider, Settings, Settlement, Unit, Usage, Verdict,
+    BoardEntry, BoardWrite, Claim, Decision, Delay, Effect, Event, Exit, FilePattern, Limits,
+    Notice, OnFailure, Order, Outcome, OutcomeKind, PlannedStory, Provider, RunView, Settings,
+    Settlement, Standing, StoryView, Unit, Usage, Verdict,
 };
 use ai_sdlc::story::StoryId;
 
@@ -23,6 +24,66 @@ struct Known {
     /// Something of an earlier attempt could not be ended.
     haunted: Option<Unit>,
     board: Option<BoardEntry>,
+    /// How many of its board entries are not written yet.
+    unwritten: usize,
+    comparing: bool,
+    begun: Begun,
+    /// When the current attempt began.
+    began_at: u64,
+    /// What its earlier attempts count for against its limits: milliseconds, and what was used.
+    time: u64,
+    account: Usage,
+    /// What all its attempts have used.
+    used: Usage,
+    asked_for: AskedFor,
+}
+
+/// Whether a story has begun since it joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Begun {
+    #[default]
+    No,
+    Yes,
+}
+
+/// Whether a story that is through was taken from the stories that are ready, so that it is asked for again when it is
+/// among them once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum AskedFor {
+    #[default]
+    Once,
+    WhenReadyAgain,
+}
+
+impl Known {
+    /// A story joins, or comes back.
+    fn join(&mut self) {
+        *self = Self {
+            place: self.place,
+            dependencies: std::mem::take(&mut self.dependencies),
+            provider: self.provider.take(),
+            board: self.board.take(),
+            ..Self::default()
+        };
+    }
+
+    /// An attempt is over.
+    fn charge(&mut self, until: u64, usage: Usage) {
+        self.time += until - self.began_at;
+        self.account = self.account + usage;
+    }
+
+    /// Whether it has nothing left of something that it may use.
+    fn is_used_up(&self, limits: &Limits) -> bool {
+        let time = limits.time.map(|time| time.as_millis());
+        time.is_some_and(|time| u128::from(self.time) >= time)
+            || limits
+                .tokens
+                .is_some_and(|most| self.account.tokens >= most)
+            || limits
+                .cost_micros_usd
+                .is_some_and(|most| self.account.cost_micros_usd >= most)
+    }
 }
 
 #[derive(Debug)]
@@ -40,10 +101,34 @@ pub(crate) struct Ledger {
     confirmed: BTreeSet<Unit>,
     settled: BTreeSet<Unit>,
     usage: BTreeMap<Unit, Usage>,
+    /// All that was used.
+    total: Usage,
+    began_at: Option<u64>,
+    /// The run has said that a budget of it is used up.
+    exceeded: bool,
+    /// Attempts of whose worktree nobody has said anything yet.
+    preparing: BTreeSet<Unit>,
+    /// Attempts whose end is being taken care of.
+    settling: BTreeSet<Unit>,
+    /// Attempts that were asked to end.
+    asked: BTreeSet<Unit>,
+    /// Attempts that a restart has cost.
+    lost: BTreeSet<Unit>,
+    /// The files that running attempts have changed.
+    touched: BTreeMap<Unit, BTreeSet<FilePattern>>,
+    /// Pairs of attempts of which was told that they change the same files.
+    overlapping: BTreeSet<(Unit, Unit)>,
+    /// Overlaps that are to be told in this step.
+    overlaps: BTreeSet<(StoryId, StoryId)>,
+    /// Stories that are to join in this step.
+    joining: BTreeSet<StoryId>,
+    places: usize,
+    board_failed: bool,
     paused_until: u64,
     providers: BTreeMap<Provider, u64>,
     closed: Option<&'static str>,
     asking: bool,
+    asking_until: u64,
     stopped_at: Option<u64>,
     left: bool,
     finished: bool,
@@ -68,10 +153,24 @@ impl Ledger {
             confirmed: BTreeSet::new(),
             settled: BTreeSet::new(),
             usage: BTreeMap::new(),
+            total: Usage::default(),
+            began_at: None,
+            exceeded: false,
+            preparing: BTreeSet::new(),
+            settling: BTreeSet::new(),
+            asked: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            touched: BTreeMap::new(),
+            overlapping: BTreeSet::new(),
+            overlaps: BTreeSet::new(),
+            joining: BTreeSet::new(),
+            places: 0,
+            board_failed: false,
             paused_until: 0,
             providers: BTreeMap::new(),
             closed: None,
             asking: false,
+            asking_until: 0,
             stopped_at: None,
             left: false,
             finished: false,
@@ -80,20 +179,38 @@ impl Ledger {
             seen: BTreeMap::new(),
         };
         ledger.admit(plan);
+        ledger.joining.clear();
         ledger
     }
 
+    /// These stories are ready: those that are new join, and those that are asked for again.
     fn admit(&mut self, plan: &[PlannedStory]) {
-        let base = self.stories.len();
-        for (index, planned) in plan.iter().enumerate() {
-            self.stories
-                .entry(planned.id.clone())
-                .or_insert_with(|| Known {
-                    place: base + index,
-                    dependencies: planned.dependencies.clone(),
-                    provider: planned.provider.clone(),
-                    ..Known::default()
-                });
+        let ready: BTreeSet<&StoryId> = plan.iter().map(|planned| &planned.id).collect();
+        for (id, known) in &mut self.stories {
+            let written = known.unwritten == 0 && !known.comparing;
+            if known.ended.is_some() && written && !ready.contains(id) {
+                known.asked_for = AskedFor::WhenReadyAgain;
+            }
+        }
+        for planned in plan {
+            self.places += 1;
+            let fresh = !self.stories.contains_key(&planned.id);
+            let known = self.stories.entry(planned.id.clone()).or_default();
+            let again = known.ended.is_some()
+                && known.haunted.is_none()
+                && known.asked_for == AskedFor::WhenReadyAgain;
+            if fresh || again {
+                known.join();
+                known.dependencies.clone_from(&planned.dependencies);
+                known.provider.clone_from(&planned.provider);
+                self.joining.insert(planned.id.clone());
+            }
+            if again {
+                *self.seen.entry("comebacks").or_default() += 1;
+            }
+            if known.attempting.is_none() && known.ended.is_none() {
+                known.place = self.places;
+            }
         }
     }
 
@@ -109,13 +226,30 @@ impl Ledger {
 
     /// The engine is told.
     pub(crate) fn told(&mut self, event: &Event, now: u64) {
-        self.now = now;
+        let last = std::mem::replace(&mut self.now, now);
         let current = |ledger: &Self, unit: &Unit| {
             let known = ledger.stories.get(&unit.story);
             known.is_some_and(|known| known.attempting.as_ref() == Some(unit))
         };
         match event {
-            Event::TimePassed => self.clock = now,
+            Event::Began => self.began_at = Some(now),
+            Event::TimePassed => {
+                self.clock = now;
+                if self.asking && self.asking_until <= now {
+                    self.asking = false;
+                    self.closed = Some("the person has not answered");
+                }
+            }
+            Event::Prepared(unit) | Event::PrepareFailed(unit, _) if current(self, unit) => {
+                self.preparing.remove(unit);
+            }
+            Event::Touched(unit, files) if self.holders.contains(unit) => self.touch(unit, files),
+            Event::BoardWritten(story, write) => {
+                self.board_failed |= *write == BoardWrite::Failed;
+                let known = self.stories.get_mut(story).unwrap();
+                known.unwritten = known.unwritten.saturating_sub(1);
+            }
+            Event::Compared(story, _) => self.stories.get_mut(story).unwrap().comparing = false,
             Event::Claimed(unit, claim) if current(self, unit) => {
                 self.claims
                     .entry(unit.clone())
@@ -129,22 +263,18 @@ impl Ledger {
             }
             Event::Settled(unit, settlement) if current(self, unit) => {
                 self.settled.insert(unit.clone());
+                self.settling.remove(unit);
                 if *settlement == Settlement::Confirmed {
                     self.confirmed.insert(unit.clone());
                 }
             }
             Event::Used(unit, usage) if current(self, unit) => {
-                let known = self.usage.entry(unit.clone()).or_default();
-                *known = known.max(*usage);
-                let total = self
-                    .usage
-                    .values()
-                    .fold(Usage::default(), |sum, usage| sum + *usage);
-                if self.settings.run_limits.exceeded_by(total).is_some()
-                    && self.stopped_at.is_none()
-                {
-                    self.closed = Some("the budget of the run is used up");
-                }
+                let so_far = self.usage.entry(unit.clone()).or_default();
+                let more = so_far.max(*usage) - *so_far;
+                *so_far = *so_far + more;
+                self.total = self.total + more;
+                let known = self.stories.get_mut(&unit.story).unwrap();
+                known.used = known.used + more;
             }
             Event::Decided(decision) if self.asking => {
                 self.asking = false;
@@ -158,16 +288,45 @@ impl Ledger {
             Event::Replanned(plan) if self.stopped_at.is_none() && self.closed.is_none() => {
                 self.admit(plan);
             }
-            Event::Resumed => {
-                // The attempts that were under way are lost, those whose end was being taken care of are not.
-                let lost: Vec<Unit> = std::mem::take(&mut self.holders).into_iter().collect();
-                for unit in lost {
-                    self.stories.get_mut(&unit.story).unwrap().attempting = None;
-                }
-                self.alive.clear();
-            }
+            Event::Resumed => self.resume(last),
             _ => {}
         }
+    }
+
+    /// The attempts that were under way are lost, those whose end was being taken care of are not. Nothing lives, and
+    /// nothing of what was asked for will be answered.
+    fn resume(&mut self, last: u64) {
+        let away = self.now - last;
+        for unit in std::mem::take(&mut self.holders) {
+            let usage = self.usage.get(&unit).copied().unwrap_or_default();
+            let known = self.stories.get_mut(&unit.story).unwrap();
+            known.attempting = None;
+            known.charge(last, usage);
+            self.lost.insert(unit);
+        }
+        for known in self.stories.values_mut() {
+            known.began_at += away;
+            known.haunted = None;
+            known.unwritten = 0;
+            known.comparing = false;
+        }
+        self.alive.clear();
+        self.preparing.clear();
+        self.touched.clear();
+        self.asking = false;
+    }
+
+    fn touch(&mut self, unit: &Unit, files: &[FilePattern]) {
+        let mut mine = self.touched.remove(unit).unwrap_or_default();
+        mine.extend(files.iter().cloned());
+        for (other, theirs) in &self.touched {
+            let pair = (unit.min(other).clone(), unit.max(other).clone());
+            if !mine.is_disjoint(theirs) && self.overlapping.insert(pair) {
+                self.overlaps
+                    .insert((other.story.clone(), unit.story.clone()));
+            }
+        }
+        self.touched.insert(unit.clone(), mine);
     }
 
     pub(crate) fn perform(&mut self, effect: &Effect) {
@@ -181,16 +340,22 @@ impl Ledger {
                 self.must(self.stopped_at.is_none(), || {
                     format!("{unit:?} launched after a stop")
                 });
+                self.must(!self.exceeded, || {
+                    format!("{unit:?} launched although the budget of the run is used up")
+                });
                 self.alive.insert(unit.clone());
             }
             Effect::AskToStop { unit, .. } | Effect::Kill(unit) => {
+                self.asked.insert(unit.clone());
                 self.must(self.alive.contains(unit), || {
                     format!("{unit:?} is not alive: {effect:?}")
                 });
             }
             Effect::Settle { unit, .. } => {
                 self.holders.remove(unit);
-                if self.alive.remove(unit) {
+                self.touched.remove(unit);
+                self.settling.insert(unit.clone());
+                if self.alive.remove(unit) | self.preparing.remove(unit) {
                     self.must(self.stubborn, || {
                         format!("{unit:?} is settled while it is alive")
                     });
@@ -198,12 +363,29 @@ impl Ledger {
                 }
             }
             Effect::WriteBoard(story, entry) => {
-                self.stories.get_mut(story).unwrap().board = Some(entry.clone());
+                let known = self.stories.get_mut(story).unwrap();
+                known.board = Some(entry.clone());
+                known.unwritten += 1;
             }
-            Effect::AskToGoOn(_) => self.asking = true,
+            Effect::AskToGoOn(_) => {
+                self.must(!self.asking, || "the person is asked twice".to_owned());
+                self.asking = true;
+                let decide = self.settings.deadlines.decide.as_millis();
+                self.asking_until = self.now + u64::try_from(decide).unwrap();
+            }
+            Effect::Compare(story) => {
+                let known = self.stories.get_mut(story).unwrap();
+                let twice = std::mem::replace(&mut known.comparing, true);
+                self.must(!twice, || {
+                    format!("{story} is compared while it is being compared")
+                });
+            }
             Effect::Tell(notice) => self.notice(notice),
             Effect::Finish => self.finished = true,
-            Effect::AbandonPreparation(_) | Effect::LookAtFiles(_) | Effect::Compare(_) => {}
+            Effect::AbandonPreparation(unit) => {
+                self.asked.insert(unit.clone());
+            }
+            Effect::LookAtFiles(_) => {}
         }
     }
 
@@ -237,7 +419,9 @@ impl Ledger {
             Some("it is through")
         } else if known.delayed_until.is_some_and(|until| until > self.now) {
             Some("its wait is not over")
-        } else if !known.dependencies.iter().all(|id| self.succeeded(id)) {
+        } else if known.begun == Begun::Yes && known.is_used_up(&self.settings.story_limits) {
+            Some("it has used up what it may use")
+        } else if !self.may_begin(known) {
             Some("a dependency has not succeeded")
         } else if self.settings.order == Order::AsGiven
             && self
@@ -272,6 +456,9 @@ impl Ledger {
         known.attempting = Some(unit.clone());
         known.delayed_until = None;
         known.overtaken = 0;
+        known.begun = Begun::Yes;
+        known.began_at = self.now;
+        self.preparing.insert(unit.clone());
         self.holders.insert(unit.clone());
     }
 
@@ -280,6 +467,11 @@ impl Ledger {
         self.stories
             .get(id)
             .is_none_or(|known| known.ended == Some(Outcome::Succeeded))
+    }
+
+    /// What a story depends on counts for its first attempt: a dependency that comes back later on has succeeded.
+    fn may_begin(&self, known: &Known) -> bool {
+        known.begun == Begun::Yes || known.dependencies.iter().all(|id| self.succeeded(id))
     }
 
     fn startable(&self, _id: &StoryId, known: &Known) -> bool {
@@ -292,7 +484,7 @@ impl Ledger {
             && known.haunted.is_none()
             && known.delayed_until.is_none_or(|until| until <= self.clock)
             && provider.is_none_or(|until| *until <= self.clock)
-            && known.dependencies.iter().all(|id| self.succeeded(id))
+            && self.may_begin(known)
     }
 
     fn notice(&mut self, notice: &Notice) {
@@ -311,10 +503,22 @@ impl Ledger {
                 self.count("retries");
                 self.count(outcome.name());
                 let retry = self.settings.retry.clone();
-                self.must(self.settled.contains(unit) || self.stubborn, || {
+                let lost = self.lost.contains(unit);
+                self.must(self.settled.contains(unit) || lost, || {
                     format!("{unit:?} is retried unsettled")
                 });
+                let usage = self.usage.get(unit).copied().unwrap_or_default();
                 let known = self.stories.get_mut(&unit.story).unwrap();
+                if !lost {
+                    known.charge(self.now, usage);
+                }
+                if matches!(
+                    outcome.kind(),
+                    OutcomeKind::TimedOut | OutcomeKind::BudgetExceeded
+                ) {
+                    (known.time, known.account) = (0, Usage::default());
+                    *self.seen.entry("allowances").or_default() += 1;
+                }
                 known.attempting = None;
                 known.delayed_until = Some(self.now + u64::try_from(wait.as_millis()).unwrap());
                 match reason {
@@ -336,6 +540,8 @@ impl Ledger {
             }
             Notice::RunExceeded(_) => {
                 self.count("run budgets");
+                self.must(!self.exceeded, || "a budget is used up twice".to_owned());
+                self.exceeded = true;
                 self.closed = Some("the budget of the run is used up");
             }
             Notice::Leaving { .. } => {
@@ -343,8 +549,20 @@ impl Ledger {
                 self.left = true;
             }
             Notice::Quiet { .. } => self.count("quiet"),
-            Notice::Joined(_) => self.count("joins"),
-            Notice::Overlap { .. } => self.count("overlaps"),
+            Notice::Joined(stories) => {
+                self.count("joins");
+                for story in stories {
+                    let expected = self.joining.remove(story);
+                    self.must(expected, || format!("{story} joins"));
+                }
+            }
+            Notice::Overlap { one, other, .. } => {
+                self.count("overlaps");
+                let expected = self.overlaps.remove(&(one.clone(), other.clone()));
+                self.must(expected, || {
+                    format!("{one} and {other} are told to overlap")
+                });
+            }
             Notice::Conflict { .. } => self.count("conflicts"),
             Notice::Stopping { .. } => {
                 self.count("stops");
@@ -363,11 +581,17 @@ impl Ledger {
         known.attempting = None;
         self.must(twice.is_none(), || format!("{story} is reported twice"));
         if let Some(unit) = unit
+            && self.settling.remove(unit)
+            && !self.left
+        {
+            self.stories.get_mut(story).unwrap().haunted = Some(unit.clone());
+        }
+        if let Some(unit) = unit
             && !delayed
             && !self.left
             && *outcome != Outcome::Cancelled
         {
-            let settled = self.settled.contains(unit) || self.stubborn;
+            let settled = self.settled.contains(unit) || self.lost.contains(unit) || self.stubborn;
             self.must(settled, || {
                 format!("{unit:?} has ended before it was taken care of")
             });
@@ -403,6 +627,13 @@ impl Ledger {
         self.must(alive <= slots, || {
             format!("{alive} executors are alive, of {slots}")
         });
+        self.check_budgets();
+        let missing = self.joining.first().cloned();
+        self.must(missing.is_none(), || format!("{missing:?} does not join"));
+        let untold = self.overlaps.first().cloned();
+        self.must(untold.is_none(), || {
+            format!("{untold:?} overlap, and nobody is told")
+        });
         let open = self.stopped_at.is_none()
             && self.closed.is_none()
             && !self.asking
@@ -431,6 +662,87 @@ impl Ledger {
         }
     }
 
+    /// Whoever is beyond a limit is asked to end.
+    fn check_budgets(&mut self) {
+        let limits = self.settings.run_limits;
+        let time_up = limits
+            .time
+            .zip(self.began_at)
+            .is_some_and(|(limit, began)| {
+                u128::from(self.clock.saturating_sub(began)) >= limit.as_millis()
+            });
+        let beyond = time_up || limits.exceeded_by(self.total).is_some();
+        let told = self.exceeded || self.stopped_at.is_some() || self.finished;
+        self.must(!beyond || told, || {
+            "a budget of the run is used up, and it goes on".to_owned()
+        });
+        let limits = self.settings.story_limits;
+        if limits.tokens.is_none() && limits.cost_micros_usd.is_none() {
+            return;
+        }
+        let goes_on = self.holders.iter().find(|unit| {
+            let used = self.usage.get(unit).copied().unwrap_or_default();
+            let used = self.stories[&unit.story].account + used;
+            limits.exceeded_by(used).is_some() && !self.asked.contains(unit)
+        });
+        let goes_on = goes_on.cloned();
+        self.must(goes_on.is_none(), || {
+            format!("{goes_on:?} goes on although its budget is used up")
+        });
+    }
+
+    /// What can be seen of the run is what has happened.
+    pub(crate) fn check_view(&mut self, view: &RunView) {
+        let (shown, total) = (view.usage, self.total);
+        self.must(shown == total, || {
+            format!("the run shows {shown:?}, not {total:?}")
+        });
+        let wrong = view.stories.iter().find(|story| !self.agrees(story));
+        let wrong =
+            wrong.map(|story| format!("{story:?} is shown of {:?}", self.stories[&story.id]));
+        self.must(wrong.is_none(), || wrong.unwrap_or_default());
+        let (shown, known) = (view.stories.len(), self.stories.len());
+        self.must(shown == known, || {
+            format!("{shown} stories are shown, of {known}")
+        });
+    }
+
+    fn agrees(&self, story: &StoryView) -> bool {
+        let Some(known) = self.stories.get(&story.id) else {
+            return false;
+        };
+        let waits = known.ended.is_none() && known.attempting.is_none();
+        let in_time = known.delayed_until.is_none_or(|until| until <= self.clock);
+        let holds = known
+            .attempting
+            .as_ref()
+            .is_some_and(|unit| self.holders.contains(unit));
+        let standing = match &story.standing {
+            Standing::Ended(outcome) => known.ended.as_ref() == Some(outcome),
+            Standing::Preparing | Standing::Starting | Standing::Running(_) | Standing::Ending => {
+                holds
+            }
+            Standing::Settling => known.attempting.is_some() && !holds,
+            Standing::WaitsUntil(until, _) => {
+                waits && known.delayed_until == Some(until.as_millis())
+            }
+            Standing::WaitsForDependencies(ids) => {
+                let shown: BTreeSet<&StoryId> = ids.iter().collect();
+                let missing = known.dependencies.iter().filter(|id| !self.succeeded(id));
+                waits && in_time && shown == missing.collect()
+            }
+            Standing::WaitsForProvider(until) => {
+                let provider = known.provider.as_ref();
+                let known_until = provider.and_then(|provider| self.providers.get(provider));
+                waits && in_time && known_until == Some(&until.as_millis())
+            }
+            Standing::WaitsForConflict(_) | Standing::Ready => {
+                waits && in_time && self.may_begin(known)
+            }
+        };
+        standing && story.usage == known.used
+    }
+
     /// What must hold at the end.
     pub(crate) fn check_end(&mut self, verdict: Verdict) {
         let open = self
@@ -456,7 +768,11 @@ impl Ledger {
             .all(|known| known.ended == Some(Outcome::Succeeded));
         let fits = match verdict {
             Verdict::AllSucceeded => all && self.stopped_at.is_none(),
-            Verdict::SomeDidNot | Verdict::Exhausted => self.stopped_at.is_none(),
+            Verdict::SomeDidNot => {
+                let board = self.board_failed || self.stubborn;
+                self.stopped_at.is_none() && (!all || board)
+            }
+            Verdict::Exhausted => self.stopped_at.is_none() && !all,
             Verdict::Interrupted(_) => self.stopped_at.is_some(),
             Verdict::DeadlineHit => self.stubborn,
         };

@@ -38,6 +38,8 @@ const EXPECTED: &[&str] = &[
     "runs left",
     "quiet",
     "joins",
+    "comebacks",
+    "allowances",
     "overlaps",
     "conflicts",
     "stops",

@@ -24,6 +24,8 @@ pub(crate) struct Scenario {
     pub(crate) temper: Temper,
     /// In how many of a hundred cases something goes wrong.
     pub(crate) trouble: u64,
+    /// In how many of a hundred cases something cannot be ended.
+    pub(crate) ghosts: u64,
     /// When a person asks the run to stop, in milliseconds.
     pub(crate) stops: Vec<u64>,
     /// Before which events the orchestrator is killed.
@@ -73,10 +75,14 @@ impl Scenario {
         settings.retry.most_attempts =
             NonZeroU32::new(1 + u32::try_from(rng.below(4)).unwrap()).unwrap();
         settings.retry.most_quota_waits = u32::try_from(rng.below(4)).unwrap();
+        settings.retry.first_wait = Duration::from_millis(*rng.pick(&[100, 5_000]));
         settings.retry.seed = rng.next() >> 11;
         if rng.percent(20) {
             settings.retry.retried.push(OutcomeKind::Failed);
             settings.retry.retried.push(OutcomeKind::TimedOut);
+        }
+        if rng.percent(20) {
+            settings.retry.retried.push(OutcomeKind::BudgetExceeded);
         }
         if rng.percent(30) {
             settings.story_limits = limits(rng, 30);
@@ -89,7 +95,7 @@ impl Scenario {
             settings.intensity.window = Duration::from_secs(1 + rng.below(60));
         }
         if rng.percent(40) {
-            settings.look_at_files = Some(Duration::from_secs(1 + rng.below(20)));
+            settings.look_at_files = Some(Duration::from_secs(*rng.pick(&[1, 2, 5, 20])));
         }
         let providers = rng.below(3);
         let mut plan = stories(rng, count, providers);
@@ -99,7 +105,8 @@ impl Scenario {
             settings.when_idle = WhenIdle::WaitForStories;
             let split = rng.index(count + 1);
             later = plan.split_off(split);
-            stops.push(rng.between(1_000, 400_000));
+            let last = if rng.percent(70) { 400_000 } else { 2_000_000 };
+            stops.push(rng.between(1_000, last));
         }
         if rng.percent(30) {
             let first = rng.below(60_000);
@@ -111,6 +118,8 @@ impl Scenario {
                 stops.push(first + rng.below(12_000));
             }
         }
+        let watched = settings.when_idle == WhenIdle::WaitForStories;
+        let ghosts = if watched && rng.percent(20) { 50 } else { 0 };
         let kills = if rng.percent(35) {
             (0..=rng.below(3))
                 .map(|_| rng.index(count * 12 + 2))
@@ -124,6 +133,7 @@ impl Scenario {
             later,
             temper: Temper::Wild,
             trouble: *rng.pick(&[0, 5, 20, 60]),
+            ghosts,
             stops,
             kills,
         }
@@ -139,6 +149,7 @@ impl Scenario {
             later: Vec::new(),
             temper: Temper::Steady,
             trouble: 0,
+            ghosts: 0,
             stops: Vec::new(),
             kills: kill.into_iter().collect(),
         }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use ai_sdlc::engine::{
     BoardEntry, BoardWrite, Claim, Clash, Comparison, Decision, Effect, Engine, Event, Exit,
-    FilePattern, Moment, OutcomeKind, Phase, Provider, Settlement, StopSignal, Unit, Usage,
+    FilePattern, Moment, OutcomeKind, Phase, PlannedStory, Provider, Settlement, StopSignal, Unit,
+    Usage, WhenIdle,
 };
 use ai_sdlc::story::StoryId;
 
@@ -15,6 +16,9 @@ use crate::scenario::{Scenario, Temper};
 
 /// The most steps of a run before it counts as one that never ends.
 const MOST_STEPS: usize = 100_000;
+
+/// After how many steps what can be seen of the run is compared with what has happened.
+const VIEWED: u64 = 32;
 
 /// Something that is going to happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,10 +99,17 @@ impl<'a> World<'a> {
                 .pick(&[StopSignal::Interrupt, StopSignal::Terminate]);
             world.schedule(*at, Happening::Stop(signal), 0);
         }
-        if !scenario.later.is_empty() {
+        if scenario.settings.when_idle == WhenIdle::WaitForStories {
             for part in 1..=3 {
                 let at = world.rng.below(100_000);
                 world.schedule(at, Happening::Replan(part), 0);
+            }
+            for _ in 0..world.rng.below(4) {
+                // People change their minds: what they take away is often soon back.
+                let at = world.rng.below(1_000_000);
+                world.schedule(at, Happening::Replan(3), 0);
+                let again = at + world.rng.below(5_000);
+                world.schedule(again, Happening::Replan(3), 0);
             }
         }
         world
@@ -207,9 +218,18 @@ impl<'a> World<'a> {
                     .plan
                     .iter()
                     .chain(&self.scenario.later[..share]);
+                // Some of those that are through are made ready again, and some others are taken back.
+                let all: Vec<PlannedStory> = all.cloned().collect();
                 let ready = all
-                    .filter(|planned| !known.contains_key(&planned.id))
-                    .cloned()
+                    .into_iter()
+                    .filter(|planned| {
+                        let share = if known.contains_key(&planned.id) {
+                            40
+                        } else {
+                            95
+                        };
+                        self.rng.percent(share)
+                    })
                     .collect();
                 self.tell(Event::Replanned(ready));
             }
@@ -242,6 +262,9 @@ impl<'a> World<'a> {
             self.perform(effect);
         }
         self.ledger.check();
+        if self.steps % VIEWED == 0 {
+            self.ledger.check_view(&self.engine.view());
+        }
         // Whatever was told may arrive once more, or much later.
         let repeats = matches!(
             event,
@@ -346,11 +369,18 @@ impl<'a> World<'a> {
         never
     }
 
+    /// Whether something cannot be ended.
+    fn outlives(&mut self) -> bool {
+        let outlives = self.rng.percent(self.scenario.ghosts);
+        self.ledger.stubborn |= outlives;
+        outlives || self.never()
+    }
+
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Prepare(unit) => self.prepare(unit),
             Effect::AbandonPreparation(unit) => {
-                if self.preparing.remove(&unit) && !self.never() {
+                if self.preparing.remove(&unit) && !self.outlives() {
                     self.generation_ends(&unit);
                     self.soon(
                         1_000,
@@ -378,7 +408,7 @@ impl<'a> World<'a> {
             }
             Effect::Kill(unit) => {
                 self.generation_ends(&unit);
-                if !self.never() {
+                if !self.outlives() {
                     self.soon(200, Happening::Exit(unit, Exit::Signal(9)));
                 }
             }
@@ -408,8 +438,21 @@ impl<'a> World<'a> {
                 }
             }
             Effect::LookAtFiles(unit) => {
-                let pool = ["src/a.rs", "src/b.rs", "docs/x.md", "Cargo.toml"];
-                let files = (0..self.rng.below(3))
+                let pool = [
+                    "src/a.rs",
+                    "src/b.rs",
+                    "src/c.rs",
+                    "src/d.rs",
+                    "src/e.rs",
+                    "src/f.rs",
+                    "docs/x.md",
+                    "docs/y.md",
+                    "docs/z.md",
+                    "Cargo.toml",
+                    "README.md",
+                    "LICENSE",
+                ];
+                let files = (0..self.rng.below(2))
                     .map(|_| FilePattern::literal(pool[self.rng.index(pool.len())]))
                     .collect();
                 self.soon(500, Happening::Tell(Event::Touched(unit, files)));
