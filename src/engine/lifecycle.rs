@@ -11,6 +11,9 @@
 //! What an event means depends on the state alone; an event that does not fit the state changes nothing, so that late
 //! and doubled ones do no harm. Every state has a deadline, so that nothing is waited for without end.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
