@@ -12,6 +12,8 @@
 //! and doubled ones do no harm. Every state has a deadline, so that nothing is waited for without end.
 
 #[cfg(test)]
+mod machine;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;
