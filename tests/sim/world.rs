@@ -262,7 +262,7 @@ impl<'a> World<'a> {
             self.perform(effect);
         }
         self.ledger.check();
-        if self.steps % VIEWED == 0 {
+        if self.steps.is_multiple_of(VIEWED) {
             self.ledger.check_view(&self.engine.view());
         }
         // Whatever was told may arrive once more, or much later.

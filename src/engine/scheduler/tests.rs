@@ -1,5 +1,7 @@
 //! What single schedules come to, told as stories of a run.
 
+mod restarts;
+
 use std::collections::VecDeque;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
@@ -47,8 +49,8 @@ fn rules(slots: usize) -> Settings {
     settings
 }
 
-fn seconds(seconds: u64) -> Option<Duration> {
-    Some(Duration::from_secs(seconds))
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
 }
 
 fn tokens(tokens: u64) -> Usage {
@@ -118,11 +120,11 @@ impl Run {
 
     /// The last attempt at a story that was begun.
     fn unit(&self, story: Number) -> Unit {
-        let begun = self.asked.iter().filter_map(|effect| match effect {
+        let mut begun = self.asked.iter().filter_map(|effect| match effect {
             Effect::Prepare(unit) if unit.story == id(story) => Some(unit.clone()),
             _ => None,
         });
-        begun.last().expect("the story has begun")
+        begun.next_back().expect("the story has begun")
     }
 
     fn work(&mut self, story: Number) {
@@ -245,7 +247,7 @@ fn the_time_of_a_run_counts_after_a_failure_has_stopped_the_starts() {
         Settings {
             on_failure: OnFailure::StopStarting,
             run_limits: Limits {
-                time: seconds(100),
+                time: Some(seconds(100)),
                 ..Limits::default()
             },
             ..rules(2)
@@ -266,7 +268,7 @@ fn the_time_of_a_run_is_up_once() {
     let mut run = Run::begin(
         Settings {
             run_limits: Limits {
-                time: seconds(10),
+                time: Some(seconds(10)),
                 ..Limits::default()
             },
             ..rules(1)
@@ -289,7 +291,7 @@ fn a_stop_that_was_asked_for_comes_before_the_time_of_the_run() {
     let mut run = Run::begin(
         Settings {
             run_limits: Limits {
-                time: seconds(1),
+                time: Some(seconds(1)),
                 ..Limits::default()
             },
             ..rules(1)
@@ -473,7 +475,7 @@ fn a_story_without_tokens_left_ends_when_a_restart_costs_it_its_attempt() {
 
 #[test]
 fn a_story_without_time_left_ends_when_a_restart_costs_it_its_attempt() {
-    let time = seconds(100);
+    let time = Some(seconds(100));
     let mut run = Run::begin(
         limited(Limits {
             time,
@@ -490,7 +492,7 @@ fn a_story_without_time_left_ends_when_a_restart_costs_it_its_attempt() {
 
 #[test]
 fn the_time_of_lost_attempts_counts_and_that_of_a_restart_does_not() {
-    let time = seconds(100);
+    let time = Some(seconds(100));
     let mut run = Run::begin(
         limited(Limits {
             time,
@@ -512,7 +514,7 @@ fn the_time_of_lost_attempts_counts_and_that_of_a_restart_does_not() {
 
 #[test]
 fn the_time_of_a_restart_does_not_count_for_an_attempt_that_had_ended() {
-    let time = seconds(100);
+    let time = Some(seconds(100));
     let mut run = Run::begin(
         limited(Limits {
             time,
@@ -571,7 +573,7 @@ fn where_a_used_up_budget_is_retried_a_lost_attempt_counts_as_one_that_used_it_u
 #[test]
 fn only_the_end_that_is_retried_brings_a_new_allowance() {
     let limits = Limits {
-        time: seconds(50),
+        time: Some(seconds(50)),
         ..ten_tokens()
     };
     let mut run = Run::begin(generous(limits), &[1]);
@@ -640,69 +642,4 @@ fn an_overlap_is_told_again_for_a_later_attempt() {
     run.change(1, "b.rs");
     run.change(2, "b.rs");
     assert_eq!(run.overlaps(), 2);
-}
-
-// A restart in a run that stops after the first failure.
-
-fn cautious() -> Settings {
-    Settings {
-        on_failure: OnFailure::StopStarting,
-        story_limits: ten_tokens(),
-        ..rules(3)
-    }
-}
-
-#[test]
-fn a_restart_reports_every_story_once_when_several_have_used_up_their_budgets() {
-    let mut run = Run::begin(cautious(), &[1, 2, 3, 4]);
-    for story in [1, 2, 3] {
-        run.work(story);
-    }
-    run.use_up(1, tokens(3));
-    run.use_up(2, tokens(12));
-    run.use_up(3, tokens(13));
-    run.restart(5);
-    let skipped = Outcome::Skipped(Skip::StoppedAfter(id(2)));
-    assert_eq!(run.ends(1), std::slice::from_ref(&skipped));
-    assert_eq!(run.ended_as(2), [OutcomeKind::BudgetExceeded]);
-    assert_eq!(run.ended_as(3), [OutcomeKind::BudgetExceeded]);
-    assert_eq!(run.ends(4), [skipped]);
-    run.catch_up();
-    assert!(run.engine.is_finished());
-    assert_eq!(run.engine.verdict(), Verdict::SomeDidNot);
-}
-
-#[test]
-fn a_restart_asks_the_person_once_when_several_have_used_up_their_budgets() {
-    let mut run = Run::begin(
-        Settings {
-            on_failure: OnFailure::Ask,
-            ..cautious()
-        },
-        &[1, 2, 3],
-    );
-    for story in [1, 2, 3] {
-        run.work(story);
-    }
-    run.use_up(1, tokens(12));
-    run.use_up(3, tokens(12));
-    run.restart(5);
-    let asked = run.count(|effect| matches!(effect, Effect::AskToGoOn(_)));
-    assert_eq!(asked, 1);
-    assert_eq!(run.view(2).standing, Standing::Ready);
-    assert_eq!(run.attempts(2), 1);
-}
-
-#[test]
-fn the_same_restart_gives_the_same_effects() {
-    let play = || {
-        let mut run = Run::begin(cautious(), &[3, 1, 2]);
-        for story in [1, 2, 3] {
-            run.work(story);
-            run.use_up(story, tokens(12));
-        }
-        run.restart(5);
-        run.asked
-    };
-    assert_eq!(play(), play());
 }
