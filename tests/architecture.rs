@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "journal",
             "launcher",
             "orchestrator",
+            "process",
             "protocol",
             "report",
             "story",
@@ -47,7 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("launcher", &["engine", "process", "protocol"]),
     ("protocol", &["engine", "story"]),
     ("agent", &["process"]),
-    ("git", &["engine", "story"]),
+    ("git", &["engine", "process", "story"]),
     ("report", &["engine", "story"]),
     ("config", &["engine"]),
     ("diagnostics", &["report"]),
@@ -131,7 +132,7 @@ const CONFINED: &[(&str, &[&str])] = &[
 
 /// The most packages that the lock file may hold. Every one is code that users have to trust; raise it only with the
 /// reason in the commit.
-const MOST_PACKAGES: usize = 165;
+const MOST_PACKAGES: usize = 166;
 
 /// The most lines of one file, tests included.
 const LONGEST_FILE: usize = 700;

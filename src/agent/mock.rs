@@ -1,7 +1,7 @@
 //! The `mock` agent: answers every task at once and changes nothing, as the predecessor's did.
 
 use super::{Agent, Approach, Conclusion, Task, TaskError};
-use crate::process::GroupExit;
+use crate::process::SessionExit;
 
 pub(super) struct Mock;
 
@@ -10,7 +10,7 @@ impl Agent for Mock {
         Ok(Approach::Answer("mock response".to_owned()))
     }
 
-    fn conclude(&self, _exit: GroupExit) -> Conclusion {
+    fn conclude(&self, _exit: SessionExit) -> Conclusion {
         Conclusion::Finished
     }
 }

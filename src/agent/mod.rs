@@ -13,7 +13,7 @@ use std::ffi::OsString;
 
 use thiserror::Error;
 
-use crate::process::GroupExit;
+use crate::process::SessionExit;
 
 /// What an agent is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub trait Agent: Send + Sync {
     fn approach(&self, task: &Task) -> Result<Approach, TaskError>;
 
     /// What the end of the program means.
-    fn conclude(&self, exit: GroupExit) -> Conclusion;
+    fn conclude(&self, exit: SessionExit) -> Conclusion;
 }
 
 /// The agents that this version can drive, in the order in which they are listed.

@@ -3,7 +3,7 @@
 //! For chores, for trying the program, and for tests.
 
 use super::{Agent, Approach, Conclusion, Invocation, Task, TaskError};
-use crate::process::GroupExit;
+use crate::process::SessionExit;
 
 /// The longest script, in bytes. The script is one argument of the shell, and Linux takes 128 KiB for one
 /// (`MAX_ARG_STRLEN`), its end included.
@@ -29,13 +29,13 @@ impl Agent for Script {
         }))
     }
 
-    fn conclude(&self, exit: GroupExit) -> Conclusion {
+    fn conclude(&self, exit: SessionExit) -> Conclusion {
         match exit {
-            GroupExit::Code(0) => Conclusion::Finished,
-            GroupExit::Code(code) => {
+            SessionExit::Code(0) => Conclusion::Finished,
+            SessionExit::Code(code) => {
                 Conclusion::Failed(format!("the script ended with exit code {code}"))
             }
-            GroupExit::Signal(signal) => {
+            SessionExit::Signal(signal) => {
                 Conclusion::Crashed(format!("the script was ended by signal {signal}"))
             }
         }

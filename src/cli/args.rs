@@ -25,6 +25,8 @@ pub(super) enum Command {
     Run(RunArgs),
     /// Play a run again from its journal and show how it stood
     Replay(ReplayArgs),
+    /// End what runs that were killed have left running
+    Reap(ReapArgs),
     /// Make a throw-away repository with stories and run them: no key, no network
     Demo,
     /// Work on one story; started by `run`
@@ -33,6 +35,13 @@ pub(super) enum Command {
         /// The story
         story: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReapArgs {
+    /// Only show what would be ended
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod demo;
 mod dry_run;
 mod error;
 mod init;
+mod reap;
 mod replay;
 mod run;
 mod run_plan;
@@ -38,6 +39,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status(args) => status::status(&args),
         Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Reap(args) => reap::run(&args),
         Command::Demo => demo::demo(),
         Command::AgentExec { story } => return crate::executor::main(&story),
     };

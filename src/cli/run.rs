@@ -11,6 +11,7 @@ use super::args::RunArgs;
 use super::dry_run;
 use super::error::{CliError, SOME_DID_NOT, SUCCESS, exit_code};
 use super::init::ignore_what_is_local;
+use super::reap::end_leftovers;
 use super::run_plan::{Planner, RunPlan};
 use super::run_settings::settings;
 use super::{find_project, working_directory};
@@ -20,6 +21,7 @@ use crate::engine::{Housekeeping, LeftOut, Obstacle, RunId, Selection, WhenIdle}
 use crate::git::{CommitId, Git, Head, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
 use crate::orchestrator::{self, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces};
+use crate::process::FileLimit;
 use crate::protocol::identity;
 use crate::report::event::Counts;
 use crate::report::{self, Human, Json, Reporter, RunEvent, Stamp, Verbosity, plural};
@@ -75,7 +77,9 @@ async fn run_project(
     let _lock = if args.dry_run {
         None
     } else {
-        Some(RunLock::acquire(&project.board, &run, patience)?)
+        let lock = RunLock::acquire(&project.board, &run, patience)?;
+        end_leftovers(&project, &run)?;
+        Some(lock)
     };
     let store = Store::new(&project.board);
     let board = store.load()?;
@@ -90,6 +94,8 @@ async fn run_project(
     }
     plan.check_agents()?;
     let settings = settings(args, &project.config, &planner.selection, seed);
+    let files = FileLimit::raise();
+    check_slots(settings.slots.get(), &files)?;
     let (base_branch, base) = base(&project, &repository)?;
     if args.dry_run {
         report::data(&dry_run::show(
@@ -127,17 +133,14 @@ async fn run_project(
         .map_err(|error| CliError::from_error(&error))?;
     sweep_in_the_background(worktrees.clone());
     let folder = run_folder(&project, &run)?;
-    let launcher = LocalLauncher::new()?;
+    let launcher = LocalLauncher::new(files, &project.config.kept_processes)?;
     let workspaces = Workspaces {
         repository,
         git,
         worktrees,
         base,
         run: run.clone(),
-        runs: project.runs(),
-        patience: settings.housekeeping.take_over,
     };
-    workspaces.end_earlier_runs().await.map_err(CliError::new)?;
     let inside = |path: &Path| inside(workspaces.repository.root(), path);
     let board_folder = inside(&project.board).filter(|folder| !folder.is_empty());
     let work_folder = inside(&project.root).unwrap_or_default();
@@ -159,6 +162,7 @@ async fn run_project(
         store,
         folder,
         environment: project.config.allowed_environment,
+        keep: project.config.kept_processes,
         run,
     };
     let (verdict, counts) = orchestrator::run(request, launcher, reporters, exit_code)
@@ -191,6 +195,18 @@ fn base(
         Head::Branch { name, commit } => (Some(name), commit),
         Head::Detached { commit } => (None, commit),
     })
+}
+
+/// More executors than there can be connections to would fail one by one, in the middle of the run.
+fn check_slots(slots: usize, files: &FileLimit) -> Result<(), CliError> {
+    let slots = u64::try_from(slots).unwrap_or(u64::MAX);
+    match files.most_executors() {
+        Some(most) if slots > most => Err(CliError::new(format!(
+            "{slots} stories at a time need more open files than this process may have, which are enough for {most}"
+        ))
+        .hint("raise the hard limit (`ulimit -Hn`), or run fewer at a time")),
+        _ => Ok(()),
+    }
 }
 
 /// Says once of every story why it is left out, and of a cycle once for all of it.
@@ -253,7 +269,7 @@ fn inside(root: &Path, path: &Path) -> Option<String> {
 }
 
 /// A name for a new run, and a random number of its own.
-fn new_run_id() -> Result<(RunId, u64), CliError> {
+pub(super) fn new_run_id() -> Result<(RunId, u64), CliError> {
     let stamp = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
     // Every hasher state of the standard library has fresh random keys.
     let random = RandomState::new().build_hasher().finish();

@@ -35,6 +35,8 @@ pub struct Config {
     pub base_branch: Option<String>,
     /// How long an agent may take to end when it is asked to.
     pub grace: Duration,
+    /// Names of processes that may go on when their agent has ended.
+    pub kept_processes: Vec<String>,
     /// Names of variables that agents get besides the usual ones.
     pub allowed_environment: Vec<String>,
     /// How runs behave.
@@ -53,6 +55,7 @@ impl Default for Config {
             worktree_base: PathBuf::from(".ai-sdlc/worktrees"),
             base_branch: None,
             grace: Duration::from_secs(10),
+            kept_processes: Vec::new(),
             allowed_environment: Vec::new(),
             rules: Rules::default(),
         }
@@ -121,6 +124,7 @@ struct WorktreeSection {
 #[serde(rename_all = "camelCase", default)]
 struct ProcessSection {
     grace_ms: Option<u64>,
+    keep: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -176,6 +180,9 @@ impl Config {
         if grace_ms.is_some_and(|grace| grace > LONGEST_GRACE_MS) {
             return Err(wrong("process.graceMs", "must be at most 3600000"));
         }
+        if file.process.keep.iter().any(|name| name.trim().is_empty()) {
+            return Err(wrong("process.keep", "must not contain an empty name"));
+        }
         let worktree_base = file.worktree.base_path;
         if worktree_base
             .as_ref()
@@ -197,6 +204,7 @@ impl Config {
             agent: file.ai.provider,
             base_branch: file.worktree.base_branch,
             grace: grace_ms.map_or(defaults.grace, Duration::from_millis),
+            kept_processes: file.process.keep,
             allowed_environment: file.environment.allow,
             rules: sections
                 .rules()

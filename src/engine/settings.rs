@@ -52,9 +52,20 @@ pub struct Housekeeping {
     /// To read what a dead executor had sent. It is in the socket already.
     #[serde(with = "crate::engine::time::millis")]
     pub drain: Duration,
-    /// For processes of an earlier attempt to end: an orphaned executor gives its agent two seconds.
+    /// For what an earlier run has left to end by itself: an executor whose orchestrator has just died is busy with its
+    /// agent, which it gives two seconds.
     #[serde(with = "crate::engine::time::millis")]
-    pub take_over: Duration,
+    pub left_alone: Duration,
+    /// For it to end when it is asked to; then it is killed.
+    #[serde(with = "crate::engine::time::millis")]
+    pub left_asked: Duration,
+    /// How late the driver may wake for a deadline on a busy machine. What is later was no time of its process: that was
+    /// stopped, or the machine slept.
+    #[serde(with = "crate::engine::time::millis")]
+    pub late: Duration,
+    /// To hear what has happened meanwhile, before that deadline counts.
+    #[serde(with = "crate::engine::time::millis")]
+    pub catch_up: Duration,
     /// For another run that is just ending to give the board back.
     #[serde(with = "crate::engine::time::millis")]
     pub lock: Duration,
@@ -71,7 +82,10 @@ impl Default for Housekeeping {
         Self {
             health_check: Duration::from_secs(10),
             drain: Duration::from_secs(2),
-            take_over: Duration::from_secs(5),
+            left_alone: Duration::from_secs(1),
+            left_asked: Duration::from_secs(1),
+            late: Duration::from_secs(1),
+            catch_up: Duration::from_secs(2),
             lock: Duration::from_millis(500),
             last_entries: Duration::from_secs(2),
             show: Duration::from_secs(5),
@@ -79,7 +93,18 @@ impl Default for Housekeeping {
     }
 }
 
+/// How much later than the engine and the driver themselves the process is ended when it hangs.
+const HANGING: Duration = Duration::from_secs(1);
+
 impl Settings {
+    /// How long the process of a run may live after the first, the second, and the third request to stop, whatever it
+    /// hangs at. The engine and the driver end it before that; the third request means at once.
+    pub fn longest_lives(&self) -> [Duration; 3] {
+        let besides = self.housekeeping.last_entries + self.housekeeping.show + HANGING;
+        let stop = |grace| self.deadlines.longest_stop(grace) + besides;
+        [stop(self.deadlines.grace), stop(Duration::ZERO), HANGING]
+    }
+
     /// The usual rules, with that many slots.
     pub fn new(slots: NonZeroUsize) -> Self {
         Self {

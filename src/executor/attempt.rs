@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Identity;
+use super::household::Household;
 use super::orders::{Orders, StopStep};
 use crate::agent::{self, Agent, Approach, Conclusion, Environment, Invocation, Task};
 use crate::engine::Phase;
 use crate::git::{self, CommitId, CommitOutcome, CommitRequest, Git};
-use crate::process::{Ending, Group};
+use crate::process::{Ending, Session, SessionExit};
 use crate::protocol::{
     Activity, Change, Claim, Evidence, Log, LogLevel, OutboxHandle, Reason, Start, StatusUpdate,
     Usage,
@@ -19,6 +20,7 @@ pub(super) struct Attempt<'a> {
     identity: &'a Identity,
     start: Start,
     outbox: &'a OutboxHandle,
+    household: &'a Household,
 }
 
 /// Why an attempt is not a success.
@@ -45,11 +47,17 @@ impl Setback {
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(identity: &'a Identity, start: Start, outbox: &'a OutboxHandle) -> Self {
+    pub(super) fn new(
+        identity: &'a Identity,
+        start: Start,
+        outbox: &'a OutboxHandle,
+        household: &'a Household,
+    ) -> Self {
         Self {
             identity,
             start,
             outbox,
+            household,
         }
     }
 
@@ -98,8 +106,15 @@ impl<'a> Attempt<'a> {
             }
             Ok(Approach::Run(invocation)) => {
                 self.status(Phase::Implement, &invocation.activity);
-                let mut group = self.spawn(&invocation, worktree)?;
-                let exit = drive(&mut group, orders).await?;
+                let mut session = self.spawn(&invocation, worktree)?;
+                let exit = drive(&mut session, orders).await;
+                drop(session);
+                // Whatever the agent has left running could still write while its work is committed.
+                self.household
+                    .sweep(orders.time_left(), self.outbox)
+                    .await
+                    .map_err(Setback::Crashed)?;
+                let exit = exit?;
                 match agent.conclude(exit) {
                     Conclusion::Finished => Ok(()),
                     Conclusion::Failed(reason) => Err(Setback::Failed(reason)),
@@ -111,7 +126,7 @@ impl<'a> Attempt<'a> {
 
     /// The agent's output goes where the executor's own goes: into the attempt's log, never into a pipe that could
     /// fill up or be held open.
-    fn spawn(&self, invocation: &Invocation, worktree: &Path) -> Result<Group, Setback> {
+    fn spawn(&self, invocation: &Invocation, worktree: &Path) -> Result<Session, Setback> {
         let folder = work_folder(worktree, &self.start.work_folder);
         let mut command = Command::new(&invocation.program);
         command
@@ -124,7 +139,7 @@ impl<'a> Attempt<'a> {
             // Worktrees lie inside the main checkout. An agent that loses its `.git` must not find that one instead.
             command.env("GIT_CEILING_DIRECTORIES", base);
         }
-        Group::spawn(&mut command).map_err(|error| {
+        Session::spawn(&mut command).map_err(|error| {
             let program = invocation.program.to_string_lossy();
             Setback::Failed(format!("cannot start `{program}`: {error}"))
         })
@@ -183,21 +198,18 @@ impl<'a> Attempt<'a> {
 }
 
 /// Waits for the agent, and ends it when the executor is told to stop.
-async fn drive(
-    group: &mut Group,
-    orders: &mut Orders,
-) -> Result<crate::process::GroupExit, Setback> {
+async fn drive(session: &mut Session, orders: &mut Orders) -> Result<SessionExit, Setback> {
     loop {
         // Both can be dropped and taken up again.
         tokio::select! {
-            exit = group.wait() => {
+            exit = session.wait() => {
                 let exit = exit.map_err(|error| Setback::Crashed(format!("the agent was lost: {error}")))?;
                 if orders.is_stopping() {
                     return Err(Setback::Stopped);
                 }
                 return Ok(exit);
             }
-            step = orders.next_step() => group.signal(match step {
+            step = orders.next_step() => session.signal(match step {
                 StopStep::Ask => Ending::Terminate,
                 StopStep::Kill => Ending::Kill,
             }),

@@ -5,6 +5,7 @@
 //! the executor ends its agent and itself. It decides nothing about other stories and never touches the board.
 
 mod attempt;
+mod household;
 mod identity;
 mod orders;
 
@@ -20,6 +21,7 @@ use crate::protocol::{
     self, Claim, ExecutorLink, FromExecutor, OutboxHandle, Reason, Start, outbox, run_outbox,
 };
 use attempt::Attempt;
+use household::Household;
 use orders::{Order, Orders};
 
 /// The story is done and `complete` says so.
@@ -48,6 +50,9 @@ pub fn main(story: &str) -> ExitCode {
     process::enter_own_session();
     process::take_executor_name();
     crate::diagnostics::to_stderr();
+    if let Err(error) = process::adopt_orphans() {
+        tracing::warn!(%error, "what leaves the agent's tree will not be found");
+    }
     let identity = match Identity::from_environment(story) {
         Ok(identity) => identity,
         Err(error) => {
@@ -84,11 +89,19 @@ async fn run(identity: Identity) -> u8 {
         }
     };
     let (outbox, sender) = link;
+    tokio::spawn(process::reap_orphans());
     let claim = match orders {
         (mut orders, Some(start)) => {
-            Attempt::new(&identity, *start, &outbox)
-                .work(&mut orders)
-                .await
+            let household = Household::new(start.keep.clone());
+            let attempt = Attempt::new(&identity, *start, &outbox, &household);
+            let claim = attempt.work(&mut orders).await;
+            // A hook of the commit may have left something running as well.
+            match household.sweep(orders.time_left(), &outbox).await {
+                Ok(()) => claim,
+                Err(reason) => Claim::Crashed {
+                    reason: Reason::new(&reason),
+                },
+            }
         }
         (_, None) => Claim::Cancelled {
             reason: Reason::new("stopped before it had any work"),

@@ -15,6 +15,13 @@ const USUAL_GRACE: Duration = Duration::from_secs(10);
 /// How long an agent may take to end when the orchestrator is gone. Nobody waits for its result any more, and the
 /// next run may want to start soon.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
+/// When an executor whose orchestrator is gone has ended, with everything below it, whatever it hangs at. It is promised
+/// to be gone within three seconds.
+const ORPHAN_LIMIT: Duration = Duration::from_millis(2700);
+/// How long the descendants of such an executor are killed for.
+const LAST_KILLS: Duration = Duration::from_millis(200);
+/// The exit code of an executor that had to be cut off.
+const CUT_OFF: u8 = 75;
 
 /// One order.
 #[derive(Debug)]
@@ -108,6 +115,15 @@ impl Orders {
         }
     }
 
+    /// How long the agent still has, when it was told to stop.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        match self.stopping {
+            Stopping::No => None,
+            Stopping::Until(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
+            Stopping::TimeIsUp => Some(Duration::ZERO),
+        }
+    }
+
     /// Whether it was told to stop.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping != Stopping::No
@@ -147,6 +163,12 @@ pub(super) async fn listen(
             }
         };
         let last = matches!(order, Order::Gone);
+        if last {
+            // The lifeline is cut. From here on this process lives on borrowed time, whatever it is doing.
+            process::end_process_after(ORPHAN_LIMIT, CUT_OFF, || {
+                process::kill_descendants(LAST_KILLS);
+            });
+        }
         if forward.send(order).await.is_err() || last {
             return;
         }

@@ -14,6 +14,7 @@ use tokio::process::Child;
 use tokio::sync::oneshot;
 
 use super::lock::AdminGuard;
+use crate::process::Ownership;
 
 /// How long git may take to end by itself before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -107,14 +108,18 @@ pub(super) async fn wait_for_ending_in(directories: Vec<PathBuf>) -> bool {
 
 /// A running git, the leader of a process group of its own. When it is dropped, the group is ended.
 pub(super) struct Running {
-    child: Option<Child>,
+    child: Option<(Child, Ownership)>,
     directory: PathBuf,
     guard: Option<Arc<AdminGuard>>,
 }
 
 impl Running {
     /// `guard` is held until the process has ended, whatever becomes of its future.
-    pub(super) fn new(child: Child, directory: &Path, guard: Option<Arc<AdminGuard>>) -> Self {
+    pub(super) fn new(
+        child: (Child, Ownership),
+        directory: &Path,
+        guard: Option<Arc<AdminGuard>>,
+    ) -> Self {
         Self {
             child: Some(child),
             directory: directory.to_owned(),
@@ -124,7 +129,7 @@ impl Running {
 
     pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
         match &mut self.child {
-            Some(child) => child.wait().await,
+            Some((child, _)) => child.wait().await,
             None => Err(io::Error::other("it is being ended")),
         }
     }
@@ -134,11 +139,12 @@ impl Running {
     pub(super) fn end(&mut self) -> oneshot::Receiver<()> {
         let (done, ended) = oneshot::channel();
         // A child that has been reaped has no number any more; dropping the sender says that it is gone.
-        if let Some(child) = self.child.take()
+        if let Some((child, ownership)) = self.child.take()
             && let Some(leader) = leader(&child)
         {
             let ending = Ending {
                 child,
+                _ownership: ownership,
                 leader,
                 number: UNDER_WAY.enter(std::mem::take(&mut self.directory)),
                 guard: self.guard.take(),
@@ -172,6 +178,7 @@ impl Drop for Running {
 /// The child is not reaped before its last signal: until then its number cannot name another process.
 struct Ending {
     child: Child,
+    _ownership: Ownership,
     leader: Pid,
     number: u64,
     guard: Option<Arc<AdminGuard>>,
@@ -238,12 +245,13 @@ mod tests {
 
     use super::*;
     use crate::git::lock::AdminLock;
+    use crate::process;
 
     fn start(directory: &Path, script: &str, guard: Option<Arc<AdminGuard>>) -> Running {
         let mut command = Command::new("sh");
         command.args(["-c", script]).current_dir(directory);
         command.stdin(Stdio::null()).process_group(0);
-        Running::new(command.spawn().unwrap(), directory, guard)
+        Running::new(process::spawn(&mut command).unwrap(), directory, guard)
     }
 
     async fn appears(path: &Path) {

@@ -18,6 +18,7 @@ use tokio::process::Command;
 
 use super::ending::{ENDING_DEADLINE, Running};
 use super::lock::AdminGuard;
+use crate::process;
 
 /// How long one call may take unless it says otherwise.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
@@ -349,7 +350,7 @@ impl Call<'_> {
         if self.read_only {
             command.env("GIT_OPTIONAL_LOCKS", "0");
         }
-        let child = command.spawn()?;
+        let child = process::spawn(&mut command)?;
         Ok(Running::new(child, &self.dir, self.guard.clone()))
     }
 

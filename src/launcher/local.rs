@@ -5,18 +5,27 @@ use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 
-use super::{AttemptSpec, Connection, Control, LaunchError, Launched, Launcher};
+use super::{AttemptSpec, Closed, Connection, Control, LaunchError, Launched, Launcher};
 use crate::engine::Exit;
-use crate::process::{self, Ending, signal_process};
+use crate::process::{self, Ending, FileLimit, Ownership, Sweep, Swept, Whose, signal_process};
 use crate::protocol::{Listener, SocketDir, identity};
 
 /// Orders to one executor that may wait: it gets a SIGTERM, perhaps a second one, and a SIGKILL.
 const ORDERS: usize = 4;
+/// How long what a killed executor left may take to end when it is asked to: a git then removes its lock files.
+const POLITE: Duration = Duration::from_millis(300);
+/// How long what is still there at the end of a run may take.
+const LAST_POLITE: Duration = Duration::from_secs(1);
+/// How long a sweep may take in all. Only a process that hangs in the kernel needs it.
+const SWEEPING: Duration = Duration::from_secs(3);
 
 /// Starts executors on this machine, each with a socket of its own.
 pub struct LocalLauncher {
@@ -24,20 +33,38 @@ pub struct LocalLauncher {
     sockets: SocketDir,
     /// How many sockets there have been; each gets a number for its name, which has to be short.
     bound: AtomicU64,
+    files: FileLimit,
+    /// Names of processes that may outlive their agent.
+    keep: Arc<[String]>,
+    reaping: AbortHandle,
+}
+
+impl Drop for LocalLauncher {
+    fn drop(&mut self) {
+        self.reaping.abort();
+    }
 }
 
 impl LocalLauncher {
-    /// A launcher of this very program.
+    /// A launcher of this very program, which from here on inherits what its executors leave behind. Called inside a
+    /// runtime, before anything is started. `keep` are names of processes that may outlive their agent.
     ///
     /// # Errors
     /// When there is no place for sockets, or this program cannot be found.
-    pub fn new() -> Result<Self, LaunchError> {
+    pub fn new(files: FileLimit, keep: &[String]) -> Result<Self, LaunchError> {
         let sockets =
             SocketDir::create().map_err(|error| LaunchError::Socket(error.to_string()))?;
+        let program = own_program().map_err(LaunchError::Spawn)?;
+        if let Err(error) = process::adopt_orphans() {
+            tracing::warn!(%error, "what a killed executor leaves will not be found");
+        }
         Ok(Self {
-            program: own_program().map_err(LaunchError::Spawn)?,
+            program,
             sockets,
             bound: AtomicU64::new(0),
+            files,
+            keep: keep.into(),
+            reaping: tokio::spawn(process::reap_orphans()).abort_handle(),
         })
     }
 
@@ -83,13 +110,23 @@ impl Launcher for LocalLauncher {
         let listener = Listener::bind(&self.sockets, &name)
             .map_err(|error| LaunchError::Socket(error.to_string()))?;
         let mut command = self.command(spec, listener.path())?;
-        let child = command.spawn().map_err(LaunchError::Spawn)?;
+        // A start waits until the new program runs, close to a millisecond: not on the thread of all the others.
+        let spawning = tokio::task::spawn_blocking(move || process::spawn(&mut command));
+        let spawned = spawning.await.map_err(io::Error::other).flatten();
+        let (child, ownership) = spawned.map_err(LaunchError::Spawn)?;
         let Some(pid) = child.id() else {
             return Err(LaunchError::Spawn(io::Error::other("it has no process id")));
         };
+        self.files.hand_down(pid);
         let (orders, received) = mpsc::channel(ORDERS);
         let (told, exit) = oneshot::channel();
-        tokio::spawn(keep(child, pid, received, told));
+        let keeper = Keeper {
+            child,
+            _ownership: ownership,
+            pid,
+            keep: Arc::clone(&self.keep),
+        };
+        tokio::spawn(keeper.stay(received, told));
         Ok(Launched {
             pid,
             connection: Box::pin(async move {
@@ -100,44 +137,81 @@ impl Launcher for LocalLauncher {
             exit: Box::pin(async move { exit.await.unwrap_or(Exit::Unknown) }),
         })
     }
+
+    async fn close(&self) -> Closed {
+        let mark = identity::RUN;
+        let swept = sweep(Whose::All { mark }, &self.keep, LAST_POLITE).await;
+        let names: Vec<String> = swept.stayed.iter().map(ToString::to_string).collect();
+        Closed {
+            ended: (swept.count > 0).then(|| swept.to_string()),
+            stayed: (!names.is_empty()).then(|| names.join(", ")),
+        }
+    }
 }
 
-/// Owns the child until it is reaped, so that it is only signalled while its number is its own.
-async fn keep(
-    mut child: Child,
+/// Owns an executor until it is reaped, so that it is only signalled while its number is its own.
+struct Keeper {
+    child: Child,
+    _ownership: Ownership,
     pid: u32,
-    mut orders: mpsc::Receiver<Ending>,
-    told: oneshot::Sender<Exit>,
-) {
-    let mut ended = std::pin::pin!(process::until_ended(pid));
-    loop {
-        // The end is the same future in every round; `recv` loses nothing when dropped.
-        tokio::select! {
-            () = &mut ended => break,
-            Some(ending) = orders.recv() => signal_process(pid, ending),
-        }
-    }
-    if process::was_killed(pid) {
-        sweep(pid).await;
-    }
-    let exit = loop {
-        // Over at once, unless this system does not tell of ends; `Child::wait` may be dropped and called again.
-        tokio::select! {
-            status = child.wait() => break status.map_or(Exit::Unknown, exit_of),
-            Some(ending) = orders.recv() => signal_process(pid, ending),
-        }
-    };
-    // Nobody waits for it any more when the run was given up.
-    let _: Result<(), Exit> = told.send(exit);
+    keep: Arc<[String]>,
 }
 
-/// An executor that was killed could not end its agent: what it left in its session is ended here.
-async fn sweep(leader: u32) {
-    match tokio::task::spawn_blocking(move || process::end_session(leader)).await {
-        Ok(left) if left.is_empty() => {}
-        Ok(left) => tracing::info!(?left, "ended what a killed executor left behind"),
-        Err(error) => tracing::error!(%error, "nobody ended what a killed executor left behind"),
+impl Keeper {
+    async fn stay(mut self, mut orders: mpsc::Receiver<Ending>, told: oneshot::Sender<Exit>) {
+        let pid = self.pid;
+        let mut ended = std::pin::pin!(process::until_ended(pid));
+        loop {
+            // The end is the same future in every round; `recv` loses nothing when dropped.
+            tokio::select! {
+                () = &mut ended => break,
+                Some(ending) = orders.recv() => signal_process(pid, ending),
+            }
+        }
+        let killed = process::was_killed(pid);
+        let exit = loop {
+            // Over at once, unless this system does not tell of ends; `Child::wait` may be dropped and called again.
+            tokio::select! {
+                status = self.child.wait() => break status.map_or(Exit::Unknown, exit_of),
+                Some(ending) = orders.recv() => signal_process(pid, ending),
+            }
+        };
+        // An executor that ended by itself has left nothing. What a killed one had below it belongs to this process now.
+        if killed {
+            self.end_what_it_left().await;
+        }
+        // Nobody waits for it any more when the run was given up.
+        let _: Result<(), Exit> = told.send(exit);
     }
+
+    async fn end_what_it_left(&self) {
+        let whose = Whose::OfAttempts {
+            mark: identity::RUN,
+            attempt: identity::STORY,
+        };
+        let swept = sweep(whose, &self.keep, POLITE).await;
+        if !swept.is_clean() {
+            let stayed = &swept.stayed;
+            tracing::warn!(pid = self.pid, ended = %swept, ?stayed, "a killed executor left processes");
+        }
+    }
+}
+
+/// Ends orphans of this process on a thread of its own.
+async fn sweep(whose: Whose<'static>, keep: &Arc<[String]>, polite: Duration) -> Swept {
+    let keep = Arc::clone(keep);
+    let sweeping = tokio::task::spawn_blocking(move || {
+        process::sweep_orphans(&Sweep {
+            whose,
+            keep: &keep,
+            polite,
+            within: SWEEPING,
+        })
+    });
+    sweeping.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "nobody ended what was left behind");
+        Swept::default()
+    })
 }
 
 fn exit_of(status: ExitStatus) -> Exit {

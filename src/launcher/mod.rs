@@ -94,4 +94,17 @@ pub trait Launcher: Send + Sync + 'static {
         &self,
         spec: &AttemptSpec,
     ) -> impl Future<Output = Result<Launched, LaunchError>> + Send;
+
+    /// Sees to it that nothing is left of what it has started, but for executors that are still ending by themselves.
+    /// Called once, when no further executor is started.
+    fn close(&self) -> impl Future<Output = Closed> + Send;
+}
+
+/// What there was to do when a launcher closed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Closed {
+    /// Processes that had to be ended, for a person; none when there were none.
+    pub ended: Option<String>,
+    /// Processes that could not be ended, for a person; none when there are none.
+    pub stayed: Option<String>,
 }

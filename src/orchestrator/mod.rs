@@ -6,8 +6,10 @@
 //! board.
 
 mod board;
+mod clock;
 mod driver;
 mod finished;
+mod leftovers;
 mod log_tail;
 mod narrator;
 mod run_folder;
@@ -19,6 +21,7 @@ mod unit;
 mod workspace;
 
 pub use board::{CheckError, check_writable};
+pub use leftovers::EarlierRuns;
 pub use run_folder::{JOURNAL, PastAttempts, RunFolder};
 pub use run_lock::{RunLock, RunLockError};
 pub use workspace::Workspaces;
@@ -30,7 +33,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use crate::engine::{Event, Moment, Opening, PlannedStory, RunId, Settings, Verdict};
 use crate::journal::JournalError;
@@ -39,6 +41,7 @@ use crate::report::event::Counts;
 use crate::report::{Background, Reporter, chain};
 use crate::story::{Store, Story, StoryId};
 use crate::watch::BoardWatcher;
+use clock::RunClock;
 use driver::Driver;
 use run_journal::RunJournal;
 use signals::Signals;
@@ -99,6 +102,8 @@ pub struct RunRequest {
     pub work_folder: String,
     /// Names of variables that agents get besides the usual ones.
     pub environment: Vec<String>,
+    /// Names of processes that may go on when their agent has ended.
+    pub keep: Vec<String>,
 }
 
 /// Runs stories until all are through or the run is stopped.
@@ -111,7 +116,7 @@ pub async fn run<L: Launcher>(
     reporters: Vec<Box<dyn Reporter>>,
     exit_code: impl Fn(Verdict) -> u8,
 ) -> io::Result<(Verdict, Counts)> {
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen(request.settings.longest_lives())?;
     let (sender, mut inbox) = mpsc::channel(WAITING_MESSAGES);
     let surfaces = Background::new(reporters)?;
     let journal = open_journal(&request).map_err(|error| io::Error::other(chain(&error)))?;
@@ -133,10 +138,11 @@ pub async fn run<L: Launcher>(
             Some(message) = inbox.recv() => driver.receive(message),
             Some(finished) = driver.tasks.next() => driver.finish(finished),
             () = changed(watcher.as_mut()) => driver.replan(),
-            () = sleep_until(driver.began, deadline) => driver.feed(Event::TimePassed),
+            () = sleep_until(&driver.clock, deadline) => driver.pass_time(deadline),
         }
     }
     driver.write_last_entries().await;
+    driver.close_launcher().await;
     driver.close_journal();
     let verdict = driver.engine.verdict();
     let conflicts = driver.engine.view().conflicts;
@@ -161,9 +167,9 @@ async fn changed(watcher: Option<&mut BoardWatcher>) {
     }
 }
 
-async fn sleep_until(began: Instant, deadline: Option<Moment>) {
+async fn sleep_until(clock: &RunClock, deadline: Option<Moment>) {
     match deadline {
-        Some(moment) => tokio::time::sleep_until(began + moment.since(Moment::default())).await,
+        Some(moment) => tokio::time::sleep_until(clock.instant(moment)).await,
         None => std::future::pending().await,
     }
 }

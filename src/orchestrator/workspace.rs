@@ -2,15 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::engine::{Disposal, Outcome, RunId, Settlement};
 use crate::git::{
     CommitId, Git, Origin, Prepared, Removal, RemovalCheck, Repository, WorktreeRequest, Worktrees,
     base_with, branch_name,
 };
-use crate::process::{self, Found, Place};
-use crate::protocol::{Evidence, identity};
+use crate::protocol::Evidence;
 use crate::report::{chain, event::KeptWorktree};
 use crate::story::{Story, StoryId};
 
@@ -27,10 +25,6 @@ pub struct Workspaces {
     pub base: CommitId,
     /// The run.
     pub run: RunId,
-    /// Where runs keep their folders, by which earlier ones are known.
-    pub runs: PathBuf,
-    /// How long processes of an earlier attempt may take to end.
-    pub patience: Duration,
 }
 
 /// What settling an attempt came to.
@@ -48,7 +42,7 @@ impl Workspaces {
         dependencies: &[Arc<Story>],
     ) -> Result<Prepared, String> {
         let base = self.base_of(story, dependencies).await?;
-        self.take_over(story).await?;
+        self.take_over(story).await;
         let prepared = self.worktrees.prepare(&self.request(story, base)).await;
         prepared.map_err(|error| chain(&error))
     }
@@ -82,51 +76,15 @@ impl Workspaces {
         }
     }
 
-    /// Makes sure that nothing of an earlier attempt works in a worktree any more: two attempts must never work in one
-    /// place. An executor whose orchestrator was killed ends its agent within seconds; what was left without an
-    /// executor is ended here. Then the locks that a killed git has left can go.
-    async fn take_over(&self, story: &Story) -> Result<(), String> {
+    /// Clears away the locks that a killed git has left in the worktree of an earlier attempt. Nothing works in it any
+    /// more: an attempt is settled once its process is gone, and what earlier runs have left was ended before this one.
+    async fn take_over(&self, story: &Story) {
         let path = self.worktrees.path_of(&story.id, &story.slug);
         let branch = branch_name(&story.id, &story.slug);
-        if path.exists() {
-            let (folder, past, patience) = (path.clone(), self.past_runs(), self.patience);
-            end_leftovers(move || {
-                let place = Place::Within(&folder);
-                process::end_leftovers(place, identity::RUN, past, patience)
-            })
-            .await?;
-        }
         match self.worktrees.clear_stale_locks(&path, &branch).await {
             Ok(cleared) if cleared.is_empty() => {}
             Ok(cleared) => tracing::info!(?cleared, "removed locks that a killed git had left"),
             Err(error) => tracing::warn!(error = chain(&error), "locks may be left"),
-        }
-        Ok(())
-    }
-
-    /// Ends gits that an earlier run, which was killed, has left working on the repository itself.
-    ///
-    /// # Errors
-    /// When that cannot be found out.
-    pub async fn end_earlier_runs(&self) -> Result<(), String> {
-        let (root, past) = (self.repository.root().to_owned(), self.past_runs());
-        let patience = self.patience;
-        end_leftovers(move || {
-            let place = Place::Exactly(&root);
-            process::end_leftovers(place, identity::RUN, past, patience)
-        })
-        .await
-    }
-
-    /// Whether a run is an earlier one of this board. The run lock is held, so that all of those are over; runs of
-    /// other boards, which may share a folder of worktrees, are none of our business.
-    fn past_runs(&self) -> impl Fn(&str) -> bool + Send + 'static {
-        let (runs, current) = (self.runs.clone(), self.run.clone());
-        move |run: &str| {
-            let known = run
-                .parse::<RunId>()
-                .is_ok_and(|run| runs.join(run.as_str()).is_dir());
-            known && run != current.as_str()
         }
     }
 
@@ -234,16 +192,6 @@ impl Workspaces {
         }
         kept
     }
-}
-
-/// Looks for processes on a thread of its own.
-async fn end_leftovers(end: impl FnOnce() -> Vec<Found> + Send + 'static) -> Result<(), String> {
-    let ended = tokio::task::spawn_blocking(end).await;
-    let ended = ended.map_err(|error| error.to_string())?;
-    if !ended.is_empty() {
-        tracing::warn!(?ended, "ended what an earlier run had left");
-    }
-    Ok(())
 }
 
 /// A worktree that stays; none when its agent has removed it.

@@ -1,20 +1,51 @@
-//! Processes: sessions, groups, signals and what a tree of processes uses.
+//! Processes: sessions, signals, orphans, what a tree of processes uses, and what runs leave behind.
 //!
-//! Owns every call that makes, signals or inspects a process other than through a plain child handle. A process or a
-//! group is only ever signalled while its leader is unreaped, so a number that was reused is never hit. It does not
-//! find processes that moved into a session of their own (daemons).
+//! Owns every call that makes, signals or inspects a process other than through a plain child handle, and all `unsafe`
+//! code. A process or a group is only ever signalled while its leader is unreaped, or through a descriptor of it, so a
+//! number that was reused is never hit; nothing is ever found by its name.
 
 mod exit;
-mod group;
-mod survey;
+#[cfg(target_os = "linux")]
+mod handle;
+mod leftovers;
+mod limits;
+mod orphans;
+mod own;
+mod session;
+#[cfg(target_os = "linux")]
+mod table;
 mod usage;
+mod watchdog;
 
 pub use exit::{until_ended, was_killed};
-pub use group::{Group, GroupExit};
-pub use survey::{Found, Place, end_leftovers, end_session};
+pub use leftovers::{Leftover, Reaped, Search, end_leftovers, leftovers};
+pub use limits::FileLimit;
+pub use orphans::{
+    Sweep, Swept, Whose, adopt_orphans, kill_descendants, reap_orphans, sweep_orphans,
+};
+pub use own::{Ownership, spawn};
+pub use session::{Session, SessionExit};
 pub use usage::{TreeUsage, output_idle, tree_usage};
+pub use watchdog::end_process_after;
+
+use std::fmt;
 
 use rustix::process::{Pid, Signal};
+
+/// A process that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its number.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.pid, self.name)
+    }
+}
 
 /// A polite or a final signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -327,6 +327,8 @@ pub struct Start {
     pub previous_attempt: Option<Reason>,
     /// Names of variables that the agent gets besides the usual ones; `*` at the end stands for any rest.
     pub environment: Vec<String>,
+    /// Names of processes that may go on when the agent has ended.
+    pub keep: Vec<String>,
 }
 
 /// Why an executor must end.

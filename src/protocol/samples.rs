@@ -84,6 +84,7 @@ pub(super) fn start(story_text: &str) -> ToExecutor {
         commit_message: "feat(S-0042): Title".to_owned(),
         previous_attempt: None,
         environment: vec!["JAVA_HOME".to_owned()],
+        keep: vec!["gpg-agent".to_owned()],
     }))
 }
 
@@ -218,10 +219,11 @@ pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
         prop::option::of(text()),
         prop::option::of(line()),
         prop::collection::vec(text(), 0..3),
+        prop::collection::vec(text(), 0..3),
     );
     prop_oneof![
         (work, options).prop_map(
-            |(work, (phases, board_folder, previous_attempt, environment))| {
+            |(work, (phases, board_folder, previous_attempt, environment, keep))| {
                 ToExecutor::Start(Box::new(Start {
                     title: work.0,
                     story_text: work.1,
@@ -234,6 +236,7 @@ pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
                     commit_message: work.6,
                     previous_attempt,
                     environment,
+                    keep,
                 }))
             }
         ),

@@ -187,9 +187,11 @@ fn an_executor_that_somebody_terminates_politely_costs_only_its_own_story() {
 #[test]
 fn what_is_left_when_orchestrator_and_executor_are_killed_at_once_is_ended_by_the_next_run() {
     let env = TestEnv::new();
-    // Deaf to everything but SIGKILL, at the first attempt.
+    // At the first attempt, something deaf to everything but SIGKILL, that the end of the agent alone does not end.
     let script = format!(
-        "test \"$AI_SDLC_ATTEMPT\" = 1 || {{ echo x > x.txt; exit 0; }}\ntrap '' TERM\n{HOLD}\nwhile :; do sleep 0.1; done"
+        "test \"$AI_SDLC_ATTEMPT\" = 1 || {{ rm -f deaf; echo x > x.txt; exit 0; }}\n\
+         setsid sh -c \"trap '' TERM; echo > deaf; while :; do sleep 0.1; done\" &\n\
+         until test -e deaf; do sleep 0.01; done\n{HOLD}"
     );
     env.story("S-0001").script(&script).write();
     let gates = Gates::new(&env, &["S-0001"]);
@@ -200,7 +202,7 @@ fn what_is_left_when_orchestrator_and_executor_are_killed_at_once_is_ended_by_th
     executor.kill();
     assert_eq!(run.wait().code, None);
     gates.release("S-0001");
-    assert!(!living(env.mark()).is_empty(), "the agent was to stay");
+    assert!(!living(env.mark()).is_empty(), "something was to stay");
 
     let again = env.ai_sdlc(&["run", "--story", "S-0001", "--json"]).run();
     again.assert_code(0);

@@ -23,6 +23,7 @@ use crate::engine::{
 use crate::git::{CommitId, Origin, Prepared};
 use crate::journal::JournalError;
 use crate::launcher::{AttemptSpec, Launcher};
+use crate::orchestrator::clock::{RunClock, Waking};
 use crate::orchestrator::finished::Finished as FinishedBranches;
 use crate::orchestrator::narrator::Narrator;
 use crate::orchestrator::run_journal::RunJournal;
@@ -40,7 +41,7 @@ const WAITING_COMMANDS: usize = 8;
 
 pub(in crate::orchestrator) struct Driver<L> {
     pub(in crate::orchestrator) engine: Engine,
-    pub(in crate::orchestrator) began: Instant,
+    pub(in crate::orchestrator) clock: RunClock,
     journal: RunJournal,
     request: RunRequest,
     launcher: Arc<L>,
@@ -98,7 +99,7 @@ impl<L: Launcher> Driver<L> {
                 request.settings.housekeeping.show,
             ),
             engine: Engine::new(request.settings.clone(), request.plan.clone()),
-            began: Instant::now(),
+            clock: RunClock::start(Instant::now(), &request.settings.housekeeping),
             journal,
             request,
             launcher,
@@ -123,13 +124,24 @@ impl<L: Launcher> Driver<L> {
         }
     }
 
-    fn now(&self) -> Moment {
-        Moment::from_millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    fn now(&mut self) -> Moment {
+        self.clock.read(Instant::now())
+    }
+
+    /// The wait for a deadline of the engine is over.
+    pub(in crate::orchestrator) fn pass_time(&mut self, deadline: Option<Moment>) {
+        let waking = deadline.map(|deadline| self.clock.wake(deadline, Instant::now()));
+        if let Some(Waking::WasAway(away)) = waking {
+            tracing::info!(?away, "this process was stopped; that time does not count");
+            return;
+        }
+        self.feed(Event::TimePassed);
     }
 
     /// Notes in the journal how the run ended.
     pub(in crate::orchestrator) fn close_journal(&mut self) {
-        let closed = self.journal.close(self.engine.view(), self.now());
+        let now = self.now();
+        let closed = self.journal.close(self.engine.view(), now);
         self.complain(closed);
     }
 
@@ -240,6 +252,19 @@ impl<L: Launcher> Driver<L> {
         }
     }
 
+    /// Ends what the run has left running, a background process of a hook of git for example.
+    pub(in crate::orchestrator) async fn close_launcher(&mut self) {
+        let closed = self.launcher.close().await;
+        if let Some(ended) = closed.ended {
+            self.narrator
+                .warn(format!("ended what this run had left running: {ended}"));
+        }
+        if let Some(stayed) = closed.stayed {
+            self.narrator
+                .warn(format!("what this run has left cannot be ended: {stayed}"));
+        }
+    }
+
     fn prepare(&mut self, unit: Unit) {
         let Some(story) = self.request.stories.get(&unit.story).cloned() else {
             return;
@@ -312,6 +337,7 @@ impl<L: Launcher> Driver<L> {
             commit_message: format!("feat({}): {}", story.id, story.title),
             previous_attempt: previous.map(Reason::new),
             environment: request.environment.clone(),
+            keep: request.keep.clone(),
         };
         Some((spec, start))
     }

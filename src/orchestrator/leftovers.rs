@@ -1,0 +1,122 @@
+//! What earlier runs of a board have left running, after an end that nobody could prepare for.
+//!
+//! An executor ends its agent when its orchestrator dies, and an orchestrator ends what an executor leaves; when both
+//! die at the same moment, nobody is left to do it. So whoever takes the run lock of a board next does it: no run of
+//! that board can be alive then.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::engine::{Housekeeping, RunId};
+use crate::process::{self, Leftover, Reaped, Search};
+use crate::protocol::identity;
+
+/// The runs of a board that are over.
+#[derive(Debug, Clone)]
+pub struct EarlierRuns {
+    runs: PathBuf,
+    worktrees: PathBuf,
+    current: RunId,
+}
+
+impl EarlierRuns {
+    /// The runs that have a folder in `runs`, but for `current`. The caller holds the run lock.
+    pub fn of(runs: &Path, worktrees: &Path, current: &RunId) -> Self {
+        let resolved = worktrees.canonicalize();
+        Self {
+            runs: runs.to_owned(),
+            // Where processes work is told without links.
+            worktrees: resolved.unwrap_or_else(|_| worktrees.to_owned()),
+            current: current.clone(),
+        }
+    }
+
+    /// What they have left. Blocks for as long as it takes to look at every process once.
+    pub fn leftovers(&self) -> Vec<Leftover> {
+        let known = self.known();
+        if known.is_empty() {
+            return Vec::new();
+        }
+        let is_over = |run: &str| self.is_over(&known, run);
+        process::leftovers(&self.search(&known, &is_over))
+    }
+
+    /// Ends what they have left. Blocks, for seconds when there is something to end.
+    pub fn end_leftovers(&self, housekeeping: &Housekeeping) -> Reaped {
+        let known = self.known();
+        if known.is_empty() {
+            return Reaped::default();
+        }
+        let is_over = |run: &str| self.is_over(&known, run);
+        let search = self.search(&known, &is_over);
+        process::end_leftovers(&search, housekeeping.left_alone, housekeeping.left_asked)
+    }
+
+    fn search<'a>(&'a self, known: &[RunId], is_over: &'a dyn Fn(&str) -> bool) -> Search<'a> {
+        Search {
+            run: identity::RUN,
+            story: identity::STORY,
+            is_over,
+            worktrees: &self.worktrees,
+            since: known.first().and_then(began),
+        }
+    }
+
+    fn is_over(&self, known: &[RunId], run: &str) -> bool {
+        run != self.current.as_str() && known.iter().any(|known| known.as_str() == run)
+    }
+
+    /// The runs that there are folders of, the oldest first.
+    fn known(&self) -> Vec<RunId> {
+        let Ok(entries) = std::fs::read_dir(&self.runs) else {
+            return Vec::new();
+        };
+        let mut known: Vec<RunId> = entries
+            .filter_map(Result::ok)
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|run| *run != self.current)
+            .collect();
+        known.sort();
+        known
+    }
+}
+
+/// When a run began, as its name says.
+fn began(run: &RunId) -> Option<SystemTime> {
+    let (stamp, _) = run.as_str().rsplit_once('-')?;
+    let began = jiff::civil::DateTime::strptime("%Y%m%d-%H%M%S", stamp).ok()?;
+    let began = began.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    Some(SystemTime::from(began.timestamp()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_runs_with_a_folder_count_and_never_the_current_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |nonce| RunId::new("20261122-120000", nonce).unwrap();
+        for nonce in [1, 2] {
+            std::fs::create_dir(folder.path().join(run(nonce).as_str())).unwrap();
+        }
+        std::fs::create_dir(folder.path().join("stray")).unwrap();
+        let earlier = EarlierRuns::of(folder.path(), folder.path(), &run(2));
+        let known = earlier.known();
+        assert_eq!(known, [run(1)]);
+        assert!(earlier.is_over(&known, run(1).as_str()));
+        for other in [run(2), run(3)] {
+            assert!(!earlier.is_over(&known, other.as_str()));
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_run_says_when_it_began() {
+        let run = RunId::new("20261122-120000", 1).unwrap();
+        let expected = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_348_800);
+        assert_eq!(began(&run), Some(expected));
+        assert_eq!(began(&RunId::new("99999999-999999", 1).unwrap()), None);
+    }
+}

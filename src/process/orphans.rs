@@ -1,0 +1,391 @@
+//! Orphans: what the descendants of this process leave behind when they end.
+//!
+//! On Linux a process can ask to inherit the orphans among its descendants (a subreaper), so that nothing gets out of
+//! its reach by a double fork or a session of its own. It then has to reap them, and it can end them: every child of
+//! this process that nobody owns ([`super::own`]) is an orphan, and the tree below it goes with it. Nothing is found by
+//! its name, and nothing that was there before this process was.
+//!
+//! Elsewhere there are no subreapers, and nothing is found.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Found;
+
+/// The most processes that are named when many are ended.
+const MOST_NAMED: usize = 20;
+
+/// What a sweep is to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Sweep<'a> {
+    /// Which orphans.
+    pub whose: Whose<'a>,
+    /// Names of processes that may stay, with everything below them.
+    pub keep: &'a [String],
+    /// How long processes have to end when they are asked to; then they are killed. None are asked when it is zero.
+    pub polite: Duration,
+    /// How long all of it may take. Only a process that hangs in the kernel needs it.
+    pub within: Duration,
+}
+
+/// Which orphans are swept. All of them carry marks: variables of the environment that they were started with.
+#[derive(Debug, Clone, Copy)]
+pub enum Whose<'a> {
+    /// Every orphan, marked or not; of a process that had children before it was this program, only those that carry
+    /// this mark: the others may come from those.
+    All {
+        /// The mark of everything that this program starts.
+        mark: &'a str,
+    },
+    /// Likewise, but for those that carry the mark of this program without that of an attempt: what a hook of git
+    /// leaves running.
+    OfAttempts {
+        /// The mark of everything that this program starts.
+        mark: &'a str,
+        /// The mark of what belongs to an attempt.
+        attempt: &'a str,
+    },
+}
+
+/// What a sweep has found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// How many processes were ended.
+    pub count: usize,
+    /// The first of them.
+    pub named: Vec<Found>,
+    /// Those that could not be ended.
+    pub stayed: Vec<Found>,
+}
+
+impl Swept {
+    /// Whether there was nothing to do.
+    pub fn is_clean(&self) -> bool {
+        self.count == 0 && self.stayed.is_empty()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn note(&mut self, found: Found) {
+        self.count += 1;
+        if self.named.len() < MOST_NAMED {
+            self.named.push(found);
+        }
+    }
+}
+
+/// The processes that were ended, by number and name.
+impl fmt::Display for Swept {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.named.iter().map(ToString::to_string).collect();
+        formatter.write_str(&names.join(", "))?;
+        match self.count - self.named.len() {
+            0 => Ok(()),
+            more => write!(formatter, " and {more} more"),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+pub use linux::{adopt_orphans, kill_descendants, reap_orphans, sweep_orphans};
+
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::{adopt_orphans, kill_descendants, reap_orphans, sweep_orphans};
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere {
+    use super::{Sweep, Swept};
+
+    /// Does nothing: this system has no subreapers.
+    ///
+    /// # Errors
+    /// None.
+    pub fn adopt_orphans() -> std::io::Result<()> {
+        Ok(())
+    }
+
+    /// Never returns.
+    pub async fn reap_orphans() {
+        std::future::pending().await
+    }
+
+    /// Does nothing.
+    pub fn kill_descendants(_within: std::time::Duration) {}
+
+    /// Finds nothing.
+    pub fn sweep_orphans(_sweep: &Sweep<'_>) -> Swept {
+        Swept::default()
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::collections::BTreeSet;
+    use std::io;
+    use std::sync::OnceLock;
+    use std::time::{Duration, Instant};
+
+    use rustix::io::Errno;
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    use tokio::signal::unix::{SignalKind, signal};
+
+    use super::super::handle::Handle;
+    use super::super::own::owned;
+    use super::super::table::{self, Entry, Variables};
+    use super::super::{Ending, Found, signal_process, to_pid};
+    use super::{Sweep, Swept, Whose};
+
+    /// How long a round waits for the first of those that were asked or killed, before it looks again.
+    const ASKED_NAP: Duration = Duration::from_millis(20);
+    const KILLED_NAP: Duration = Duration::from_millis(2);
+
+    /// The most processes below the orphans that one round looks at; the next one finds the others.
+    const MOST_IN_A_ROUND: usize = 4096;
+
+    /// The children that were there before this process inherited anybody. They are none of its business.
+    static STRANGERS: OnceLock<BTreeSet<u32>> = OnceLock::new();
+
+    fn is_stranger(pid: u32) -> bool {
+        STRANGERS
+            .get()
+            .is_some_and(|strangers| strangers.contains(&pid))
+    }
+
+    fn has_strangers() -> bool {
+        STRANGERS
+            .get()
+            .is_some_and(|strangers| !strangers.is_empty())
+    }
+
+    /// From here on, the orphans among the descendants of this process are its children. Called before it starts any.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn adopt_orphans() -> io::Result<()> {
+        STRANGERS.get_or_init(|| table::children(std::process::id()).into_iter().collect());
+        rustix::process::set_child_subreaper(to_pid(std::process::id()))?;
+        Ok(())
+    }
+
+    /// Reaps orphans as they end, for ever. Each end of a child is told by a signal; signals that come at once are one,
+    /// which is why every look takes all that have ended.
+    pub async fn reap_orphans() {
+        let mut ends = match signal(SignalKind::child()) {
+            Ok(ends) => ends,
+            Err(error) => {
+                tracing::error!(%error, "orphans are reaped only when they are swept");
+                return;
+            }
+        };
+        loop {
+            reap();
+            if ends.recv().await.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn reap() {
+        let owned = owned();
+        for pid in table::children(std::process::id()) {
+            if !owned.contains(&pid) && !is_stranger(pid) {
+                let _ended: Reaped = reap_one(pid);
+            }
+        }
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Reaped {
+        Yes,
+        No,
+    }
+
+    /// The caller holds the list of owned children, and this one is not in it.
+    fn reap_one(pid: u32) -> Reaped {
+        let Some(number) = to_pid(pid) else {
+            return Reaped::No;
+        };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        match waitid(WaitId::Pid(number), options) {
+            Ok(Some(_)) => Reaped::Yes,
+            Ok(None) | Err(_) => Reaped::No,
+        }
+    }
+
+    /// Whether this process has no child at all. The list of children may miss one, this does not.
+    fn has_no_children() -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        matches!(waitid(WaitId::All, options), Err(Errno::CHILD))
+    }
+
+    /// Ends the orphans of this process and everything below them, and looks again until there are none: each round
+    /// takes what has been started or orphaned since the last one. Blocks.
+    pub fn sweep_orphans(sweep: &Sweep<'_>) -> Swept {
+        let mut swept = Swept::default();
+        // The usual case, which costs one system call.
+        if has_no_children() {
+            return swept;
+        }
+        let began = Instant::now();
+        let mut signalled = BTreeSet::new();
+        let mut quiet_rounds = 0;
+        loop {
+            let elapsed = began.elapsed();
+            let ending = if elapsed < sweep.polite {
+                Ending::Terminate
+            } else {
+                Ending::Kill
+            };
+            let left = round(sweep, ending, &mut signalled, &mut swept);
+            if left.is_empty() {
+                // A list that was read while a process came may have missed it.
+                quiet_rounds += 1;
+                if quiet_rounds == 2 || has_no_children() {
+                    return swept;
+                }
+                continue;
+            }
+            quiet_rounds = 0;
+            if elapsed >= sweep.within {
+                swept.stayed = left.iter().map(Handle::found).collect();
+                swept.count = swept.count.saturating_sub(swept.stayed.len());
+                swept.named.retain(|found| !swept.stayed.contains(found));
+                return swept;
+            }
+            let nap = match ending {
+                Ending::Terminate => ASKED_NAP.min(sweep.polite.saturating_sub(elapsed)),
+                Ending::Kill => KILLED_NAP,
+            };
+            if let Some(first) = left.first() {
+                first.wait(nap);
+            }
+        }
+    }
+
+    /// Kills every descendant of this process, owned or not, for a process that is about to leave. Blocks.
+    pub fn kill_descendants(within: Duration) {
+        let began = Instant::now();
+        while began.elapsed() < within {
+            let mut open = Vec::new();
+            {
+                let owned = owned();
+                for pid in table::children(std::process::id()) {
+                    // Whoever owns a child may reap it at any moment: it is signalled through its descriptor.
+                    if owned.contains(&pid) {
+                        if let Some(handle) = Handle::open(pid, |_| true) {
+                            handle.signal(Ending::Kill);
+                            open.push(pid);
+                        }
+                    } else if reap_one(pid) == Reaped::No && !is_stranger(pid) {
+                        signal_process(pid, Ending::Kill);
+                        open.push(pid);
+                    }
+                }
+            }
+            if open.is_empty() {
+                return;
+            }
+            while let Some(parent) = open.pop() {
+                for pid in table::children(parent) {
+                    if let Some(handle) = Handle::open(pid, |entry| entry.parent == parent) {
+                        handle.signal(Ending::Kill);
+                        open.push(pid);
+                    }
+                }
+            }
+            std::thread::sleep(KILLED_NAP);
+        }
+    }
+
+    type Identity = (u32, u64);
+
+    /// Signals what is there and gives it. Those that are asked are asked once, those that are killed in every round.
+    fn round(
+        sweep: &Sweep<'_>,
+        ending: Ending,
+        signalled: &mut BTreeSet<Identity>,
+        swept: &mut Swept,
+    ) -> Vec<Handle> {
+        let mut left = Vec::new();
+        let mut open = Vec::new();
+        {
+            // Nobody reaps an orphan while the list is held, so that their numbers are their own.
+            let owned = owned();
+            for pid in table::children(std::process::id()) {
+                if owned.contains(&pid) || is_stranger(pid) || reap_one(pid) == Reaped::Yes {
+                    continue;
+                }
+                let Some(entry) = Entry::read(pid) else {
+                    continue;
+                };
+                if is_kept(&entry, sweep) || is_spared(&entry, &sweep.whose) {
+                    continue;
+                }
+                if note(&entry, signalled, swept) || ending == Ending::Kill {
+                    signal_process(pid, ending);
+                }
+                open.push(entry.pid);
+                left.extend(Handle::open(pid, |now| now.started == entry.started));
+            }
+        }
+        while let Some(parent) = open.pop() {
+            if left.len() >= MOST_IN_A_ROUND {
+                break;
+            }
+            for pid in table::children(parent) {
+                // One whose parent has ended is an orphan now: the next round takes it.
+                let Some(handle) = Handle::open(pid, |entry| entry.parent == parent) else {
+                    continue;
+                };
+                if is_kept(&handle.entry, sweep) {
+                    continue;
+                }
+                if note(&handle.entry, signalled, swept) || ending == Ending::Kill {
+                    handle.signal(ending);
+                }
+                open.push(pid);
+                left.push(handle);
+            }
+        }
+        left
+    }
+
+    /// Notes a process that is about to be signalled. Whether it is the first time.
+    fn note(entry: &Entry, signalled: &mut BTreeSet<Identity>, swept: &mut Swept) -> bool {
+        let first = signalled.insert((entry.pid, entry.started));
+        if first {
+            swept.note(Found {
+                pid: entry.pid,
+                name: entry.name.clone(),
+            });
+        }
+        first
+    }
+
+    /// The system keeps 15 bytes of a name.
+    fn is_kept(entry: &Entry, sweep: &Sweep<'_>) -> bool {
+        let short = |name: &str| {
+            name.as_bytes()
+                .iter()
+                .take(15)
+                .copied()
+                .collect::<Vec<u8>>()
+        };
+        sweep
+            .keep
+            .iter()
+            .any(|name| short(name) == entry.name.as_bytes())
+    }
+
+    fn is_spared(entry: &Entry, whose: &Whose<'_>) -> bool {
+        match whose {
+            Whose::All { .. } if !has_strangers() => false,
+            Whose::All { mark } => Variables::of(entry.pid).get(mark).is_none(),
+            Whose::OfAttempts { mark, attempt } => {
+                let variables = Variables::of(entry.pid);
+                let ours = variables.get(mark).is_some();
+                let of_attempt = variables.get(attempt).is_some();
+                (ours && !of_attempt) || (!ours && has_strangers())
+            }
+        }
+    }
+}
