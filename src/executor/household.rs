@@ -48,15 +48,7 @@ impl Household {
             .await
             .map_err(|error| format!("what the agent left running is not known: {error}"))?;
         if swept.count > 0 {
-            let processes = if swept.count == 1 {
-                "process"
-            } else {
-                "processes"
-            };
-            let text = format!(
-                "ended {} {processes} that the agent had left running: {swept}",
-                swept.count
-            );
+            let text = format!("ended what was left running: {swept}");
             tracing::warn!("{text}");
             outbox.log(Log::new(LogLevel::Warning, &text));
         }

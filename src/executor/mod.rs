@@ -33,8 +33,9 @@ const USAGE: u8 = 2;
 /// There is no orchestrator to talk to (`EX_UNAVAILABLE` of sysexits.h).
 const NO_ORCHESTRATOR: u8 = 69;
 
-/// How long the work may take to arrive.
-const START_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the work may take to arrive. An orchestrator that is stopped is not dead: its end would be the end of the
+/// connection, and it keeps a much shorter deadline itself.
+const START_DEADLINE: Duration = Duration::from_secs(15 * 60);
 /// How long the last messages may take to be handed over. The orchestrator reads them at once unless it is stopped.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 /// Orders that may wait. The orchestrator sends one `start`, a shutdown or two, and then nothing.

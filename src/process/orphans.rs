@@ -236,7 +236,7 @@ mod linux {
                 Ending::Kill
             };
             let left = round(sweep, ending, &mut signalled, &mut swept);
-            if left.is_empty() {
+            if left.found.is_empty() {
                 // A list that was read while a process came may have missed it.
                 quiet_rounds += 1;
                 if quiet_rounds == 2 || has_no_children() {
@@ -246,7 +246,7 @@ mod linux {
             }
             quiet_rounds = 0;
             if elapsed >= sweep.within {
-                swept.stayed = left.iter().map(Handle::found).collect();
+                swept.stayed = left.found;
                 swept.count = swept.count.saturating_sub(swept.stayed.len());
                 swept.named.retain(|found| !swept.stayed.contains(found));
                 return swept;
@@ -255,8 +255,9 @@ mod linux {
                 Ending::Terminate => ASKED_NAP.min(sweep.polite.saturating_sub(elapsed)),
                 Ending::Kill => KILLED_NAP,
             };
-            if let Some(first) = left.first() {
-                first.wait(nap);
+            match left.first {
+                Some(first) => first.wait(nap),
+                None => std::thread::sleep(KILLED_NAP),
             }
         }
     }
@@ -298,14 +299,34 @@ mod linux {
 
     type Identity = (u32, u64);
 
+    /// What a round has found.
+    #[derive(Default)]
+    struct Left {
+        found: Vec<Found>,
+        /// One of them, to wait for. Only one is held: descriptors are few, and processes may be many.
+        first: Option<Handle>,
+    }
+
+    impl Left {
+        fn add(&mut self, entry: &Entry, handle: Option<Handle>) {
+            self.found.push(Found {
+                pid: entry.pid,
+                name: entry.name.clone(),
+            });
+            if self.first.is_none() {
+                self.first = handle;
+            }
+        }
+    }
+
     /// Signals what is there and gives it. Those that are asked are asked once, those that are killed in every round.
     fn round(
         sweep: &Sweep<'_>,
         ending: Ending,
         signalled: &mut BTreeSet<Identity>,
         swept: &mut Swept,
-    ) -> Vec<Handle> {
-        let mut left = Vec::new();
+    ) -> Left {
+        let mut left = Left::default();
         let mut open = Vec::new();
         {
             // Nobody reaps an orphan while the list is held, so that their numbers are their own.
@@ -324,11 +345,12 @@ mod linux {
                     signal_process(pid, ending);
                 }
                 open.push(entry.pid);
-                left.extend(Handle::open(pid, |now| now.started == entry.started));
+                let handle = Handle::open(pid, |now| now.started == entry.started);
+                left.add(&entry, handle);
             }
         }
         while let Some(parent) = open.pop() {
-            if left.len() >= MOST_IN_A_ROUND {
+            if left.found.len() >= MOST_IN_A_ROUND {
                 break;
             }
             for pid in table::children(parent) {
@@ -343,7 +365,8 @@ mod linux {
                     handle.signal(ending);
                 }
                 open.push(pid);
-                left.push(handle);
+                let entry = handle.entry.clone();
+                left.add(&entry, Some(handle));
             }
         }
         left
