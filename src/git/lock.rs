@@ -12,10 +12,14 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
-/// How long to wait for the lock: far longer than any administrative part takes, short enough to be reported.
+/// How long to wait for other processes: far longer than any administrative part takes, short enough to be reported.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long to wait for one's turn in this process: a thousand stories that start at once wait for each other, at tens
+/// of milliseconds each, more on a loaded machine.
+const QUEUE_DEADLINE: Duration = Duration::from_secs(10 * 60);
 
 /// The name of the lock file in the common directory.
 const FILE_NAME: &str = "ai-sdlc.lock";
@@ -26,6 +30,7 @@ pub struct AdminLock {
     path: Arc<Path>,
     turn: Arc<Semaphore>,
     deadline: Duration,
+    queue_deadline: Duration,
 }
 
 /// Why the lock could not be taken.
@@ -72,15 +77,15 @@ impl AdminLock {
             path: common_dir.join(FILE_NAME).into(),
             turn: Arc::new(Semaphore::new(1)),
             deadline: DEADLINE,
+            queue_deadline: QUEUE_DEADLINE,
         }
     }
 
-    /// Takes the lock, waiting at most 60 s for others in this process and in other processes.
+    /// Takes the lock, waiting in line for others in this process, and then at most 60 s for other processes.
     ///
     /// # Errors
     /// When the file cannot be opened or locked, or the wait was too long.
     pub async fn acquire(&self) -> Result<AdminGuard, LockError> {
-        let until = Instant::now() + self.deadline;
         let timed_out = || LockError::TimedOut {
             path: self.path.to_path_buf(),
             after: self.deadline,
@@ -89,10 +94,11 @@ impl AdminLock {
             path: self.path.to_path_buf(),
             source,
         };
-        let turn = timeout_at(until, Arc::clone(&self.turn).acquire_owned())
+        let turn = timeout(self.queue_deadline, Arc::clone(&self.turn).acquire_owned())
             .await
             .map_err(|_| timed_out())?
             .expect("the semaphore is never closed");
+        let until = Instant::now() + self.deadline;
         let file = File::options()
             .read(true)
             .write(true)
@@ -158,6 +164,7 @@ mod tests {
         let other = AdminLock::new(dir.path());
         let held = other.acquire().await.unwrap();
         lock.deadline = Duration::from_millis(50);
+        lock.queue_deadline = lock.deadline;
         assert!(matches!(
             lock.acquire().await,
             Err(LockError::TimedOut { .. })
@@ -169,6 +176,7 @@ mod tests {
         ));
         drop(held);
         lock.deadline = DEADLINE;
+        lock.queue_deadline = QUEUE_DEADLINE;
         drop(lock.acquire().await.unwrap());
         assert!(dir.path().join(FILE_NAME).exists());
     }
