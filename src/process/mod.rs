@@ -1,18 +1,20 @@
-//! Processes: sessions, groups, signals and what a tree of processes uses.
+//! Processes: sessions, groups, signals, and whether a tree of processes works, waits or stands still.
 //!
 //! Owns every call that makes, signals or inspects a process other than through a plain child handle. A process or a
 //! group is only ever signalled while its leader is unreaped, so a number that was reused is never hit. It does not
 //! find processes that moved into a session of their own (daemons).
 
+mod evidence;
 mod exit;
 mod group;
 mod survey;
 mod usage;
 
+pub use evidence::{Evidence, TreeUsage, TreeWatch, Wait, Work};
 pub use exit::{until_ended, was_killed};
 pub use group::{Group, GroupExit};
 pub use survey::{Found, Place, end_leftovers, end_session};
-pub use usage::{TreeUsage, output_idle, tree_usage};
+pub use usage::{output_idle, tree_usage};
 
 use rustix::process::{Pid, Signal};
 

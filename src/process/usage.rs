@@ -2,16 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-/// The use of a process and all its descendants at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TreeUsage {
-    /// Resident memory, in KiB. Memory that processes share is counted once for each.
-    pub rss_kib: u64,
-    /// Processor time of the living processes so far, in milliseconds.
-    pub cpu_ms: u64,
-    /// How many processes there are.
-    pub processes: u32,
-}
+use super::evidence::TreeUsage;
 
 /// How long ago anything was written to the file that is this process's standard output, which its children share.
 /// None when it is no file, or the clock says nonsense.
