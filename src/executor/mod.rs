@@ -5,8 +5,10 @@
 //! the executor ends its agent and itself. It decides nothing about other stories and never touches the board.
 
 mod attempt;
+mod changes;
 mod identity;
 mod orders;
+mod vitals;
 
 pub use identity::{Identity, IdentityError};
 

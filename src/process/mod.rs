@@ -14,7 +14,7 @@ pub use evidence::{Evidence, TreeUsage, TreeWatch, Wait, Work};
 pub use exit::{until_ended, was_killed};
 pub use group::{Group, GroupExit};
 pub use survey::{Found, Place, end_leftovers, end_session};
-pub use usage::{output_idle, tree_usage};
+pub use usage::output_idle;
 
 use rustix::process::{Pid, Signal};
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::link::Fence;
 use super::message::*;
 use super::text::OneLine;
-use crate::engine::{AttemptNumber, Phase, RunId};
+use crate::engine::{AttemptNumber, Phase, RunId, Sign, Wait};
 use crate::story::StoryId;
 
 pub(super) fn fence() -> Fence {
@@ -54,6 +54,9 @@ pub(super) fn health(sequence: u64) -> FromExecutor {
         cpu_ms: 2,
         output_idle_ms: 3,
         processes: 4,
+        idle_ms: 5,
+        sign: Some(Sign::Cpu),
+        waits: None,
     })
 }
 
@@ -84,6 +87,7 @@ pub(super) fn start(story_text: &str) -> ToExecutor {
         commit_message: "feat(S-0042): Title".to_owned(),
         previous_attempt: None,
         environment: vec!["JAVA_HOME".to_owned()],
+        look_every_ms: 60_000,
     }))
 }
 
@@ -111,6 +115,16 @@ fn usage() -> impl Strategy<Value = Usage> {
         cost_micros_usd: cost,
         turns,
     })
+}
+
+fn sign() -> impl Strategy<Value = Option<Sign>> {
+    prop::option::of(prop::sample::select(vec![
+        Sign::Output,
+        Sign::Cpu,
+        Sign::Io,
+        Sign::Processes,
+        Sign::Files,
+    ]))
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -185,15 +199,29 @@ pub(super) fn any_from_executor() -> impl Strategy<Value = FromExecutor> {
                     agent_session,
                 })
             }),
-        any::<(u64, u64, u64, u64, u32)>().prop_map(|(sequence, rss, cpu, idle, processes)| {
-            FromExecutor::HealthResponse(HealthResponse {
-                sequence,
-                rss_kib: rss,
-                cpu_ms: cpu,
-                output_idle_ms: idle,
-                processes,
-            })
-        }),
+        (
+            any::<(u64, u64, u64, u64, u32, u64)>(),
+            sign(),
+            prop::option::of(prop::sample::select(vec![
+                Wait::Sleep,
+                Wait::Disk,
+                Wait::Network,
+            ])),
+        )
+            .prop_map(
+                |((sequence, rss_kib, cpu_ms, output_idle_ms, processes, idle_ms), sign, waits)| {
+                    FromExecutor::HealthResponse(HealthResponse {
+                        sequence,
+                        rss_kib,
+                        cpu_ms,
+                        output_idle_ms,
+                        processes,
+                        idle_ms,
+                        sign,
+                        waits,
+                    })
+                }
+            ),
         (level, "(.|\n){0,60}").prop_map(|(level, text)| FromExecutor::Log(Log::new(level, &text))),
         (line(), line(), recovery).prop_map(|(code, message, recovery)| {
             FromExecutor::Error(ErrorReport {
@@ -218,10 +246,11 @@ pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
         prop::option::of(text()),
         prop::option::of(line()),
         prop::collection::vec(text(), 0..3),
+        any::<u64>(),
     );
     prop_oneof![
         (work, options).prop_map(
-            |(work, (phases, board_folder, previous_attempt, environment))| {
+            |(work, (phases, board_folder, previous_attempt, environment, look_every_ms))| {
                 ToExecutor::Start(Box::new(Start {
                     title: work.0,
                     story_text: work.1,
@@ -234,6 +263,7 @@ pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
                     commit_message: work.6,
                     previous_attempt,
                     environment,
+                    look_every_ms,
                 }))
             }
         ),

@@ -1,11 +1,12 @@
 //! What must hold after every step, from a bookkeeping of its own: nothing here asks the engine how it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ai_sdlc::engine::scheduler::MOST_OVERTAKEN;
 use ai_sdlc::engine::{
     BoardEntry, Claim, Decision, Delay, Effect, Event, Exit, Notice, OnFailure, Order, Outcome,
-    OutcomeKind, PlannedStory, Provider, Settings, Settlement, Unit, Usage, Verdict,
+    OutcomeKind, PlannedStory, Provider, Settings, Settlement, StopReason, Unit, Usage, Verdict,
 };
 use ai_sdlc::story::StoryId;
 
@@ -25,6 +26,13 @@ struct Known {
     board: Option<BoardEntry>,
 }
 
+/// When an agent last made progress, and when it last did that or waited.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    progressed: u64,
+    stirred: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct Ledger {
     settings: Settings,
@@ -40,6 +48,7 @@ pub(crate) struct Ledger {
     confirmed: BTreeSet<Unit>,
     settled: BTreeSet<Unit>,
     usage: BTreeMap<Unit, Usage>,
+    lives: BTreeMap<Unit, Life>,
     paused_until: u64,
     providers: BTreeMap<Provider, u64>,
     closed: Option<&'static str>,
@@ -68,6 +77,7 @@ impl Ledger {
             confirmed: BTreeSet::new(),
             settled: BTreeSet::new(),
             usage: BTreeMap::new(),
+            lives: BTreeMap::new(),
             paused_until: 0,
             providers: BTreeMap::new(),
             closed: None,
@@ -116,6 +126,20 @@ impl Ledger {
         };
         match event {
             Event::TimePassed => self.clock = now,
+            Event::Connected(unit) if current(self, unit) => {
+                let life = Life {
+                    progressed: now,
+                    stirred: now,
+                };
+                self.lives.entry(unit.clone()).or_insert(life);
+            }
+            Event::PhaseEntered(unit, _) => self.progress(unit, now),
+            Event::Answered(unit, vitals) => {
+                self.progress(unit, now.saturating_sub(millis(vitals.idle)));
+                if vitals.waits.is_some() {
+                    self.wait(unit);
+                }
+            }
             Event::Claimed(unit, claim) if current(self, unit) => {
                 self.claims
                     .entry(unit.clone())
@@ -135,7 +159,11 @@ impl Ledger {
             }
             Event::Used(unit, usage) if current(self, unit) => {
                 let known = self.usage.entry(unit.clone()).or_default();
+                let before = *known;
                 *known = known.max(*usage);
+                if *known != before {
+                    self.progress(unit, now);
+                }
                 let total = self
                     .usage
                     .values()
@@ -183,7 +211,15 @@ impl Ledger {
                 });
                 self.alive.insert(unit.clone());
             }
-            Effect::AskToStop { unit, .. } | Effect::Kill(unit) => {
+            Effect::AskToStop { unit, reason, .. } => {
+                self.must(self.alive.contains(unit), || {
+                    format!("{unit:?} is not alive: {effect:?}")
+                });
+                if matches!(reason, StopReason::Stalled(..)) {
+                    self.stall(unit);
+                }
+            }
+            Effect::Kill(unit) => {
                 self.must(self.alive.contains(unit), || {
                     format!("{unit:?} is not alive: {effect:?}")
                 });
@@ -205,6 +241,41 @@ impl Ledger {
             Effect::Finish => self.finished = true,
             Effect::AbandonPreparation(_) | Effect::LookAtFiles(_) | Effect::Compare(_) => {}
         }
+    }
+
+    fn progress(&mut self, unit: &Unit, at: u64) {
+        if let Some(life) = self.lives.get_mut(unit) {
+            life.progressed = life.progressed.max(at);
+            life.stirred = life.stirred.max(at);
+        }
+    }
+
+    fn wait(&mut self, unit: &Unit) {
+        let now = self.now;
+        let Some(life) = self.lives.get_mut(unit) else {
+            return;
+        };
+        life.stirred = now;
+        if now - life.progressed > millis(self.settings.patience.stalled) {
+            self.count("long waits");
+        }
+    }
+
+    /// An agent that made progress or waited within the limits is never stopped as stalled.
+    fn stall(&mut self, unit: &Unit) {
+        let patience = self.settings.patience;
+        let longest = millis(patience.waiting.max(patience.stalled));
+        let Some(life) = self.lives.get(unit).copied() else {
+            return self.must(false, || format!("{unit:?} is stalled and never connected"));
+        };
+        let stands = self.now - life.stirred >= millis(patience.stalled);
+        let waits = self.now - life.progressed >= longest;
+        if waits && !stands {
+            self.count("waits too long");
+        }
+        self.must(stands || waits, || {
+            format!("{unit:?} is stopped as stalled: {life:?}")
+        });
     }
 
     fn start(&mut self, unit: &Unit) {
@@ -316,7 +387,7 @@ impl Ledger {
                 });
                 let known = self.stories.get_mut(&unit.story).unwrap();
                 known.attempting = None;
-                known.delayed_until = Some(self.now + u64::try_from(wait.as_millis()).unwrap());
+                known.delayed_until = Some(self.now + millis(*wait));
                 match reason {
                     Delay::BackOff => known.back_offs += 1,
                     Delay::Quota => known.quota_waits += 1,
@@ -327,11 +398,11 @@ impl Ledger {
             }
             Notice::StartsPaused { pause, .. } => {
                 self.count("pauses");
-                self.paused_until = self.now + u64::try_from(pause.as_millis()).unwrap();
+                self.paused_until = self.now + millis(*pause);
             }
             Notice::ProviderPaused { provider, pause } => {
                 self.count("provider pauses");
-                let until = self.now + u64::try_from(pause.as_millis()).unwrap();
+                let until = self.now + millis(*pause);
                 self.providers.insert(provider.clone(), until);
             }
             Notice::RunExceeded(_) => {
@@ -511,4 +582,8 @@ impl Ledger {
         let known = self.stories.get(&unit.story);
         known.is_some_and(|known| known.attempting.as_ref() == Some(unit))
     }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap()
 }
