@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 
 use ai_sdlc::engine::{
     AttemptNumber, BoardWrite, Candidate, Candidates, Claim, Comparison, Effect, Engine, Event,
-    Exit, FilePattern, Moment, Phase, PlannedStory, Selection, Settings, Settlement, plan,
+    Exit, FilePattern, Moment, Phase, PlannedStory, Selection, Settings, Settlement, Vitals, plan,
 };
 use ai_sdlc::story::{Status, StoryId};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -64,7 +64,8 @@ fn play(mut engine: Engine) -> u64 {
                     due.push_back(Event::Connected(unit.clone()));
                     due.push_back(Event::PhaseEntered(unit.clone(), Phase::Implement));
                     for _ in 0..4 {
-                        due.push_back(Event::Progressed(unit.clone()));
+                        let vitals = Vitals::new(0, None);
+                        due.push_back(Event::Answered(unit.clone(), vitals));
                     }
                     due.push_back(Event::Claimed(unit.clone(), Claim::Succeeded));
                     due.push_back(Event::Exited(unit, Exit::Code(0)));

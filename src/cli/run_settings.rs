@@ -49,7 +49,10 @@ pub(super) fn settings(
         story_limits: rules.story_limits,
         run_limits: rules.run_limits,
         look_at_files: rules.look_at_files,
-        housekeeping: Housekeeping::default(),
+        housekeeping: Housekeeping {
+            health_check: rules.patience.period(),
+            ..Housekeeping::default()
+        },
     }
 }
 

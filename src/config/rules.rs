@@ -18,6 +18,9 @@ const MOST_SLOTS: usize = 1000;
 /// all, short enough that one that never ends does not keep a slot for a weekend.
 const STORY_TIME: Duration = Duration::from_secs(4 * 60 * 60);
 
+/// The shortest time that executors may be given to answer.
+const SHORTEST_ANSWER: Duration = Duration::from_secs(1);
+
 /// How often the files of a running attempt are looked at when nothing is configured. Looking takes up to some hundred
 /// milliseconds of one core in a large repository.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -139,8 +142,10 @@ struct CostLimits {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Health {
+    answer_seconds: Option<f64>,
     quiet_minutes: Option<f64>,
     stalled_minutes: Option<f64>,
+    waiting_minutes: Option<f64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -281,14 +286,35 @@ fn retryable(name: &str) -> Option<OutcomeKind> {
 
 impl Health {
     fn apply(self, patience: &mut Patience) -> Result<(), Invalid> {
-        if let Some(minutes) = self.quiet_minutes {
-            patience.quiet = span(minutes, 60.0, "health.quietMinutes")?;
+        if let Some(seconds) = self.answer_seconds {
+            patience.answer = span(seconds, 1.0, "health.answerSeconds")?;
+            // Less than a busy machine may take is no patience: what does not answer is killed.
+            if patience.answer < SHORTEST_ANSWER {
+                return Err(Invalid("health.answerSeconds", "must be at least 1"));
+            }
         }
-        if let Some(minutes) = self.stalled_minutes {
-            patience.stalled = span(minutes, 60.0, "health.stalledMinutes")?;
-        }
-        if patience.quiet.is_zero() || patience.stalled.is_zero() {
-            return Err(Invalid("health", "must leave an agent some time"));
+        for (minutes, clock, key) in [
+            (
+                self.quiet_minutes,
+                &mut patience.quiet,
+                "health.quietMinutes",
+            ),
+            (
+                self.stalled_minutes,
+                &mut patience.stalled,
+                "health.stalledMinutes",
+            ),
+            (
+                self.waiting_minutes,
+                &mut patience.waiting,
+                "health.waitingMinutes",
+            ),
+        ] {
+            let Some(minutes) = minutes else { continue };
+            *clock = span(minutes, 60.0, key)?;
+            if clock.is_zero() {
+                return Err(Invalid(key, "must leave an agent some time"));
+            }
         }
         Ok(())
     }
@@ -371,7 +397,8 @@ mod tests {
             "pauseAfter":9,"pauseWindowSeconds":2},
             "limits":{"story":{"minutes":1.5,"tokens":7,"costUsd":0.5},"run":{"minutes":60}},
             "costLimits":{"perStoryMaxTokens":1,"perRunMaxTokens":9},
-            "health":{"quietMinutes":1,"stalledMinutes":2},"conflicts":{"lookEverySeconds":0},
+            "health":{"quietMinutes":1,"stalledMinutes":0.03,"waitingMinutes":3,"answerSeconds":9},
+            "conflicts":{"lookEverySeconds":0},
             "epic":{"maxConcurrent":8,"keepWorktrees":true,"continueOnFailure":false},
             "daemon":{"pollingInterval":1,"processDelay":2}}"#;
         let rules = rules(text).unwrap();
@@ -383,7 +410,9 @@ mod tests {
         assert_eq!(rules.story_limits.cost_micros_usd, Some(500_000));
         assert_eq!(rules.story_limits.tokens, Some(7));
         assert_eq!(rules.run_limits.tokens, Some(9));
-        assert_eq!(rules.patience.stalled, Duration::from_secs(120));
+        assert_eq!(rules.patience.stalled, Duration::from_millis(1_800));
+        assert_eq!(rules.patience.waiting, Duration::from_secs(180));
+        assert_eq!(rules.patience.answer, Duration::from_secs(9));
         assert_eq!(rules.look_at_files, None);
         assert_eq!(rules.epic_slots.get(), 8);
         assert_eq!(rules.epic_failure, EpicFailure::StopStarting);
@@ -418,6 +447,14 @@ mod tests {
             (
                 r#"{"limits":{"run":{"minutes":1e300}}}"#,
                 "limits.run must be a time of at most 30 days",
+            ),
+            (
+                r#"{"health":{"waitingMinutes":0}}"#,
+                "health.waitingMinutes must leave an agent some time",
+            ),
+            (
+                r#"{"health":{"answerSeconds":0.5}}"#,
+                "health.answerSeconds must be at least 1",
             ),
             (
                 r#"{"daemon":{"pollingInterval":0}}"#,

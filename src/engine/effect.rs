@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::event::{Provider, Unit};
 use crate::engine::files::FilePattern;
+use crate::engine::health::Wait;
 use crate::engine::limits::Overrun;
 use crate::engine::outcome::{Outcome, StopReason};
 use crate::engine::retry::Delay;
@@ -86,6 +87,8 @@ pub enum Notice {
         unit: Unit,
         /// For how long.
         idle: Duration,
+        /// What it waits for, if that can be seen.
+        waits: Option<Wait>,
     },
     /// Nothing is started for a while: too many attempts ended abnormally.
     StartsPaused {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::files::FilePattern;
+use crate::engine::health::Vitals;
 use crate::engine::id::{AttemptNumber, Phase};
 use crate::engine::limits::Usage;
 use crate::engine::outcome::{Claim, Exit};
@@ -55,10 +56,8 @@ pub enum Event {
     Connected(Unit),
     /// The attempt enters a phase.
     PhaseEntered(Unit, Phase),
-    /// The executor answered a health check.
-    Answered(Unit),
-    /// There is evidence that the agent makes progress.
-    Progressed(Unit),
+    /// The executor answered a health check, and says how its agent is.
+    Answered(Unit, Vitals),
     /// What the attempt has used so far, in total.
     Used(Unit, Usage),
     /// Files that the attempt has changed in its worktree so far.

@@ -46,6 +46,8 @@ pub enum Fault {
     ConflictRefused,
     /// A story with a predicted conflict can be overtaken for ever.
     ConflictStarves,
+    /// An agent that waits counts as one that stands still.
+    WaitingIgnored,
     /// After a restart, slots of lost attempts stay taken.
     RestartKeepsSlots,
     /// After a restart, board entries that were under way are taken for written.
@@ -70,7 +72,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::SlotCountedTwice,
         Self::SlotNotCounted,
         Self::SlotFreedByAsking,
@@ -91,6 +93,7 @@ impl Fault {
         Self::RunBudgetIgnored,
         Self::ConflictRefused,
         Self::ConflictStarves,
+        Self::WaitingIgnored,
         Self::RestartKeepsSlots,
         Self::RestartForgetsBoard,
         Self::RestartForgetsSettling,

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::effect::{Disposal, Effect, Effects, Notice};
 use crate::engine::event::{Settlement, Unit};
 use crate::engine::fault::{self, Fault};
-use crate::engine::health::{Clocks, Condition, Patience};
+use crate::engine::health::{Clocks, Condition, Patience, Vitals};
 use crate::engine::id::Phase;
 use crate::engine::limits::{Budget, Overrun, Scope};
 use crate::engine::outcome::{Claim, Exit, Outcome, StopReason};
@@ -181,7 +181,7 @@ pub(super) enum Input {
     LaunchFailed(String),
     Connected,
     PhaseEntered(Phase),
-    Answered,
+    Answered(Vitals),
     Progressed,
     Touched,
     Claimed(Claim),
@@ -478,7 +478,7 @@ fn running(
             phase = Some(*entered);
             clocks.progress(*now);
         }
-        Input::Answered => clocks.answer(*now),
+        Input::Answered(vitals) => clocks.answer(*vitals, *now, &rules.patience),
         Input::Progressed => clocks.progress(*now),
         Input::Touched => files = next_look(scene),
         Input::TimePassed if time_is_up(scene) => {
@@ -492,11 +492,14 @@ fn running(
             if clocks.deadline(&rules.patience) <= *now {
                 match clocks.look(*now, &rules.patience) {
                     Condition::Well => {}
-                    Condition::Quiet(idle) => effects.tell(Notice::Quiet {
+                    Condition::Quiet(idle, waits) => effects.tell(Notice::Quiet {
                         unit: (*unit).clone(),
                         idle,
+                        waits,
                     }),
-                    Condition::Stalled(idle) => fault = Some((StopReason::Stalled(idle), grace)),
+                    Condition::Stalled(idle, waits) => {
+                        fault = Some((StopReason::Stalled(idle, waits), grace));
+                    }
                     // There is nobody to whom a grace would be granted.
                     Condition::Unresponsive(silence) => {
                         fault = Some((StopReason::Unresponsive(silence), Duration::ZERO));

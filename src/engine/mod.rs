@@ -38,7 +38,7 @@ pub use event::{
     BoardWrite, Clash, Comparison, Decision, Event, Provider, Settlement, StopSignal, Unit,
 };
 pub use files::{FilePattern, FilePatternError};
-pub use health::Patience;
+pub use health::{Patience, Sign, Vitals, Wait};
 pub use id::{AttemptNumber, Phase, RunId};
 pub use intensity::Intensity;
 pub use lifecycle::{Deadlines, Retention};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::fault::{self, Fault};
+use crate::engine::health::Wait;
 use crate::engine::limits::{Budget, Overrun};
 use crate::engine::time::Moment;
 use crate::story::StoryId;
@@ -79,8 +80,8 @@ pub enum StopReason {
     Lingering,
     /// The executor has not answered for that long.
     Unresponsive(Duration),
-    /// The agent has made no progress for that long.
-    Stalled(Duration),
+    /// The agent has made no progress for that long, whatever it waits for.
+    Stalled(Duration, Option<Wait>),
     /// A budget is used up.
     Exceeded(Overrun),
 }
@@ -320,11 +321,14 @@ impl Outcome {
             StopReason::Exceeded(overrun) => {
                 Self::through(claim, exit).unwrap_or_else(|| Self::of_overrun(*overrun))
             }
-            StopReason::Stalled(idle) => {
-                Self::through(claim, exit).unwrap_or_else(|| Self::Stalled {
-                    reason: format!("no progress for {}", in_words(*idle)),
-                })
-            }
+            StopReason::Stalled(idle, waits) => Self::through(claim, exit).unwrap_or_else(|| {
+                let idle = in_words(*idle);
+                let reason = match waits {
+                    Some(wait) => format!("no progress for {idle}; it waited for {wait}"),
+                    None => format!("no progress for {idle}"),
+                };
+                Self::Stalled { reason }
+            }),
             StopReason::ProtocolViolated(violation) => Self::ProtocolError {
                 reason: violation.clone(),
             },

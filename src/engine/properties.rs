@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::effect::{Effect, Notice};
 use super::event::{BoardWrite, Comparison, Event, Settlement, StopSignal, Unit};
+use super::health::Vitals;
 use super::id::AttemptNumber;
 use super::outcome::{Claim, Exit, Outcome};
 use super::plan::PlannedStory;
@@ -241,7 +242,9 @@ impl World {
                 .filter(|unit| self.alive.contains(unit))
                 .map(|unit| Event::LaunchFailed(unit, reason())),
             Turn::Connects(pick) => held(pick).map(Event::Connected),
-            Turn::Answers(pick) => held(pick).map(Event::Progressed),
+            Turn::Answers(pick) => {
+                held(pick).map(|unit| Event::Answered(unit, Vitals::new(0, None)))
+            }
             Turn::Claims(pick, claim) => held(pick).map(|unit| Event::Claimed(unit, claim)),
             Turn::HangsUp(pick) => held(pick).map(Event::Disconnected),
             Turn::BreaksTheProtocol(pick) => {

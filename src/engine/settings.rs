@@ -46,7 +46,7 @@ pub struct Settings {
 /// How long the driver of a run takes for what it does by itself, without an event or an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Housekeeping {
-    /// Between two health checks.
+    /// Between two health checks; follows from the patience.
     #[serde(with = "crate::engine::time::millis")]
     pub health_check: Duration,
     /// To read what a dead executor had sent. It is in the socket already.
@@ -80,7 +80,7 @@ pub struct Housekeeping {
 impl Default for Housekeeping {
     fn default() -> Self {
         Self {
-            health_check: Duration::from_secs(10),
+            health_check: Patience::default().period(),
             drain: Duration::from_secs(2),
             left_alone: Duration::from_secs(1),
             left_asked: Duration::from_secs(1),

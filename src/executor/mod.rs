@@ -5,9 +5,11 @@
 //! the executor ends its agent and itself. It decides nothing about other stories and never touches the board.
 
 mod attempt;
+mod changes;
 mod household;
 mod identity;
 mod orders;
+mod vitals;
 
 pub use identity::{Identity, IdentityError};
 

@@ -7,8 +7,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::vitals;
 use crate::process;
-use crate::protocol::{HealthResponse, LinkReader, OutboxHandle, Start, ToExecutor};
+use crate::protocol::{LinkReader, OutboxHandle, Start, ToExecutor};
 
 /// How long an agent may take to end when SIGTERM came from somebody who names no time.
 const USUAL_GRACE: Duration = Duration::from_secs(10);
@@ -137,17 +138,26 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-/// Passes messages on as orders and answers health checks, until the connection ends.
+/// Passes messages on as orders and has health checks answered, until the connection ends.
 pub(super) async fn listen(
     mut reader: LinkReader<ToExecutor>,
     outbox: OutboxHandle,
     forward: mpsc::Sender<Order>,
 ) {
+    // Nothing is asked before there is work.
+    let mut checks = None;
     loop {
         let order = match reader.next().await {
-            Ok(Some(ToExecutor::Start(start))) => Order::Start(start),
+            Ok(Some(ToExecutor::Start(start))) => {
+                let look_every = Duration::from_millis(start.look_every_ms);
+                checks = Some(vitals::attend(look_every, outbox.clone()));
+                Order::Start(start)
+            }
             Ok(Some(ToExecutor::HealthCheck { sequence })) => {
-                outbox.health(health(sequence));
+                if let Some(checks) = &checks {
+                    // The last one is not even answered: that answer will do for both.
+                    let _: Result<(), mpsc::error::TrySendError<u64>> = checks.try_send(sequence);
+                }
                 continue;
             }
             Ok(Some(ToExecutor::Shutdown { reason, grace_ms })) => {
@@ -172,20 +182,6 @@ pub(super) async fn listen(
         if forward.send(order).await.is_err() || last {
             return;
         }
-    }
-}
-
-fn health(sequence: u64) -> HealthResponse {
-    let usage = process::tree_usage(std::process::id());
-    HealthResponse {
-        sequence,
-        rss_kib: usage.rss_kib,
-        cpu_ms: usage.cpu_ms,
-        output_idle_ms: process::output_idle().map_or(0, |idle| {
-            u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)
-        }),
-        // The executor itself is not its agent's.
-        processes: usage.processes.saturating_sub(1),
     }
 }
 

@@ -121,6 +121,9 @@ impl Narrator {
                 cpu_ms: health.cpu_ms,
                 output_idle_ms: health.output_idle_ms,
                 processes: health.processes,
+                idle_ms: health.idle_ms,
+                sign: health.sign,
+                waits: health.waits,
             },
             FromExecutor::Log(log) => RunEvent::StoryLog {
                 story,
@@ -206,10 +209,11 @@ impl Narrator {
     /// What the engine tells of the run as a whole, or of stories that go on.
     pub(super) fn notice(&mut self, notice: Notice) {
         let event = match notice {
-            Notice::Quiet { unit, idle } => RunEvent::StoryQuiet {
+            Notice::Quiet { unit, idle, waits } => RunEvent::StoryQuiet {
                 story: unit.story,
                 attempt: unit.attempt,
                 idle_ms: millis(idle),
+                waits,
             },
             Notice::StartsPaused {
                 ends,
@@ -329,6 +333,6 @@ fn millis_since(began: Instant) -> u64 {
     millis(began.elapsed())
 }
 
-fn millis(span: Duration) -> u64 {
+pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

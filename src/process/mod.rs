@@ -1,9 +1,11 @@
-//! Processes: sessions, signals, orphans, what a tree of processes uses, and what runs leave behind.
+//! Processes: sessions, signals, orphans, whether a tree of processes works, waits or stands still, and what runs leave
+//! behind.
 //!
 //! Owns every call that makes, signals or inspects a process other than through a plain child handle, and all `unsafe`
 //! code. A process or a group is only ever signalled while its leader is unreaped, or through a descriptor of it, so a
 //! number that was reused is never hit; nothing is ever found by its name.
 
+mod evidence;
 mod exit;
 #[cfg(target_os = "linux")]
 mod handle;
@@ -17,6 +19,7 @@ mod table;
 mod usage;
 mod watchdog;
 
+pub use evidence::{Evidence, TreeUsage, TreeWatch, Wait, Work};
 pub use exit::{until_ended, was_killed};
 pub use leftovers::{Leftover, Reaped, Search, end_leftovers, leftovers};
 pub use limits::FileLimit;
@@ -25,7 +28,7 @@ pub use orphans::{
 };
 pub use own::{Ownership, spawn};
 pub use session::{Session, SessionExit};
-pub use usage::{TreeUsage, output_idle, tree_usage};
+pub use usage::output_idle;
 pub use watchdog::end_process_after;
 
 use std::fmt;

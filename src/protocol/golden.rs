@@ -8,11 +8,11 @@ use super::message::{
     ToExecutor, Usage,
 };
 use super::samples;
-use crate::engine::Phase;
+use crate::engine::{Phase, Sign, Wait};
 
-/// What comes before the body: version 1, run, story, attempt 3, sequence 7, time.
+/// What comes before the body: version 2, run, story, attempt 3, sequence 7, time.
 const ENVELOPE: &str =
-    "011432303236313132322d3231313330362d6162313206532d303034320307fdd0021b05a2010000";
+    "021432303236313132322d3231313330362d6162313206532d303034320307fdd0021b05a2010000";
 
 fn check<B>(body: B, golden: &str)
 where
@@ -47,10 +47,10 @@ fn reason() -> Reason {
 fn hello_keeps_its_bytes() {
     let hello = Hello {
         pid: 4_242,
-        protocol_version: 1,
+        protocol_version: 2,
         binary_version: Label::new("0.1.0"),
     };
-    check(FromExecutor::Hello(hello), "00fb92100105302e312e30");
+    check(FromExecutor::Hello(hello), "00fb92100205302e312e30");
 }
 
 #[test]
@@ -101,15 +101,30 @@ fn status_update_keeps_its_bytes_in_every_phase() {
 }
 
 #[test]
-fn health_response_keeps_its_bytes() {
-    let health = HealthResponse {
-        sequence: 1,
-        rss_kib: 2_000,
-        cpu_ms: 3,
-        output_idle_ms: 4,
-        processes: 5,
+fn health_response_keeps_its_bytes_with_every_sign_and_wait() {
+    let health = |sign, waits| {
+        FromExecutor::HealthResponse(HealthResponse {
+            sequence: 1,
+            rss_kib: 2_000,
+            cpu_ms: 3,
+            output_idle_ms: 4,
+            processes: 5,
+            idle_ms: 6,
+            sign,
+            waits,
+        })
     };
-    check(FromExecutor::HealthResponse(health), "0201fbd007030405");
+    check(health(None, None), "0201fbd007030405060000");
+    let sign = |sign| health(Some(sign), None);
+    check(sign(Sign::Output), "0201fbd00703040506010000");
+    check(sign(Sign::Cpu), "0201fbd00703040506010100");
+    check(sign(Sign::Io), "0201fbd00703040506010200");
+    check(sign(Sign::Processes), "0201fbd00703040506010300");
+    check(sign(Sign::Files), "0201fbd00703040506010400");
+    let waits = |wait| health(None, Some(wait));
+    check(waits(Wait::Sleep), "0201fbd00703040506000100");
+    check(waits(Wait::Disk), "0201fbd00703040506000101");
+    check(waits(Wait::Network), "0201fbd00703040506000102");
 }
 
 #[test]
@@ -183,7 +198,7 @@ fn complete_keeps_its_bytes_with_every_claim() {
 fn start_keeps_its_bytes() {
     check(
         samples::start("story"),
-        "00055469746c650573746f72790673637269707428616261626162616261626162616261626162616261626162616261626162616261626162616261621461692d73646c632f532d303034322d7469746c6502040501082e61692d73646c6300136665617428532d30303432293a205469746c650001094a4156415f484f4d4501096770672d6167656e74",
+        "00055469746c650573746f72790673637269707428616261626162616261626162616261626162616261626162616261626162616261626162616261621461692d73646c632f532d303034322d7469746c6502040501082e61692d73646c6300136665617428532d30303432293a205469746c650001094a4156415f484f4d4501096770672d6167656e74fb60ea",
     );
 }
 

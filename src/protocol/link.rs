@@ -522,10 +522,10 @@ mod tests {
                 received: 5
             }
         ));
-        let error = outcome(after_good(framed(&[2, 0, 0]))).await;
+        let error = outcome(after_good(framed(&[1, 0, 0]))).await;
         assert!(matches!(
             error,
-            LinkError::Codec(CodecError::Version { theirs: 2, ours: 1 })
+            LinkError::Codec(CodecError::Version { theirs: 1, ours: 2 })
         ));
         let error = outcome(after_good(framed(&[]))).await;
         assert!(matches!(error, LinkError::Codec(CodecError::Truncated)));
@@ -578,8 +578,14 @@ mod tests {
             })
         };
         let result = async |bytes: Vec<u8>| expect_hello(&mut reader_of(&bytes), 7).await;
-        assert!(result(frame(1, &fence, hello(7, 1))).await.is_ok());
-        let error = result(frame(1, &fence, hello(8, 1))).await.unwrap_err();
+        assert!(
+            result(frame(1, &fence, hello(7, PROTOCOL_VERSION)))
+                .await
+                .is_ok()
+        );
+        let error = result(frame(1, &fence, hello(8, PROTOCOL_VERSION)))
+            .await
+            .unwrap_err();
         assert!(matches!(
             error,
             LinkError::OtherProcess {
@@ -587,7 +593,9 @@ mod tests {
                 expected: 7
             }
         ));
-        let error = result(frame(1, &fence, hello(7, 2))).await.unwrap_err();
+        let error = result(frame(1, &fence, hello(7, PROTOCOL_VERSION + 1)))
+            .await
+            .unwrap_err();
         assert!(matches!(
             error,
             LinkError::Codec(CodecError::Version { .. })

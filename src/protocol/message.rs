@@ -22,11 +22,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::text::{LogText, OneLine};
-use crate::engine::{AttemptNumber, Phase, RunId};
+use crate::engine::{AttemptNumber, Phase, RunId, Sign, Vitals, Wait};
 use crate::story::StoryId;
 
 /// The version of everything in this file. At most 250, so that it stays one byte.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// What the agent does right now, for the person who watches.
 pub type Activity = OneLine<200>;
@@ -146,19 +146,33 @@ pub struct Usage {
     pub turns: u32,
 }
 
-/// How the executor and the tree of processes below it are.
+/// How the tree of processes below the executor is, which is not part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthResponse {
     /// That of the check which is answered.
     pub sequence: u64,
-    /// Resident memory of the tree, in KiB.
+    /// Resident memory of the tree, in KiB; to be shown.
     pub rss_kib: u64,
-    /// CPU time that the tree has used, in milliseconds.
+    /// CPU time that the tree has used, in milliseconds; to be shown.
     pub cpu_ms: u64,
-    /// Time since the agent last wrote anything, in milliseconds.
+    /// Time since the agent last wrote anything, in milliseconds; to be shown.
     pub output_idle_ms: u64,
-    /// Processes in the tree, the executor not counted.
+    /// Processes in the tree; to be shown.
     pub processes: u32,
+    /// Time since the agent last gave evidence of progress, of whatever kind, in milliseconds; since the executor
+    /// began its work when there was none.
+    pub idle_ms: u64,
+    /// The kind of that evidence.
+    pub sign: Option<Sign>,
+    /// What the agent waits for now, if that can be seen.
+    pub waits: Option<Wait>,
+}
+
+impl HealthResponse {
+    /// What of it decides whether the attempt is well.
+    pub fn vitals(&self) -> Vitals {
+        Vitals::new(self.idle_ms, self.waits)
+    }
 }
 
 /// A line for the person who watches.
@@ -329,6 +343,8 @@ pub struct Start {
     pub environment: Vec<String>,
     /// Names of processes that may go on when the agent has ended.
     pub keep: Vec<String>,
+    /// The shortest time between two looks at the files of the worktree for evidence of progress, in milliseconds.
+    pub look_every_ms: u64,
 }
 
 /// Why an executor must end.

@@ -458,6 +458,9 @@ mod tests {
                 cpu_ms: 0,
                 output_idle_ms: 0,
                 processes: 0,
+                idle_ms: 0,
+                sign: None,
+                waits: None,
             });
         }
         let mut expected = 0;

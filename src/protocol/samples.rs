@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::link::Fence;
 use super::message::*;
 use super::text::OneLine;
-use crate::engine::{AttemptNumber, Phase, RunId};
+use crate::engine::{AttemptNumber, Phase, RunId, Sign, Wait};
 use crate::story::StoryId;
 
 pub(super) fn fence() -> Fence {
@@ -54,6 +54,9 @@ pub(super) fn health(sequence: u64) -> FromExecutor {
         cpu_ms: 2,
         output_idle_ms: 3,
         processes: 4,
+        idle_ms: 5,
+        sign: Some(Sign::Cpu),
+        waits: None,
     })
 }
 
@@ -85,6 +88,7 @@ pub(super) fn start(story_text: &str) -> ToExecutor {
         previous_attempt: None,
         environment: vec!["JAVA_HOME".to_owned()],
         keep: vec!["gpg-agent".to_owned()],
+        look_every_ms: 60_000,
     }))
 }
 
@@ -112,6 +116,16 @@ fn usage() -> impl Strategy<Value = Usage> {
         cost_micros_usd: cost,
         turns,
     })
+}
+
+fn sign() -> impl Strategy<Value = Option<Sign>> {
+    prop::option::of(prop::sample::select(vec![
+        Sign::Output,
+        Sign::Cpu,
+        Sign::Io,
+        Sign::Processes,
+        Sign::Files,
+    ]))
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -186,15 +200,29 @@ pub(super) fn any_from_executor() -> impl Strategy<Value = FromExecutor> {
                     agent_session,
                 })
             }),
-        any::<(u64, u64, u64, u64, u32)>().prop_map(|(sequence, rss, cpu, idle, processes)| {
-            FromExecutor::HealthResponse(HealthResponse {
-                sequence,
-                rss_kib: rss,
-                cpu_ms: cpu,
-                output_idle_ms: idle,
-                processes,
-            })
-        }),
+        (
+            any::<(u64, u64, u64, u64, u32, u64)>(),
+            sign(),
+            prop::option::of(prop::sample::select(vec![
+                Wait::Sleep,
+                Wait::Disk,
+                Wait::Network,
+            ])),
+        )
+            .prop_map(
+                |((sequence, rss_kib, cpu_ms, output_idle_ms, processes, idle_ms), sign, waits)| {
+                    FromExecutor::HealthResponse(HealthResponse {
+                        sequence,
+                        rss_kib,
+                        cpu_ms,
+                        output_idle_ms,
+                        processes,
+                        idle_ms,
+                        sign,
+                        waits,
+                    })
+                }
+            ),
         (level, "(.|\n){0,60}").prop_map(|(level, text)| FromExecutor::Log(Log::new(level, &text))),
         (line(), line(), recovery).prop_map(|(code, message, recovery)| {
             FromExecutor::Error(ErrorReport {
@@ -220,10 +248,11 @@ pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
         prop::option::of(line()),
         prop::collection::vec(text(), 0..3),
         prop::collection::vec(text(), 0..3),
+        any::<u64>(),
     );
     prop_oneof![
         (work, options).prop_map(
-            |(work, (phases, board_folder, previous_attempt, environment, keep))| {
+            |(work, (phases, board_folder, previous_attempt, environment, keep, look_every_ms))| {
                 ToExecutor::Start(Box::new(Start {
                     title: work.0,
                     story_text: work.1,
@@ -237,6 +266,7 @@ pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
                     previous_attempt,
                     environment,
                     keep,
+                    look_every_ms,
                 }))
             }
         ),

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
-use crate::engine::{AttemptNumber, Conflict, Delay, OutcomeKind, Overrun, Phase, RunId};
+use crate::engine::{
+    AttemptNumber, Conflict, Delay, OutcomeKind, Overrun, Phase, RunId, Sign, Wait,
+};
 use crate::story::StoryId;
 
 /// The version of the JSON form.
@@ -113,6 +115,12 @@ pub enum RunEvent {
         output_idle_ms: u64,
         /// Processes in the tree.
         processes: u32,
+        /// Time since its agent last gave evidence of progress, in milliseconds.
+        idle_ms: u64,
+        /// The kind of that evidence.
+        sign: Option<Sign>,
+        /// What its agent waits for, if that can be seen.
+        waits: Option<Wait>,
     },
     /// An executor has something to say.
     StoryLog {
@@ -138,6 +146,8 @@ pub enum RunEvent {
         attempt: AttemptNumber,
         /// For how long, in milliseconds.
         idle_ms: u64,
+        /// What it waits for, if that can be seen.
+        waits: Option<Wait>,
     },
     /// An attempt is over, and another one follows.
     StoryRetrying {

@@ -104,8 +104,16 @@ impl Human {
                 });
                 Some(lines.collect())
             }
-            RunEvent::StoryQuiet { story, idle_ms, .. } => {
-                let text = format!("{story} has made no progress for {}", duration(*idle_ms));
+            RunEvent::StoryQuiet {
+                story,
+                idle_ms,
+                waits,
+                ..
+            } => {
+                let mut text = format!("{story} has made no progress for {}", duration(*idle_ms));
+                if let Some(wait) = waits {
+                    text = format!("{text}; it waits for {wait}");
+                }
                 Some(line(Tone::Warning, "Quiet", &text))
             }
             RunEvent::StoryRetrying {

@@ -8,6 +8,7 @@ mod commits;
 mod crash;
 mod demo;
 mod failure;
+mod hangs;
 mod options;
 mod order;
 mod refusals;

@@ -1,12 +1,13 @@
 //! What must hold after every step, from a bookkeeping of its own: nothing here asks the engine how it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ai_sdlc::engine::scheduler::MOST_OVERTAKEN;
 use ai_sdlc::engine::{
     BoardEntry, BoardWrite, Claim, Decision, Delay, Effect, Event, Exit, FilePattern, Limits,
     Notice, OnFailure, Order, Outcome, OutcomeKind, PlannedStory, Provider, RunView, Settings,
-    Settlement, Standing, StoryView, Unit, Usage, Verdict,
+    Settlement, Standing, StopReason, StoryView, Unit, Usage, Verdict,
 };
 use ai_sdlc::story::StoryId;
 
@@ -86,6 +87,13 @@ impl Known {
     }
 }
 
+/// When an agent last made progress, and when it last did that or waited.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    progressed: u64,
+    stirred: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct Ledger {
     settings: Settings,
@@ -124,6 +132,7 @@ pub(crate) struct Ledger {
     joining: BTreeSet<StoryId>,
     places: usize,
     board_failed: bool,
+    lives: BTreeMap<Unit, Life>,
     paused_until: u64,
     providers: BTreeMap<Provider, u64>,
     closed: Option<&'static str>,
@@ -166,6 +175,7 @@ impl Ledger {
             joining: BTreeSet::new(),
             places: 0,
             board_failed: false,
+            lives: BTreeMap::new(),
             paused_until: 0,
             providers: BTreeMap::new(),
             closed: None,
@@ -233,6 +243,20 @@ impl Ledger {
         };
         match event {
             Event::Began => self.began_at = Some(now),
+            Event::Connected(unit) if current(self, unit) => {
+                let life = Life {
+                    progressed: now,
+                    stirred: now,
+                };
+                self.lives.entry(unit.clone()).or_insert(life);
+            }
+            Event::PhaseEntered(unit, _) => self.progress(unit, now),
+            Event::Answered(unit, vitals) => {
+                self.progress(unit, now.saturating_sub(millis(vitals.idle)));
+                if vitals.waits.is_some() {
+                    self.wait(unit);
+                }
+            }
             Event::TimePassed => {
                 self.clock = now;
                 if self.asking && self.asking_until <= now {
@@ -275,6 +299,9 @@ impl Ledger {
                 self.total = self.total + more;
                 let known = self.stories.get_mut(&unit.story).unwrap();
                 known.used = known.used + more;
+                if more != Usage::default() {
+                    self.progress(unit, now);
+                }
             }
             Event::Decided(decision) if self.asking => {
                 self.asking = false;
@@ -345,7 +372,17 @@ impl Ledger {
                 });
                 self.alive.insert(unit.clone());
             }
-            Effect::AskToStop { unit, .. } | Effect::Kill(unit) => {
+            Effect::AskToStop { .. } | Effect::Kill(_) => {
+                let (Effect::AskToStop { unit, .. } | Effect::Kill(unit)) = effect else {
+                    return;
+                };
+                if let Effect::AskToStop {
+                    reason: StopReason::Stalled(..),
+                    ..
+                } = effect
+                {
+                    self.stall(unit);
+                }
                 self.asked.insert(unit.clone());
                 self.must(self.alive.contains(unit), || {
                     format!("{unit:?} is not alive: {effect:?}")
@@ -387,6 +424,41 @@ impl Ledger {
             }
             Effect::LookAtFiles(_) => {}
         }
+    }
+
+    fn progress(&mut self, unit: &Unit, at: u64) {
+        if let Some(life) = self.lives.get_mut(unit) {
+            life.progressed = life.progressed.max(at);
+            life.stirred = life.stirred.max(at);
+        }
+    }
+
+    fn wait(&mut self, unit: &Unit) {
+        let now = self.now;
+        let Some(life) = self.lives.get_mut(unit) else {
+            return;
+        };
+        life.stirred = now;
+        if now - life.progressed > millis(self.settings.patience.stalled) {
+            self.count("long waits");
+        }
+    }
+
+    /// An agent that made progress or waited within the limits is never stopped as stalled.
+    fn stall(&mut self, unit: &Unit) {
+        let patience = self.settings.patience;
+        let longest = millis(patience.waiting.max(patience.stalled));
+        let Some(life) = self.lives.get(unit).copied() else {
+            return self.must(false, || format!("{unit:?} is stalled and never connected"));
+        };
+        let stands = self.now - life.stirred >= millis(patience.stalled);
+        let waits = self.now - life.progressed >= longest;
+        if waits && !stands {
+            self.count("waits too long");
+        }
+        self.must(stands || waits, || {
+            format!("{unit:?} is stopped as stalled: {life:?}")
+        });
     }
 
     fn start(&mut self, unit: &Unit) {
@@ -520,7 +592,7 @@ impl Ledger {
                     *self.seen.entry("allowances").or_default() += 1;
                 }
                 known.attempting = None;
-                known.delayed_until = Some(self.now + u64::try_from(wait.as_millis()).unwrap());
+                known.delayed_until = Some(self.now + millis(*wait));
                 match reason {
                     Delay::BackOff => known.back_offs += 1,
                     Delay::Quota => known.quota_waits += 1,
@@ -531,11 +603,11 @@ impl Ledger {
             }
             Notice::StartsPaused { pause, .. } => {
                 self.count("pauses");
-                self.paused_until = self.now + u64::try_from(pause.as_millis()).unwrap();
+                self.paused_until = self.now + millis(*pause);
             }
             Notice::ProviderPaused { provider, pause } => {
                 self.count("provider pauses");
-                let until = self.now + u64::try_from(pause.as_millis()).unwrap();
+                let until = self.now + millis(*pause);
                 self.providers.insert(provider.clone(), until);
             }
             Notice::RunExceeded(_) => {
@@ -827,4 +899,8 @@ impl Ledger {
         let known = self.stories.get(&unit.story);
         known.is_some_and(|known| known.attempting.as_ref() == Some(unit))
     }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap()
 }

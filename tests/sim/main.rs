@@ -37,6 +37,8 @@ const EXPECTED: &[&str] = &[
     "run budgets",
     "runs left",
     "quiet",
+    "long waits",
+    "waits too long",
     "joins",
     "comebacks",
     "allowances",

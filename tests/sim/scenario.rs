@@ -97,6 +97,11 @@ impl Scenario {
         if rng.percent(40) {
             settings.look_at_files = Some(Duration::from_secs(*rng.pick(&[1, 2, 5, 20])));
         }
+        if rng.percent(10) {
+            settings.patience.quiet = Duration::from_secs(1 + rng.below(60));
+            settings.patience.stalled = Duration::from_secs(1 + rng.below(120));
+            settings.patience.waiting = Duration::from_secs(1 + rng.below(600));
+        }
         let providers = rng.below(3);
         let mut plan = stories(rng, count, providers);
         let mut later = Vec::new();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use ai_sdlc::engine::{
     BoardEntry, BoardWrite, Claim, Clash, Comparison, Decision, Effect, Engine, Event, Exit,
     FilePattern, Moment, OutcomeKind, Phase, PlannedStory, Provider, Settlement, StopSignal, Unit,
-    Usage, WhenIdle,
+    Usage, Vitals, Wait, WhenIdle,
 };
 use ai_sdlc::story::StoryId;
 
@@ -273,7 +273,7 @@ impl<'a> World<'a> {
                 | Event::Claimed(..)
                 | Event::Disconnected(_)
                 | Event::Settled(..)
-                | Event::Answered(_)
+                | Event::Answered(..)
                 | Event::Exited(..)
                 | Event::PrepareFailed(..)
                 | Event::LaunchFailed(..)
@@ -542,7 +542,8 @@ impl<'a> World<'a> {
             let event = if self.rng.percent(50) {
                 Event::Used(unit.clone(), usage)
             } else {
-                Event::Answered(unit.clone())
+                let vitals = Vitals::new(self.rng.below(20_000), None);
+                Event::Answered(unit.clone(), vitals)
             };
             self.schedule(at, Happening::Tell(event), generation);
         }
@@ -558,10 +559,28 @@ impl<'a> World<'a> {
         self.schedule(at, Happening::Exit(unit, exit), generation);
     }
 
+    /// Answers every ten seconds, without any progress since `progress`. Gives the time of the last answer.
+    fn stand_still(
+        &mut self,
+        unit: &Unit,
+        progress: u64,
+        from: u64,
+        answers: u64,
+        waits: Option<Wait>,
+    ) -> u64 {
+        let generation = self.generations.get(unit).copied().unwrap_or_default();
+        for answer in 1..=answers {
+            let at = from + answer * 10_000;
+            let event = Event::Answered(unit.clone(), Vitals::new(at - progress, waits));
+            self.schedule(at, Happening::Tell(event), generation);
+        }
+        from + answers * 10_000
+    }
+
     fn launch_badly(&mut self, unit: Unit) {
         let reason = || "because".to_owned();
         let generation = self.generations.get(&unit).copied().unwrap_or_default();
-        match self.rng.below(14) {
+        match self.rng.below(15) {
             0 => {
                 self.soon(100, Happening::Tell(Event::LaunchFailed(unit, reason())));
             }
@@ -616,14 +635,21 @@ impl<'a> World<'a> {
             }
             // It answers, and its agent stands still.
             11 => {
-                let mut at = self.soon(500, Happening::Tell(Event::Connected(unit.clone())));
-                for _ in 0..140 {
-                    at += 10_000;
-                    self.schedule(
-                        at,
-                        Happening::Tell(Event::Answered(unit.clone())),
-                        generation,
-                    );
+                let at = self.soon(500, Happening::Tell(Event::Connected(unit.clone())));
+                self.stand_still(&unit, at, at, 140, None);
+            }
+            // It waits for long, and then stands still for good, or is through after all.
+            13 => {
+                let began = self.soon(500, Happening::Tell(Event::Connected(unit.clone())));
+                let wait = *self.rng.pick(&[Wait::Sleep, Wait::Disk, Wait::Network]);
+                let answers = self.rng.between(30, 400);
+                let at = self.stand_still(&unit, began, began, answers, Some(wait));
+                if self.rng.percent(50) {
+                    self.stand_still(&unit, began, at, 140, None);
+                } else {
+                    let claimed = Event::Claimed(unit.clone(), Claim::Succeeded);
+                    self.schedule(at, Happening::Tell(claimed), generation);
+                    self.schedule(at + 50, Happening::Exit(unit, Exit::Code(0)), generation);
                 }
             }
             // It says that it is through, or hangs up, and stays.
@@ -665,8 +691,7 @@ fn event_unit(event: &Event) -> Option<&Unit> {
         | Event::LaunchFailed(unit, _)
         | Event::Connected(unit)
         | Event::PhaseEntered(unit, _)
-        | Event::Answered(unit)
-        | Event::Progressed(unit)
+        | Event::Answered(unit, _)
         | Event::Used(unit, _)
         | Event::Touched(unit, _)
         | Event::Claimed(unit, _)

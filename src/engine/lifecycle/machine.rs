@@ -10,6 +10,7 @@ use super::{
     Deadlines, Effect, Effects, Input, Patience, Retention, Rules, Scene, State, Step, StopStep,
 };
 use crate::engine::event::{Settlement, Unit};
+use crate::engine::health::Vitals;
 use crate::engine::id::{AttemptNumber, Phase};
 use crate::engine::limits::{Budget, Overrun, Scope};
 use crate::engine::outcome::{Claim, Exit};
@@ -37,7 +38,7 @@ fn rules() -> Rules {
             answer: year,
             quiet: year,
             stalled: year,
-            oversleep: year,
+            waiting: year,
         },
         retention: Retention::RemoveSucceeded,
         look: Some(seconds(7)),
@@ -178,7 +179,9 @@ fn turns(place: Place) -> BoxedStrategy<Turn> {
         Place::Running => claimed.clone().boxed(),
         Place::Leaving | Place::Asked | Place::Killed => exited.clone().boxed(),
         Place::Settling => settled.clone().boxed(),
-        Place::Abandoning | Place::Abandoned | Place::Over => Just(Input::Answered).boxed(),
+        Place::Abandoning | Place::Abandoned | Place::Over => {
+            Just(Input::Answered(Vitals::new(0, None))).boxed()
+        }
     };
     let any = prop_oneof![
         Just(Input::Prepared),
@@ -186,7 +189,7 @@ fn turns(place: Place) -> BoxedStrategy<Turn> {
         Just(Input::LaunchFailed(because())),
         Just(Input::Connected),
         Just(Input::PhaseEntered(Phase::Plan)),
-        Just(Input::Answered),
+        Just(Input::Answered(Vitals::new(0, None))),
         Just(Input::Progressed),
         Just(Input::Touched),
         claimed,

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::engine::effect::Notice;
 use crate::engine::event::{Settlement, Unit};
+use crate::engine::health::Vitals;
 use crate::engine::id::{AttemptNumber, Phase};
 use crate::engine::limits::{Budget, Overrun, Scope};
 use crate::engine::outcome::{Claim, Exit, Outcome, StopReason};
@@ -46,12 +47,17 @@ fn rules() -> Rules {
             answer: 40 * SECOND,
             quiet: 300 * SECOND,
             stalled: 1000 * SECOND,
-            oversleep: 20 * SECOND,
+            waiting: 3000 * SECOND,
         },
         retention: Retention::RemoveSucceeded,
         look: None,
         time_up: None,
     }
+}
+
+/// An answer that tells of no progress.
+fn answered() -> Input {
+    Answered(Vitals::new(u64::MAX, None))
 }
 
 fn unit() -> Unit {
@@ -91,7 +97,7 @@ fn name_of_effect(effect: Effect) -> String {
             };
             (format!("settle {} and {disposal}", outcome.name()), unit)
         }
-        Effect::Tell(Notice::Quiet { unit, idle }) => {
+        Effect::Tell(Notice::Quiet { unit, idle, .. }) => {
             (format!("quiet for {}", idle.as_secs()), unit)
         }
         other => panic!("an attempt does not ask for {other:?}"),
@@ -211,7 +217,7 @@ fn an_attempt_that_goes_well_is_prepared_started_run_left_and_settled() {
         (2, Prepared, "launch, starting"),
         (1, Connected, "running"),
         (1, PhaseEntered(Phase::Implement), "running"),
-        (9, Answered, "running"),
+        (9, answered(), "running"),
         (9, Progressed, "running"),
         (1, Claimed(Claim::Succeeded), "leaving"),
         (
@@ -502,8 +508,11 @@ fn an_executor_that_claims_or_hangs_up_and_stays_is_stopped() {
 #[test]
 fn an_agent_without_progress_is_shown_and_stopped_much_later() {
     let mut script = running([]);
-    let answers =
-        |from: u64, until: u64| (from..until).step_by(30).map(|_| (30, Answered, "running"));
+    let answers = |from: u64, until: u64| {
+        (from..until)
+            .step_by(30)
+            .map(|_| (30, answered(), "running"))
+    };
     script.extend(answers(0, 300));
     script.push((0, TimePassed, "quiet for 300, running"));
     script.extend(answers(300, 990));

@@ -290,8 +290,7 @@ impl Engine {
             Event::PhaseEntered(unit, phase) => {
                 self.feed(&unit, Input::PhaseEntered(phase), effects);
             }
-            Event::Answered(unit) => self.feed(&unit, Input::Answered, effects),
-            Event::Progressed(unit) => self.feed(&unit, Input::Progressed, effects),
+            Event::Answered(unit, vitals) => self.feed(&unit, Input::Answered(vitals), effects),
             Event::Used(unit, usage) => self.note_usage(&unit, usage, effects),
             Event::Touched(unit, files) => self.note_files(&unit, &files, effects),
             Event::Claimed(unit, claim) => self.feed(&unit, Input::Claimed(claim), effects),

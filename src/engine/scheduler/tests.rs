@@ -10,7 +10,7 @@ use super::{Engine, RunView, Standing, StoryView, Verdict};
 use crate::engine::effect::{Effect, Notice};
 use crate::engine::event::{BoardWrite, Comparison, Event, Settlement, StopSignal, Unit};
 use crate::engine::files::FilePattern;
-use crate::engine::health::Patience;
+use crate::engine::health::{Patience, Vitals};
 use crate::engine::id::AttemptNumber;
 use crate::engine::limits::{Limits, Usage};
 use crate::engine::outcome::{Claim, Exit, Outcome, OutcomeKind, Skip};
@@ -502,7 +502,7 @@ fn the_time_of_lost_attempts_counts_and_that_of_a_restart_does_not() {
     );
     run.work(1);
     run.pass(40);
-    run.tell(Event::Answered(run.unit(1)));
+    run.tell(Event::Answered(run.unit(1), Vitals::new(0, None)));
     run.restart(1000);
     assert_eq!(run.attempts(1), 2);
     run.work(1);

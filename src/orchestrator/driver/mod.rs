@@ -25,13 +25,13 @@ use crate::journal::JournalError;
 use crate::launcher::{AttemptSpec, Launcher};
 use crate::orchestrator::clock::{RunClock, Waking};
 use crate::orchestrator::finished::Finished as FinishedBranches;
-use crate::orchestrator::narrator::Narrator;
+use crate::orchestrator::narrator::{Narrator, millis};
 use crate::orchestrator::run_journal::RunJournal;
 use crate::orchestrator::tasks::{Finished, Tasks, Work};
 use crate::orchestrator::unit::{Command, Message};
 use crate::orchestrator::workspace::Settled;
 use crate::orchestrator::{RunRequest, board, unit};
-use crate::protocol::{Evidence, FromExecutor, HealthResponse, Reason, ShutdownReason, Start};
+use crate::protocol::{Evidence, FromExecutor, Reason, ShutdownReason, Start};
 use crate::report::event::{KeptWorktree, RunEvent, StoryName};
 use crate::report::{Background, chain};
 use crate::story::{Story, StoryId};
@@ -69,7 +69,6 @@ struct Attempt {
     prepared: Option<Prepared>,
     phase: Option<Phase>,
     usage: Usage,
-    health: Option<HealthResponse>,
     commands: Option<mpsc::Sender<Command>>,
     evidence: Option<Evidence>,
     settled: Settling,
@@ -338,6 +337,7 @@ impl<L: Launcher> Driver<L> {
             previous_attempt: previous.map(Reason::new),
             environment: request.environment.clone(),
             keep: request.keep.clone(),
+            look_every_ms: millis(request.settings.patience.look_every()),
         };
         Some((spec, start))
     }
@@ -442,7 +442,7 @@ fn shutdown_reason(reason: &StopReason) -> ShutdownReason {
         StopReason::NotConnected => why("it did not connect in time"),
         StopReason::Lingering => why("it did not exit in time"),
         StopReason::Unresponsive(_) => why("it does not answer"),
-        StopReason::Stalled(_) => why("its agent makes no progress"),
+        StopReason::Stalled(..) => why("its agent makes no progress"),
         StopReason::Exceeded(overrun) => why(&overrun.to_string()),
     }
 }

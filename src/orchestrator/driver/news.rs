@@ -4,7 +4,7 @@ use super::{Driver, FromExecutor};
 use crate::engine::{Claim, Event, Unit, Usage};
 use crate::launcher::Launcher;
 use crate::orchestrator::unit::{Message, News};
-use crate::protocol::{self, HealthResponse, StatusUpdate};
+use crate::protocol::{self, StatusUpdate};
 
 impl<L: Launcher> Driver<L> {
     /// An executor did something.
@@ -34,7 +34,7 @@ impl<L: Launcher> Driver<L> {
             FromExecutor::HealthResponse(health) => {
                 self.narrator
                     .said(&unit, FromExecutor::HealthResponse(health));
-                self.note_health(unit, health);
+                self.feed(Event::Answered(unit, health.vitals()));
             }
             message => self.narrator.said(&unit, message),
         }
@@ -81,23 +81,5 @@ impl<L: Launcher> Driver<L> {
         if used {
             self.feed(Event::Used(unit.clone(), usage));
         }
-    }
-
-    /// An answer to a health check; with it, whether the agent has written anything or its tree has used processor
-    /// time since the last one. What an executor needs for itself counts as well: rather a hang that is found late than
-    /// a healthy agent that is stopped.
-    fn note_health(&mut self, unit: Unit, health: HealthResponse) {
-        let Some(attempt) = self.attempts.get_mut(&unit) else {
-            return;
-        };
-        let last = attempt.health.replace(health);
-        let progressed = last.is_none_or(|last| {
-            health.cpu_ms > last.cpu_ms || health.output_idle_ms < last.output_idle_ms
-        });
-        self.feed(if progressed {
-            Event::Progressed(unit)
-        } else {
-            Event::Answered(unit)
-        });
     }
 }

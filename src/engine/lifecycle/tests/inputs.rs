@@ -2,12 +2,11 @@
 
 use super::{
     Claim, Exit, Input, KILLED, Phase, Scripted, Settlement, State, Step, StopReason, TOKENS,
-    because, failed, play, running,
+    answered, because, failed, play, running,
 };
 use Input::{
-    Answered, Claimed, Connected, Disconnected, Exceeded, Exited, LaunchFailed, PhaseEntered,
-    PrepareFailed, Prepared, Progressed, ProtocolViolated, Settled, Stop, StopNow, TimePassed,
-    Touched,
+    Claimed, Connected, Disconnected, Exceeded, Exited, LaunchFailed, PhaseEntered, PrepareFailed,
+    Prepared, Progressed, ProtocolViolated, Settled, Stop, StopNow, TimePassed, Touched,
 };
 
 fn every_input() -> Vec<Input> {
@@ -17,7 +16,7 @@ fn every_input() -> Vec<Input> {
         LaunchFailed(because()),
         Connected,
         PhaseEntered(Phase::Plan),
-        Answered,
+        answered(),
         Progressed,
         Touched,
         Claimed(failed()),
@@ -82,7 +81,7 @@ fn each_state_hears_what_fits_it_and_nothing_else() {
     let running = [
         prepared.clone(),
         connected.clone(),
-        (1, Answered, "running"),
+        (1, answered(), "running"),
     ];
     assert_eq!(
         heard(&running),

@@ -1,0 +1,228 @@
+//! How the agent is: answers health checks with the evidence that there is of progress and of waiting.
+//!
+//! Three sources: the agent's output, the tree of processes below this one, and, when these two show nothing, the files
+//! of the worktree. Everything that may take long runs on another thread, and an answer never waits for it: what is not
+//! known yet counts in the next answer.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::changes::{Changed, Changes};
+use crate::engine::{Sign, Wait};
+use crate::process::{self, Evidence, TreeUsage, TreeWatch, Work};
+use crate::protocol::{HealthResponse, OutboxHandle};
+
+/// How long an answer waits for a look at the processes, which takes less than a millisecond when all is well.
+const LOOK_DEADLINE: Duration = Duration::from_millis(500);
+/// How long it waits for a look at the files. Large worktrees take longer.
+const FILES_DEADLINE: Duration = Duration::from_millis(100);
+
+/// Answers health checks that are sent by their numbers, until no more can be.
+pub(super) fn attend(look_every: Duration, outbox: OutboxHandle) -> mpsc::Sender<u64> {
+    let (checks, mut asked) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut vitals = Vitals::new(look_every);
+        while let Some(sequence) = asked.recv().await {
+            vitals.look().await;
+            outbox.health(vitals.response(sequence));
+        }
+    });
+    checks
+}
+
+/// A look that may take long, and who looks.
+enum Look<T, S> {
+    Ready(T),
+    UnderWay(JoinHandle<(T, S)>),
+    /// The one who looked is gone with a panic.
+    Lost,
+}
+
+impl<T: Send + 'static, S: Send + 'static> Look<T, S> {
+    fn begin(&mut self, look: impl FnOnce(&mut T) -> S + Send + 'static) {
+        // One who is still looking, or lost, stays so.
+        *self = match std::mem::replace(self, Self::Lost) {
+            Self::Ready(mut who) => Self::UnderWay(tokio::task::spawn_blocking(move || {
+                let seen = look(&mut who);
+                (who, seen)
+            })),
+            other => other,
+        };
+    }
+
+    fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready(_))
+    }
+
+    /// What was seen, if that is known within this time. It is not lost when it is not.
+    async fn within(&mut self, patience: Duration) -> Option<S> {
+        let Self::UnderWay(looking) = self else {
+            return None;
+        };
+        let (state, seen) = match tokio::time::timeout(patience, looking).await {
+            Err(_) => return None,
+            Ok(Ok((who, seen))) => (Self::Ready(who), Some(seen)),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "nobody looks for evidence any more");
+                (Self::Lost, None)
+            }
+        };
+        *self = state;
+        seen
+    }
+}
+
+/// What is known of the agent.
+struct Vitals {
+    began: Instant,
+    progress: Option<(Instant, Sign)>,
+    waits: Option<Wait>,
+    usage: TreeUsage,
+    output_idle: Option<Duration>,
+    tree: Look<TreeWatch, (Evidence, TreeUsage)>,
+    files: Look<Changes, Changed>,
+    look_every: Duration,
+    looked_at_files: Instant,
+}
+
+impl Vitals {
+    fn new(look_every: Duration) -> Self {
+        let now = Instant::now();
+        let files = match std::env::current_dir() {
+            Ok(worktree) => Look::Ready(Changes::since_now(worktree)),
+            Err(error) => {
+                tracing::warn!(%error, "changed files will be no evidence");
+                Look::Lost
+            }
+        };
+        Self {
+            began: now,
+            progress: None,
+            waits: None,
+            usage: TreeUsage::default(),
+            output_idle: None,
+            tree: Look::Ready(TreeWatch::new(std::process::id())),
+            files,
+            look_every,
+            looked_at_files: now,
+        }
+    }
+
+    async fn look(&mut self) {
+        let last = self.progress;
+        let now = Instant::now();
+        self.output_idle = output_idle();
+        let output = self.output_idle.and_then(|idle| now.checked_sub(idle));
+        // What an earlier attempt left in the log says nothing of this one.
+        if let Some(at) = output.filter(|at| *at > self.began) {
+            self.note(at, Sign::Output);
+        }
+        self.tree.begin(TreeWatch::look);
+        self.waits = None;
+        if let Some((evidence, usage)) = self.tree.within(LOOK_DEADLINE).await {
+            self.usage = usage;
+            self.note_evidence(evidence);
+        }
+        self.look_for_changes(Duration::ZERO).await;
+        let is_due = now.saturating_duration_since(self.looked_at_files) >= self.look_every;
+        if self.progress == last && is_due && self.files.is_ready() {
+            self.looked_at_files = now;
+            self.files.begin(Changes::look);
+            self.look_for_changes(FILES_DEADLINE).await;
+        }
+    }
+
+    async fn look_for_changes(&mut self, patience: Duration) {
+        if self.files.within(patience).await == Some(Changed::Yes) {
+            self.note(Instant::now(), Sign::Files);
+        }
+    }
+
+    fn note_evidence(&mut self, evidence: Evidence) {
+        let sign = match evidence {
+            Evidence::Works(Work::Processes) => Sign::Processes,
+            Evidence::Works(Work::Cpu) => Sign::Cpu,
+            Evidence::Works(Work::Io) => Sign::Io,
+            Evidence::Waits(wait) => {
+                self.waits = Some(match wait {
+                    process::Wait::Sleep => Wait::Sleep,
+                    process::Wait::Disk => Wait::Disk,
+                    process::Wait::Network => Wait::Network,
+                });
+                return;
+            }
+            Evidence::Nothing => return,
+        };
+        self.note(Instant::now(), sign);
+    }
+
+    fn note(&mut self, at: Instant, sign: Sign) {
+        if self.progress.is_none_or(|(last, _)| last < at) {
+            self.progress = Some((at, sign));
+        }
+    }
+
+    fn response(&self, sequence: u64) -> HealthResponse {
+        let since = self.progress.map_or(self.began, |(at, _)| at);
+        HealthResponse {
+            sequence,
+            rss_kib: self.usage.rss_kib,
+            cpu_ms: self.usage.cpu_ms,
+            output_idle_ms: self.output_idle.map_or(0, millis),
+            processes: self.usage.processes,
+            idle_ms: millis(since.elapsed()),
+            sign: self.progress.map(|(_, sign)| sign),
+            waits: self.waits,
+        }
+    }
+}
+
+/// How long ago the agent's output last grew: the one place that knows how this is found out.
+fn output_idle() -> Option<Duration> {
+    process::output_idle()
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_that_takes_long_is_not_waited_for_and_not_lost() {
+        let (release, released) = std::sync::mpsc::channel();
+        let mut look = Look::Ready(7);
+        look.begin(move |who: &mut i32| {
+            released.recv().unwrap();
+            *who + 1
+        });
+        let moment = Duration::from_millis(10);
+        assert_eq!(look.within(moment).await, None);
+        // Nobody else looks meanwhile.
+        look.begin(|_| panic!("twice"));
+        assert!(!look.is_ready());
+        release.send(()).unwrap();
+        assert_eq!(look.within(Duration::from_secs(30)).await, Some(8));
+        assert!(look.is_ready());
+        assert_eq!(look.within(moment).await, None);
+    }
+
+    #[test]
+    fn the_newest_evidence_counts() {
+        let mut vitals = Vitals::new(Duration::ZERO);
+        assert_eq!(vitals.response(1).sign, None);
+        let now = Instant::now();
+        vitals.note(now, Sign::Cpu);
+        vitals.note(vitals.began, Sign::Output);
+        assert_eq!(vitals.response(2).sign, Some(Sign::Cpu));
+        vitals.note_evidence(Evidence::Waits(process::Wait::Disk));
+        assert_eq!(vitals.response(3).waits, Some(Wait::Disk));
+        assert_eq!(vitals.response(3).sign, Some(Sign::Cpu));
+        vitals.note_evidence(Evidence::Works(Work::Io));
+        assert_eq!(vitals.response(4).sign, Some(Sign::Io));
+    }
+}
