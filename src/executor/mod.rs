@@ -5,6 +5,8 @@
 //! the executor ends its agent and itself. It decides nothing about other stories and never touches the board.
 
 mod attempt;
+#[cfg(feature = "faults")]
+mod hold;
 mod identity;
 mod orders;
 
@@ -118,6 +120,8 @@ type Outlet = (OutboxHandle, tokio::task::JoinHandle<()>);
 
 /// Connects, introduces itself and waits for the work; no work when it is told to stop instead.
 async fn connect(identity: &Identity) -> Result<(Outlet, (Orders, Option<Box<Start>>)), String> {
+    #[cfg(feature = "faults")]
+    hold::before_connecting(&identity.story);
     let stream = protocol::connect(&identity.socket).map_err(|error| error.to_string())?;
     let (reader, mut writer) = ExecutorLink::new(stream, identity.fence()).split();
     let version = env!("CARGO_PKG_VERSION");
