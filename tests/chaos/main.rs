@@ -14,20 +14,25 @@
 
 mod bounds;
 mod cell;
+mod crowd;
 mod fake_agent;
+mod flood;
 mod healthy;
 mod innocents;
 mod kills;
 mod lanes;
+mod leftovers;
 mod lines;
 mod matrix;
 mod mode;
 mod processes;
 mod program;
+mod quiet;
 mod recovery;
 #[path = "../sim/rng.rs"]
 mod rng;
 mod scratch;
+mod terminal;
 mod windows;
 
 use std::process::ExitCode;
@@ -43,6 +48,18 @@ const PARTS: &[(&str, Part)] = &[
     ("matrix", || matrix::play("")),
     ("windows", windows::play),
     (KILLS, kills::play),
+    ("quiet", quiet::play),
+    ("flood", flood::play),
+];
+
+/// The parts that mostly wait, and are played at once.
+const WAITING_PARTS: &[(&str, Part)] = &[
+    ("crowd", crowd::play),
+    ("leftovers", leftovers::play),
+    ("keep", leftovers::keep),
+    ("pause", terminal::pause),
+    ("head", terminal::head),
+    ("hang-up", terminal::hang_up),
 ];
 
 /// The part that a soak consists of.
@@ -52,8 +69,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("agent") => return fake_agent::main(&arguments[1..]),
+        Some("terminal") => return terminal::become_leader(&arguments[1..]),
         Some("--list") => {
-            for (name, _) in PARTS {
+            for (name, _) in PARTS.iter().chain(WAITING_PARTS) {
                 say(&format!("{name}: test"));
             }
             return ExitCode::SUCCESS;
@@ -97,6 +115,16 @@ fn play(filters: &[&str]) -> Vec<String> {
     for (name, part) in PARTS.iter().filter(|(name, _)| is_meant(name)) {
         faults.extend(play_part(name, part));
     }
+    let waiting: Vec<&(&str, Part)> = WAITING_PARTS
+        .iter()
+        .filter(|(name, _)| is_meant(name))
+        .collect();
+    let found = lanes::each(&waiting, |(name, part)| play_part(name, part));
+    faults.extend(
+        found
+            .into_iter()
+            .flat_map(|found| found.unwrap_or_else(|panic| vec![panic])),
+    );
     faults
 }
 
