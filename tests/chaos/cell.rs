@@ -102,6 +102,8 @@ pub(crate) struct Verdict {
     pub(crate) survivors: usize,
     /// Children of living processes of ours that nobody reaped.
     pub(crate) zombies: usize,
+    /// Processes that had nothing to do with it and were ended.
+    pub(crate) victims: usize,
     /// How long it took until all was gone.
     pub(crate) took: Duration,
     /// What is not as it should be.
@@ -253,7 +255,9 @@ impl Cell {
         verdict.check(self.kept_what_the_agent_wrote(&scene.scratch), || {
             "its work is lost".to_owned()
         });
-        verdict.faults.extend(scene.innocents.victims());
+        let victims = scene.innocents.victims();
+        verdict.victims = victims.len();
+        verdict.faults.extend(victims);
         let errors = scene.run.errors();
         verdict.check(!errors.contains("panicked"), || errors.clone());
     }
@@ -326,6 +330,10 @@ impl Cell {
             (Who::Nobody, NaturalEnd::Outcome("succeeded")) => &["succeeded"],
             (Who::Nobody, NaturalEnd::Outcome("failed")) => &["failed"],
             (Who::Nobody, NaturalEnd::Never) => &["timed_out"],
+            // It ends while its executor is killed: either may come first.
+            (Who::Executor, NaturalEnd::Outcome(natural)) if self.is_let_go() => {
+                &[natural, "crashed"]
+            }
             _ => &["crashed"],
         };
         verdict.check(expected.contains(&outcome), || {

@@ -82,7 +82,7 @@ fn main() -> ExitCode {
     let mut filters: Vec<&str> = arguments
         .iter()
         .map(String::as_str)
-        .filter(|word| !word.starts_with('-'))
+        .filter(|word| !word.starts_with('-') && word.parse::<u64>().is_err())
         .collect();
     if kills::asked_for().is_some() {
         filters = vec![KILLS];

@@ -31,10 +31,11 @@ pub(crate) fn play(wanted: &str) -> Vec<String> {
             .sum::<usize>()
     };
     say(&format!(
-        "{} cells, {} survivors, {} zombies, {} at fault, {:.1} s",
+        "{} cells, {} survivors, {} zombies, {} foreign victims, {} at fault, {:.1} s",
         played.len(),
         sum(|verdict| verdict.survivors),
         sum(|verdict| verdict.zombies),
+        sum(|verdict| verdict.victims),
         sum(|verdict| usize::from(!verdict.faults.is_empty())),
         began.elapsed().as_secs_f64()
     ));

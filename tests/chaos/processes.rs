@@ -13,8 +13,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// How long a zombie may wait for its parent. A machine with more to do than it can takes some time for it.
-const REAPING: Duration = Duration::from_millis(1500);
+use crate::bounds::{EXECUTOR_DEAD, SLACK};
+
+/// How long a zombie may wait for its parent: an executor that was killed is reaped when what it left is gone, so that
+/// its number stays its own for so long.
+const REAPING: Duration = EXECUTOR_DEAD.saturating_add(SLACK);
 
 /// How often `/proc` is read again where nothing tells of news.
 const AGAIN: Duration = Duration::from_millis(10);
