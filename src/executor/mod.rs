@@ -6,6 +6,8 @@
 
 mod attempt;
 mod changes;
+#[cfg(feature = "faults")]
+mod hold;
 mod household;
 mod identity;
 mod orders;
@@ -134,6 +136,8 @@ type Outlet = (OutboxHandle, tokio::task::JoinHandle<()>);
 
 /// Connects, introduces itself and waits for the work; no work when it is told to stop instead.
 async fn connect(identity: &Identity) -> Result<(Outlet, (Orders, Option<Box<Start>>)), String> {
+    #[cfg(feature = "faults")]
+    hold::before_connecting(&identity.story);
     let stream = protocol::connect(&identity.socket).map_err(|error| error.to_string())?;
     let (reader, mut writer) = ExecutorLink::new(stream, identity.fence()).split();
     let version = env!("CARGO_PKG_VERSION");
