@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::Replan;
-use super::workspace::Settled;
+use super::workspace::{Settled, Unprepared};
 use crate::engine::{Comparison, Decision, Unit};
 use crate::git::Prepared;
 use crate::story::StoryId;
@@ -26,7 +26,7 @@ pub(super) enum Work {
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Finished {
-    Prepared(Result<Prepared, String>),
+    Prepared(Result<Prepared, Unprepared>),
     /// The executor has been attended to its end; it told of it itself.
     Attended,
     NotLaunched(String),

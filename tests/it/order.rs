@@ -166,9 +166,16 @@ fn dependencies_whose_branches_conflict_keep_only_their_dependent_from_starting(
     let output = env.ai_sdlc(&["run", "--concurrent", "2", "--json"]).run();
     output.assert_code(1);
     let settled = output.settled("S-0003");
-    assert_eq!(settled["outcome"], "prepare_failed");
-    let reason = settled["reason"].as_str().unwrap();
-    assert!(reason.contains("same.txt"), "{reason}");
+    assert_eq!(settled["outcome"], "blocked");
+    assert_eq!(
+        settled["reason"],
+        "the branch `ai-sdlc/S-0002-work` of S-0002 conflicts with `ai-sdlc/S-0001-work` of S-0001 in same.txt: merge \
+         one into the other, then set the story to ready"
+    );
+    // A person has to do something: another attempt would come to the same.
+    assert_eq!(settled["attempt"], 1);
+    assert!(output.events("story_retrying").is_empty());
+    assert_eq!(env.status("S-0003"), "blocked");
     assert_eq!(output.outcome("S-0004"), "succeeded");
     assert_eq!(env.branches().len(), 3);
     assert!(env.worktrees().is_empty());

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use Input::{
     Answered, Claimed, Connected, Disconnected, Exceeded, Exited, LaunchFailed, PhaseEntered,
-    PrepareFailed, Prepared, Progressed, ProtocolViolated, Settled, Stop, StopNow, TimePassed,
-    Touched,
+    PrepareBlocked, PrepareFailed, Prepared, Progressed, ProtocolViolated, Settled, Stop, StopNow,
+    TimePassed, Touched,
 };
 
 use super::{
@@ -281,6 +281,8 @@ fn another_end_that_is_not_taken_care_of_in_time_stays_what_it_is() {
 fn what_cannot_be_prepared_or_launched_leaves_nothing_behind() {
     let undone = "settle prepare_failed and undo, settling";
     play([(1, PrepareFailed(because()), undone)]);
+    let blocked = "settle blocked and undo, settling";
+    play([(1, PrepareBlocked(because()), blocked)]);
     play([
         (1, Prepared, "launch, starting"),
         (1, LaunchFailed(because()), undone),
@@ -630,6 +632,7 @@ fn every_input() -> Vec<Input> {
     vec![
         Prepared,
         PrepareFailed(because()),
+        PrepareBlocked(because()),
         LaunchFailed(because()),
         Connected,
         PhaseEntered(Phase::Plan),
@@ -671,15 +674,22 @@ fn each_state_hears_what_fits_it_and_nothing_else() {
     let stop = (1, Stop, "ask within 10, stopping");
     assert_eq!(
         heard(&[]),
-        ["Prepared", "PrepareFailed", "Stop", "StopNow", "Exceeded"]
+        [
+            "Prepared",
+            "PrepareFailed",
+            "PrepareBlocked",
+            "Stop",
+            "StopNow",
+            "Exceeded"
+        ]
     );
     assert_eq!(
         heard(&[(1, Stop, "abandoning")]),
-        ["Prepared", "PrepareFailed", "StopNow"]
+        ["Prepared", "PrepareFailed", "PrepareBlocked", "StopNow"]
     );
     assert_eq!(
         heard(&[(1, StopNow, "abandon, abandoned")]),
-        ["Prepared", "PrepareFailed"]
+        ["Prepared", "PrepareFailed", "PrepareBlocked"]
     );
     assert_eq!(
         heard(std::slice::from_ref(&prepared)),

@@ -4,6 +4,7 @@ use super::{Driver, Settling};
 use crate::engine::{BoardWrite, Comparison, Decision, Event, Exit, FilePattern, Settlement};
 use crate::launcher::Launcher;
 use crate::orchestrator::tasks::{Finished, Work};
+use crate::orchestrator::workspace::Unprepared;
 use crate::story::StoryId;
 
 impl<L: Launcher> Driver<L> {
@@ -17,8 +18,14 @@ impl<L: Launcher> Driver<L> {
                 }
                 self.feed(Event::Prepared(unit));
             }
-            (Work::Prepare(unit), Finished::Prepared(Err(reason)) | Finished::Broke(reason)) => {
+            (
+                Work::Prepare(unit),
+                Finished::Prepared(Err(Unprepared::Failed(reason))) | Finished::Broke(reason),
+            ) => {
                 self.feed(Event::PrepareFailed(unit, reason));
+            }
+            (Work::Prepare(unit), Finished::Prepared(Err(Unprepared::NeedsPerson(reason)))) => {
+                self.feed(Event::PrepareBlocked(unit, reason));
             }
             (Work::Attend(unit), Finished::NotLaunched(reason)) => {
                 self.feed(Event::LaunchFailed(unit, reason));
