@@ -6,8 +6,9 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::Replan;
 use super::workspace::{Settled, Unprepared};
-use crate::engine::{Comparison, Decision, Unit};
+use crate::engine::{Comparison, Unit};
 use crate::git::Prepared;
+use crate::report::Answer;
 use crate::story::StoryId;
 
 /// What a task is for.
@@ -34,7 +35,7 @@ pub(super) enum Finished {
     Written(Result<(), String>),
     LookedAt(Result<Vec<String>, String>),
     Compared(Result<Comparison, String>),
-    Decided(Decision),
+    Answered(Answer),
     Replanned(Result<Replan, String>),
     /// The task was aborted, or a fault of ours ended it.
     Broke(String),

@@ -168,6 +168,12 @@ pub enum RunEvent {
     },
     /// The branches of two stories that succeeded cannot be merged with each other.
     BranchesConflict(Conflict),
+    /// The branch of a story that succeeded has been compared with those that were finished before it: what conflicts
+    /// with it has been told.
+    BranchCompared {
+        /// The story.
+        story: StoryId,
+    },
     /// Nothing is started for a while: too many attempts ended abnormally.
     StartsPaused {
         /// How many.
@@ -190,6 +196,13 @@ pub enum RunEvent {
     Asking {
         /// The story.
         story: StoryId,
+    },
+    /// The person has answered, or nobody does.
+    Answered {
+        /// Whether the run goes on with the next story.
+        go_on: bool,
+        /// Whether a line was typed.
+        typed: bool,
     },
     /// A story is through, for this run.
     StorySettled(Box<StorySettled>),

@@ -16,3 +16,4 @@ mod slots;
 mod stopping;
 mod support;
 mod surfaces;
+mod terminal;

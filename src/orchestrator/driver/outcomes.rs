@@ -1,10 +1,11 @@
 //! What comes of the tasks of a run, as events.
 
 use super::{Driver, Settling};
-use crate::engine::{BoardWrite, Comparison, Decision, Event, Exit, FilePattern, Settlement};
+use crate::engine::{BoardWrite, Comparison, Event, Exit, FilePattern, Settlement};
 use crate::launcher::Launcher;
 use crate::orchestrator::tasks::{Finished, Work};
 use crate::orchestrator::workspace::Unprepared;
+use crate::report::{Answer, RunEvent};
 use crate::story::StoryId;
 
 impl<L: Launcher> Driver<L> {
@@ -62,7 +63,8 @@ impl<L: Launcher> Driver<L> {
                 self.feed(Event::Touched(unit, Vec::new()));
             }
             (Work::Compare(story), Finished::Compared(Ok(comparison))) => {
-                self.feed(Event::Compared(story, comparison));
+                self.feed(Event::Compared(story.clone(), comparison));
+                self.narrator.tell(&RunEvent::BranchCompared { story });
             }
             (Work::Compare(story), Finished::Compared(Err(reason)) | Finished::Broke(reason)) => {
                 self.narrator.warn(format!(
@@ -72,8 +74,8 @@ impl<L: Launcher> Driver<L> {
             }
             (Work::Replan, Finished::Replanned(planned)) => self.replanned(planned),
             (Work::Replan, Finished::Broke(reason)) => self.replanned(Err(reason)),
-            (Work::Ask, Finished::Decided(decision)) => self.feed(Event::Decided(decision)),
-            (Work::Ask, _) => self.feed(Event::Decided(Decision::StopHere)),
+            (Work::Ask, Finished::Answered(answer)) => self.answered(answer),
+            (Work::Ask, _) => self.answered(Answer::Nothing),
             (work, finished) => tracing::debug!(?work, ?finished, "nothing to do"),
         }
     }
