@@ -6,7 +6,7 @@
 pub mod project;
 pub mod rules;
 
-pub use rules::{EpicFailure, EpicWorktrees, Rules};
+pub use rules::{EpicFailure, EpicWorktrees, MOST_SLOTS, Rules};
 
 pub use project::{Project, ProjectError};
 

@@ -12,7 +12,7 @@ use crate::engine::{Intensity, Limits, OutcomeKind, Patience, RetryPolicy};
 const LONGEST_MINUTES: u64 = 30 * 24 * 60;
 
 /// The most slots that may be configured; every one is a process with an agent.
-const MOST_SLOTS: usize = 1000;
+pub const MOST_SLOTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 
 /// The time that one story may take when nothing is configured. Long enough for any story that an agent can finish at
 /// all, short enough that one that never ends does not keep a slot for a weekend.
@@ -187,7 +187,7 @@ impl Sections {
         }
         if let Some(slots) = self.epic.max_concurrent {
             rules.epic_slots = NonZeroUsize::new(slots)
-                .filter(|slots| slots.get() <= MOST_SLOTS)
+                .filter(|slots| *slots <= MOST_SLOTS)
                 .ok_or(Invalid("epic.maxConcurrent", "must be from 1 to 1000"))?;
         }
         if self.epic.continue_on_failure == Some(false) {

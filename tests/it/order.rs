@@ -107,9 +107,9 @@ fn a_cycle_is_shown_with_its_path_and_the_others_go_on() {
     env.story("S-0004").script("true").write();
     let output = env.ai_sdlc(&["run", "--concurrent", "2"]).run();
     insta::assert_snapshot!(output.shown(&env), @"
-    exit: 0
+    exit: 1
     --- stderr
-    warning: 3 stories are left out, which wait for each other: S-0001 -> S-0002 -> S-0003 -> S-0001
+    warning: 3 stories are left out: they wait for each other: S-0001 -> S-0002 -> S-0003 -> S-0001
          Running 1 story, 2 at a time, from branch trunk (<commit>)
         Starting S-0004 Do S-0004
            Phase S-0004 implement: sh -eu, 1 line
@@ -128,7 +128,7 @@ fn a_dependency_that_is_not_on_the_board_leaves_out_only_what_needs_it() {
     env.story("S-0003").script("true").write();
     let output = env.ai_sdlc(&["run", "--concurrent", "2"]).run();
     insta::assert_snapshot!(output.shown(&env), @"
-    exit: 0
+    exit: 1
     --- stderr
     warning: S-0001 is left out: it depends on S-0404, which is not on the board
     warning: S-0002 is left out: it depends on S-0001, which is left out

@@ -132,7 +132,7 @@ fn a_dry_run_of_an_epic_shows_waves_likely_conflicts_and_what_is_left_out() {
     env.commit_all();
     let output = env.ai_sdlc(&["run", "--epic", "login", "--dry-run"]).run();
     insta::assert_snapshot!(output.shown(&env), @"
-    exit: 0
+    exit: 1
     --- stdout
     3 stories, 3 at a time, from trunk (<commit>)
     S-0001   Do S-0001 [script] -> ai-sdlc/S-0001-work
