@@ -168,8 +168,8 @@ pub enum RunEvent {
     },
     /// The branches of two stories that succeeded cannot be merged with each other.
     BranchesConflict(Conflict),
-    /// The branch of a story that succeeded has been compared with those that were finished before it: what conflicts
-    /// with it has been told.
+    /// The branch of a story that succeeded has been compared with those that were finished before it: all that
+    /// conflicts with it has been told. Nothing is said of one that goes with all of them.
     BranchCompared {
         /// The story.
         story: StoryId,

@@ -63,8 +63,11 @@ impl<L: Launcher> Driver<L> {
                 self.feed(Event::Touched(unit, Vec::new()));
             }
             (Work::Compare(story), Finished::Compared(Ok(comparison))) => {
+                let goes_with_all = comparison == Comparison::Compared(Vec::new());
                 self.feed(Event::Compared(story.clone(), comparison));
-                self.narrator.tell(&RunEvent::BranchCompared { story });
+                if !goes_with_all {
+                    self.narrator.tell(&RunEvent::BranchCompared { story });
+                }
             }
             (Work::Compare(story), Finished::Compared(Err(reason)) | Finished::Broke(reason)) => {
                 self.narrator.warn(format!(
