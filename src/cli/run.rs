@@ -80,7 +80,12 @@ async fn run_project(
     let store = Store::new(&project.board);
     let board = store.load()?;
     let waiting = Waiting::of(&board);
-    let planner = Planner::new(args, &project, store.clone(), &board)?;
+    let planner = Planner::new(args, &project, store.clone(), &board).inspect_err(|_| {
+        // The story that is asked for may be there, and one of these.
+        for problem in &board.problems {
+            report::warning(&format!("left out: {problem}"));
+        }
+    })?;
     let plan = planner.plan(board);
     for remark in &plan.remarks {
         report::warning(remark);

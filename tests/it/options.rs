@@ -246,6 +246,7 @@ fn a_dry_run_ends_as_the_run_would_as_far_as_that_is_known() {
         output
     };
     code(&["--story", "S-0001"], 1);
+    code(&["--story", "S-0005"], 2).assert_stderr("S-0005/story.md:2: status");
     code(&["--story", "S-0002"], 0);
     let refused = code(&["--batch", "S-0003,S-0002"], 2);
     assert_eq!(refused.stdout, "");
