@@ -103,9 +103,20 @@ fn runs(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn plans(criterion: &mut Criterion) {
-    let candidates = Candidates {
-        stories: stories(1_000)
+/// Stories of which each needs the one before it, and which all change the same files.
+fn chain(count: u64) -> Vec<PlannedStory> {
+    let mut chain = stories(count);
+    let mut before = None;
+    for planned in &mut chain {
+        planned.dependencies = before.replace(planned.id.clone()).into_iter().collect();
+        planned.files = FilePattern::parse("src/**").into_iter().collect();
+    }
+    chain
+}
+
+fn candidates(stories: Vec<PlannedStory>) -> Candidates {
+    Candidates {
+        stories: stories
             .into_iter()
             .map(|planned| Candidate {
                 id: planned.id,
@@ -120,16 +131,26 @@ fn plans(criterion: &mut Criterion) {
             })
             .collect(),
         ..Candidates::default()
-    };
+    }
+}
+
+fn plans(criterion: &mut Criterion) {
+    let board = candidates(stories(1_000));
     criterion.bench_function("plan of 1000 stories", |bencher| {
-        bencher.iter(|| plan(black_box(&candidates), &Selection::AllReady));
+        bencher.iter(|| plan(black_box(&board), &Selection::AllReady));
     });
-    criterion.bench_function("plan, waves and conflicts of 1000 stories", |bencher| {
-        bencher.iter(|| {
-            let plan = plan(black_box(&candidates), &Selection::AllReady);
-            (plan.waves(), plan.predicted_conflicts(50))
+    let in_a_chain = candidates(chain(1_000));
+    for (name, board) in [
+        ("plan, waves and conflicts of 1000 stories", board),
+        ("plan, waves and conflicts of a chain of 1000", in_a_chain),
+    ] {
+        criterion.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let plan = plan(black_box(&board), &Selection::AllReady);
+                (plan.waves(), plan.predicted_conflicts(50))
+            });
         });
-    });
+    }
 }
 
 criterion_group!(benches, runs, plans);

@@ -97,13 +97,13 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "ID,ID,…", group = "selection")]
     pub(super) batch: Option<String>,
     /// Work on the stories of an epic that are not done or blocked
-    #[arg(long, value_name = "NAME", group = "selection")]
+    #[arg(long, value_name = "NAME", groups = ["selection", "paced"])]
     pub(super) epic: Option<String>,
     /// Work on all ready stories, and wait for further ones until interrupted
-    #[arg(long, group = "selection")]
+    #[arg(long, groups = ["selection", "paced"])]
     pub(super) watch: bool,
     /// With --epic or --watch: at most N stories at a time [default: `epic.maxConcurrent`, else 3; with --watch 1]
-    #[arg(long, value_name = "N", allow_hyphen_values = true, conflicts_with_all = ["concurrent", "story", "batch"])]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, requires = "paced", conflicts_with_all = ["concurrent", "story", "batch"])]
     pub(super) max_concurrent: Option<String>,
     /// The agent for stories that name none [script, mock]
     #[arg(long, value_name = "NAME")]
@@ -114,7 +114,7 @@ pub(super) struct RunArgs {
     /// Keep the worktrees of stories that succeed
     #[arg(long)]
     pub(super) keep_worktrees: bool,
-    /// Write one JSON event per line to standard output, and no lines for people
+    /// Write one JSON event per line to standard output, and no lines for people; with --dry-run the plan as one object
     #[arg(long)]
     pub(super) json: bool,
     /// Say only what did not go well

@@ -10,7 +10,7 @@ use super::{find_project, working_directory};
 use crate::engine::replay::Agreement;
 use crate::engine::{Moment, Record, Replay, RunId, RunView};
 use crate::journal::{JournalError, Reader, Tail};
-use crate::orchestrator::JOURNAL;
+use crate::orchestrator::{JOURNAL, RunLock};
 use crate::report::{self, chain, plural};
 
 pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, CliError> {
@@ -62,24 +62,23 @@ struct Played {
     records: u64,
     at: Moment,
     tail: Tail,
+    open: Open,
 }
 
 fn play(path: &Path, until: Option<NonZeroU64>) -> Result<Played, CliError> {
-    let broken = |error: JournalError| {
-        CliError::new(chain(&error)).hint("--at N shows the run as it stood before the damage")
-    };
-    let mut reader: Reader<Record> = Reader::open(path).map_err(broken)?;
+    let mut reader: Reader<Record> = Reader::open(path).map_err(|error| broken(&error))?;
     let first = match reader.next() {
-        Some(entry) => entry.map_err(broken)?,
-        None => return Err(CliError::new(format!("{} is empty", path.display()))),
+        Some(entry) => entry.map_err(|error| broken(&error))?,
+        None => return Err(no_journal(format!("{} holds no record", path.display()))),
     };
     let impossible = |error| CliError::new(format!("{}: {error}", path.display()));
-    let mut replay = Replay::open(first.record).map_err(impossible)?;
+    let mut replay = Replay::open(first.record)
+        .map_err(|error| no_journal(format!("{}: {error}", path.display())))?;
     let run = replay.run().clone();
     let (mut records, mut at) = (1, Moment::default());
     while until.is_none_or(|until| records < until.get()) {
         let Some(entry) = reader.next() else { break };
-        let entry = entry.map_err(broken)?;
+        let entry = entry.map_err(|error| broken(&error))?;
         at = Moment::from_millis(entry.at_ms);
         replay.take(entry.record, at).map_err(impossible)?;
         records = entry.sequence;
@@ -89,13 +88,64 @@ fn play(path: &Path, until: Option<NonZeroU64>) -> Result<Played, CliError> {
             "the journal has {records} records; there is no record {until}"
         )));
     }
+    let open = match until {
+        None => is_going_on(path, &run),
+        Some(_) => Open::Unknown,
+    };
     Ok(Played {
+        open,
         run,
         replay,
         records,
         at,
         tail: reader.tail(),
     })
+}
+
+/// A journal that cannot be read, and what can be done about it.
+fn broken(error: &JournalError) -> CliError {
+    let message = chain(error);
+    match error {
+        JournalError::Damaged { line, .. } if *line > 1 => CliError::new(message).hint(format!(
+            "--at {} shows the run as it stood before the damage",
+            line - 1
+        )),
+        _ => no_journal(message),
+    }
+}
+
+fn no_journal(message: String) -> CliError {
+    CliError::new(message).hint(format!(
+        "the journal of a run is `{JOURNAL}` in its folder, .ai-sdlc/runs/<run>"
+    ))
+}
+
+/// What is known of a run that its journal does not end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Open {
+    /// It has the run lock.
+    GoesOn,
+    /// Nobody has it, or another run.
+    WasKilled,
+    /// It was not asked for its end, or there is no board beside the journal.
+    Unknown,
+}
+
+/// Whether a run still goes on: the run lock of its board tells.
+fn is_going_on(journal: &Path, run: &RunId) -> Open {
+    // <board>/runs/<run>/journal.jsonl
+    let board = journal.canonicalize().ok().and_then(|journal| {
+        let folder = journal
+            .parent()
+            .filter(|folder| folder.ends_with(run.as_str()))?;
+        let board = folder.parent()?.parent()?;
+        board.join("stories").is_dir().then(|| board.to_owned())
+    });
+    match board.map(|board| RunLock::holder(&board)) {
+        None => Open::Unknown,
+        Some(Some(holder)) if holder.contains(run.as_str()) => Open::GoesOn,
+        Some(_) => Open::WasKilled,
+    }
 }
 
 /// The run that started last; names of runs sort by their start.
@@ -129,8 +179,11 @@ fn show(played: &Played, args: &ReplayArgs) -> Result<String, CliError> {
         "run {}, {records}, {seconds} s after its start",
         played.run
     )];
-    lines.extend(people(&view));
-    if let Tail::Torn { bytes } = played.tail {
+    lines.extend(people(&view, played.open));
+    // A run that goes on is just writing its last record.
+    if let Tail::Torn { bytes } = played.tail
+        && played.open != Open::GoesOn
+    {
         lines.push(format!(
             "the journal ends within a record ({bytes} bytes): the program was killed while it wrote it"
         ));
@@ -140,7 +193,7 @@ fn show(played: &Played, args: &ReplayArgs) -> Result<String, CliError> {
     Ok(text)
 }
 
-fn people(view: &RunView) -> Vec<String> {
+fn people(view: &RunView, open: Open) -> Vec<String> {
     let stories = view.stories.iter().map(|story| {
         let tries = match story.attempts {
             0 | 1 => String::new(),
@@ -155,9 +208,11 @@ fn people(view: &RunView) -> Vec<String> {
             conflict.one, conflict.other
         )
     });
-    let verdict = match view.verdict {
-        Some(verdict) => format!("over: {}", super::error::in_words(verdict)),
-        None => "not over".to_owned(),
+    let verdict = match (view.verdict, open) {
+        (Some(verdict), _) => format!("over: {}", super::error::in_words(verdict)),
+        (None, Open::GoesOn) => "it goes on".to_owned(),
+        (None, Open::WasKilled) => "not over: it was killed".to_owned(),
+        (None, Open::Unknown) => "not over".to_owned(),
     };
     stories.chain(conflicts).chain([verdict]).collect()
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::RunArgs;
-use super::dry_run;
-use super::error::{CliError, SOME_DID_NOT, SUCCESS, exit_code};
+use super::dry_run::DryRun;
+use super::error::{CliError, exit_code};
 use super::init::ignore_what_is_local;
 use super::reap::end_leftovers;
 use super::run_plan::{Planner, RunPlan};
@@ -17,7 +17,7 @@ use super::run_settings::settings;
 use super::{find_project, working_directory};
 use crate::config::Project;
 use crate::diagnostics;
-use crate::engine::{Housekeeping, LeftOut, Obstacle, RunId, Selection, WhenIdle};
+use crate::engine::{Housekeeping, LeftOut, Obstacle, RunId, Selection, Verdict, WhenIdle};
 use crate::git::{CommitId, Git, Head, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
 use crate::orchestrator::{self, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces};
@@ -25,7 +25,7 @@ use crate::process::FileLimit;
 use crate::protocol::identity;
 use crate::report::event::Counts;
 use crate::report::{self, Human, Json, Reporter, RunEvent, Stamp, Verbosity, plural};
-use crate::story::{Board, Cycle, Status, Store, StoryId};
+use crate::story::{Board, Status, Store, StoryId};
 
 /// How long a git that was interrupted may take to end; then it has been killed.
 const GIT_ENDING: Duration = Duration::from_secs(3);
@@ -83,11 +83,13 @@ async fn run_project(
     };
     let store = Store::new(&project.board);
     let board = store.load()?;
-    for problem in &board.problems {
-        report::warning(&format!("left out: {problem}"));
-    }
     let waiting = Waiting::of(&board);
-    let planner = Planner::new(args, &project, store.clone(), &board)?;
+    let planner = Planner::new(args, &project, store.clone(), &board).inspect_err(|_| {
+        // The story that is asked for may be there, and one of these.
+        for problem in &board.problems {
+            report::warning(&format!("left out: {problem}"));
+        }
+    })?;
     let plan = planner.plan(board);
     for remark in &plan.remarks {
         report::warning(remark);
@@ -97,23 +99,39 @@ async fn run_project(
     let files = FileLimit::raise();
     check_slots(settings.slots.get(), &files)?;
     let (base_branch, base) = base(&project, &repository)?;
-    if args.dry_run {
-        report::data(&dry_run::show(
-            &plan,
-            settings.slots,
-            base_branch.as_deref(),
-            base,
-        ));
-        return Ok((SUCCESS, None));
+    let batch = check_batch(&planner.selection, &plan);
+    // A dry run shows what is left out in its plan, when there is one.
+    if !args.dry_run || batch.is_err() {
+        for remark in plan.of_left_out() {
+            report::warning(&remark);
+        }
     }
-    warn_of_left_out(&plan.plan.left_out);
-    check_batch(&planner.selection, &plan)?;
+    batch?;
     let names_stories = args.story.is_some() || args.batch.is_some();
     if !args.quiet && !args.json && !names_stories && args.epic.is_none() {
         waiting.hint_at_interrupted();
     }
+    let completeness = plan.completeness;
+    let code_of = move |verdict| exit_code(completeness.judge(verdict));
+    if args.dry_run {
+        let dry_run = DryRun {
+            plan: &plan,
+            slots: settings.slots,
+            base_branch: base_branch.as_deref(),
+            base,
+            interrupted: &waiting.interrupted,
+            exit_code: code_of(Verdict::AllSucceeded),
+        };
+        let text = if args.json {
+            dry_run.json()?
+        } else {
+            dry_run.text()
+        };
+        report::data(&text);
+        return Ok((dry_run.exit_code, None));
+    }
     if plan.plan.stories.is_empty() && settings.when_idle == WhenIdle::Finish {
-        let code = nothing_to_do(args, &plan);
+        let code = code_of(Verdict::AllSucceeded);
         if args.json {
             tell_nothing(&run, &project, base_branch, base, code, reporters);
         } else if let Some(epic) = args.epic.as_ref().filter(|_| !args.quiet) {
@@ -165,10 +183,10 @@ async fn run_project(
         keep: project.config.kept_processes,
         run,
     };
-    let (verdict, counts) = orchestrator::run(request, launcher, reporters, exit_code)
+    let (verdict, counts) = orchestrator::run(request, launcher, reporters, code_of)
         .await
         .map_err(|error| CliError::new(format!("the run cannot begin: {error}")))?;
-    Ok((exit_code(verdict), Some(counts)))
+    Ok((code_of(verdict), Some(counts)))
 }
 
 /// Deletes what interrupted removals of worktrees have left. The run does not wait for it.
@@ -206,24 +224,6 @@ fn check_slots(slots: usize, files: &FileLimit) -> Result<(), CliError> {
         ))
         .hint("raise the hard limit (`ulimit -Hn`), or run fewer at a time")),
         _ => Ok(()),
-    }
-}
-
-/// Says once of every story why it is left out, and of a cycle once for all of it.
-fn warn_of_left_out(left_out: &[LeftOut]) {
-    let mut cycles: Vec<&Cycle> = Vec::new();
-    for left in left_out {
-        match &left.reason {
-            Obstacle::Cycle(cycle) if cycles.contains(&cycle) => {}
-            Obstacle::Cycle(cycle) => {
-                let count = plural(cycle.members.len(), "story is", "stories are");
-                report::warning(&format!(
-                    "{count} left out, which wait for each other: {cycle}"
-                ));
-                cycles.push(cycle);
-            }
-            reason => report::warning(&format!("{} is left out: {reason}", left.id)),
-        }
     }
 }
 
@@ -332,17 +332,6 @@ impl Waiting {
                 "{count} blocked: `ai-sdlc run --story ID` tries one again"
             ));
         }
-    }
-}
-
-/// The exit code when there is nothing to do: a story that was asked for by name and is left out has not succeeded.
-fn nothing_to_do(args: &RunArgs, plan: &RunPlan) -> u8 {
-    let is_done = |left: &LeftOut| left.reason == Obstacle::AlreadyDone;
-    let asked_for = args.story.is_some() || args.epic.is_some();
-    if asked_for && !plan.plan.left_out.iter().all(is_done) {
-        SOME_DID_NOT
-    } else {
-        SUCCESS
     }
 }
 

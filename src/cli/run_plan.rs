@@ -9,7 +9,8 @@ use super::error::CliError;
 use crate::agent;
 use crate::config::Project;
 use crate::engine::{
-    Candidate, Candidates, FilePattern, Plan, PlannedStory, Provider, Selection, plan,
+    Candidate, Candidates, Completeness, EpicName, FilePattern, Plan, PlannedStory, Provider,
+    Remark, Selection, plan,
 };
 use crate::orchestrator::{PastAttempts, Replan, check_writable};
 use crate::report::chain;
@@ -17,6 +18,9 @@ use crate::story::{Board, Problem, Store, Story, StoryId};
 
 /// The variable that names the agent of stories that name none, as in the predecessor.
 const PROVIDER_VARIABLE: &str = "AI_SDLC_PROVIDER";
+
+/// The most epics that are named when another one is asked for.
+const MOST_EPICS: usize = 20;
 
 /// Plans runs over a board, at the beginning of a run and, when it waits for further stories, later on.
 #[derive(Debug, Clone)]
@@ -38,6 +42,10 @@ pub(super) struct RunPlan {
     pub(super) agents: HashMap<StoryId, String>,
     /// What is wrong with what stories say, without keeping them from being worked on.
     pub(super) remarks: Vec<String>,
+    /// What is wrong with the stories that cannot be read.
+    pub(super) unreadable: Vec<Problem>,
+    /// Whether it holds all that was asked for.
+    pub(super) completeness: Completeness,
 }
 
 /// What becomes of a story whose agent cannot be driven.
@@ -82,13 +90,8 @@ impl Planner {
     /// Plans anew over the board as it is now, for a run that works on these stories.
     pub(super) fn replan(&self, under_way: BTreeSet<StoryId>) -> Result<Replan, String> {
         let board = self.store.load().map_err(|error| chain(&error))?;
-        let problems = board.problems.iter().map(ToString::to_string);
-        let mut remarks: Vec<String> = problems
-            .map(|problem| format!("left out: {problem}"))
-            .collect();
         let plan = self.plan_with(board, under_way, UnknownAgent::LeftOut);
-        let left_out = plan.plan.left_out.iter();
-        remarks.extend(left_out.map(|left| format!("{} is left out: {}", left.id, left.reason)));
+        let mut remarks = plan.of_left_out();
         remarks.extend(plan.remarks);
         Ok(Replan {
             plan: plan.plan.stories,
@@ -111,14 +114,19 @@ impl Planner {
         let mut stories = HashMap::new();
         let mut candidates = Vec::new();
         // Spelled as on the board, where it is there: users write `s-0001` as well.
+        let by_name: HashMap<String, StoryId> = board
+            .stories
+            .iter()
+            .map(|story| (story.id.as_str().to_ascii_lowercase(), story.id.clone()))
+            .collect();
         let spelled: Vec<Vec<StoryId>> = board
             .stories
             .iter()
             .map(|story| {
-                let found = |id: &StoryId| board.find(id.as_str()).map(|found| found.id.clone());
+                let found = |id: &StoryId| by_name.get(&id.as_str().to_ascii_lowercase());
                 let dependencies = story.dependencies.iter();
                 dependencies
-                    .map(|id| found(id).unwrap_or_else(|| id.clone()))
+                    .map(|id| found(id).unwrap_or(id).clone())
                     .collect()
             })
             .collect();
@@ -151,16 +159,29 @@ impl Planner {
             unreadable,
             under_way,
         };
+        let plan = plan(&candidates, &self.selection);
         RunPlan {
-            plan: plan(&candidates, &self.selection),
+            completeness: plan.completeness(&self.selection, board.problems.len()),
+            plan,
             stories,
             agents,
             remarks,
+            unreadable: board.problems,
         }
     }
 }
 
 impl RunPlan {
+    /// What is left out, and why, in lines for people.
+    pub(super) fn of_left_out(&self) -> Vec<String> {
+        let unreadable = self.unreadable.iter();
+        let unreadable = unreadable.map(|problem| format!("left out: {problem}"));
+        let remarks = Remark::on(&self.plan.left_out);
+        unreadable
+            .chain(remarks.iter().map(ToString::to_string))
+            .collect()
+    }
+
     /// Whether every agent can be driven, asked before anything is started.
     pub(super) fn check_agents(&self) -> Result<(), CliError> {
         let undrivable = |planned: &&PlannedStory| {
@@ -247,11 +268,41 @@ fn selection(args: &RunArgs, board: &Board) -> Result<Selection, CliError> {
         return Ok(Selection::Batch(ids));
     }
     Ok(match &args.epic {
-        Some(epic) => Selection::Epic(epic.clone()),
+        Some(epic) => Selection::Epic(find_epic(epic, board)?),
         None if args.watch => Selection::Watch,
         None if args.concurrent.is_some() => Selection::AllReady,
         None => Selection::Next,
     })
+}
+
+/// The epic of that name, which some story has to belong to, done or not.
+fn find_epic(wanted: &str, board: &Board) -> Result<EpicName, CliError> {
+    let epic: EpicName = wanted
+        .parse()
+        .map_err(|error| CliError::new(format!("--epic: {error}")))?;
+    let mut stories = board.stories.iter();
+    if stories.any(|story| epic.has(story.epic.as_deref(), &story.labels)) {
+        return Ok(epic);
+    }
+    let known: BTreeSet<EpicName> = board
+        .stories
+        .iter()
+        .flat_map(|story| EpicName::named(story.epic.as_deref(), &story.labels))
+        .collect();
+    let error = CliError::new(format!("no story on the board belongs to the epic {epic}"));
+    if known.is_empty() {
+        return Err(error.hint(
+            "a story belongs to an epic by its key `epic`, or by a label that begins with `epic-`",
+        ));
+    }
+    let mut named: Vec<String> = known.iter().map(ToString::to_string).collect();
+    let more = named.len().saturating_sub(MOST_EPICS);
+    named.truncate(MOST_EPICS);
+    let mut named = named.join(", ");
+    if more > 0 {
+        named = format!("{named} and {more} more");
+    }
+    Err(error.hint(format!("the epics of the board are: {named}")))
 }
 
 /// The agent of stories that name none.

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::args::RunArgs;
-use crate::config::{Config, EpicFailure, EpicWorktrees};
+use crate::config::{Config, EpicFailure, EpicWorktrees, MOST_SLOTS};
 use crate::engine::{
     Deadlines, Housekeeping, OnFailure, Retention, RetryPolicy, Selection, Settings,
 };
@@ -70,21 +70,32 @@ fn slots(args: &RunArgs, config: &Config, selection: &Selection) -> NonZeroUsize
     }
 }
 
-/// What is not a positive whole number counts as 1, as users of the predecessor expect.
+/// What is not a positive whole number counts as 1, as users of the predecessor expect; what is more than may be
+/// configured counts as that.
 fn parse(option: &str, text: Option<&str>, default: NonZeroUsize) -> NonZeroUsize {
     let Some(text) = text else {
         return default;
     };
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let slots = digits.then(|| text.parse().ok()).flatten();
-    // A number beyond all bounds is more than there are stories, like any large one.
-    let beyond = (digits && text.trim_start_matches('0').len() > 18).then_some(NonZeroUsize::MAX);
-    slots.or(beyond).unwrap_or_else(|| {
+    let number = text.trim_start_matches('0');
+    let wanted = match number.parse::<usize>() {
+        Ok(wanted) if digits => NonZeroUsize::new(wanted),
+        // A number that is too long to be read is a large one.
+        Err(_) if digits && !number.is_empty() => Some(NonZeroUsize::MAX),
+        _ => None,
+    };
+    let Some(wanted) = wanted else {
         report::warning(&format!(
             "{option} {text} is not a positive whole number; 1 story at a time"
         ));
-        NonZeroUsize::MIN
-    })
+        return NonZeroUsize::MIN;
+    };
+    if wanted > MOST_SLOTS {
+        report::warning(&format!(
+            "{option} {text} is more than {MOST_SLOTS}; {MOST_SLOTS} stories at a time"
+        ));
+    }
+    wanted.min(MOST_SLOTS)
 }
 
 /// Whether a question would be seen, and its answer could be typed.

@@ -3,18 +3,22 @@
 //! Keys that this version does not use are accepted, so that a file of the predecessor or of a later version loads.
 //! A file that cannot be read as intended is an error, never a silent fall-back to defaults.
 
+mod document;
 pub mod project;
 pub mod rules;
 
-pub use rules::{EpicFailure, EpicWorktrees, Rules};
+pub use rules::{EpicFailure, EpicWorktrees, MOST_SLOTS, Rules};
 
 pub use project::{Project, ProjectError};
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use thiserror::Error;
+
+use document::{Document, section};
 
 /// The file's name, in the root of the project.
 pub const FILE_NAME: &str = ".ai-sdlc.json";
@@ -43,9 +47,15 @@ pub struct Config {
     pub rules: Rules,
 }
 
-/// A key whose value cannot be used, and why not.
+/// A key whose value cannot be used, and what it must be.
 #[derive(Debug)]
-struct Invalid(&'static str, &'static str);
+struct Invalid(&'static str, Cow<'static, str>);
+
+impl Invalid {
+    fn new(key: &'static str, rule: impl Into<Cow<'static, str>>) -> Self {
+        Self(key, rule.into())
+    }
+}
 
 impl Default for Config {
     fn default() -> Self {
@@ -73,7 +83,7 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// It is not JSON, or a value has the wrong type.
+    /// It is not JSON.
     #[error("{path}:{line}:{column}: {reason}", path = path.display())]
     Syntax {
         /// The file.
@@ -86,14 +96,18 @@ pub enum ConfigError {
         reason: String,
     },
     /// A value cannot be used.
-    #[error("{path}: `{key}` {reason}", path = path.display())]
+    #[error("{path}:{line}:{column}: `{key}` {reason}", path = path.display())]
     Value {
         /// The file.
         path: PathBuf,
+        /// Where the value ends, from 1.
+        line: usize,
+        /// Where, from 1.
+        column: usize,
         /// Which one.
-        key: &'static str,
-        /// Why not.
-        reason: &'static str,
+        key: String,
+        /// What it must be, and what it is.
+        reason: String,
     },
 }
 
@@ -101,9 +115,13 @@ pub enum ConfigError {
 #[serde(rename_all = "camelCase", default)]
 struct File {
     sdlc_folder: Option<PathBuf>,
+    #[serde(deserialize_with = "section")]
     ai: AiSection,
+    #[serde(deserialize_with = "section")]
     worktree: WorktreeSection,
+    #[serde(deserialize_with = "section")]
     process: ProcessSection,
+    #[serde(deserialize_with = "section")]
     environment: EnvironmentSection,
 }
 
@@ -148,67 +166,52 @@ impl Config {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        // Editors on Windows put a byte order mark in front, which JSON does not know.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let read = serde_json::from_str(text).and_then(|value: serde_json::Map<_, _>| {
-            // Further readings, of the text, so that errors name its lines.
-            drop(value);
-            Ok((serde_json::from_str(text)?, serde_json::from_str(text)?))
-        });
-        let (file, sections): (File, rules::Sections) = read.map_err(|error| {
-            // The message ends with the place, which is named in front already.
-            let message = error.to_string();
-            let reason = message.split(" at line ").next().unwrap_or(&message);
-            ConfigError::Syntax {
-                path: path.to_owned(),
-                line: error.line(),
-                column: error.column(),
-                reason: reason.to_owned(),
-            }
-        })?;
-        let wrong = |key, reason| ConfigError::Value {
-            path: path.to_owned(),
-            key,
-            reason,
-        };
+        let document = Document::new(text, path)?;
+        // Two readings of the same text, so that errors name its lines.
+        let (file, sections): (File, rules::Sections) = (document.read()?, document.read()?);
+        Self::of(file, sections).map_err(|Invalid(key, rule)| document.error(key, &rule))
+    }
+
+    fn of(file: File, sections: rules::Sections) -> Result<Self, Invalid> {
         let defaults = Self::default();
         let sdlc_folder = file.sdlc_folder.unwrap_or(defaults.sdlc_folder);
         if !stays_inside(&sdlc_folder) {
-            return Err(wrong("sdlcFolder", "must be a folder inside the project"));
+            return Err(Invalid::new(
+                "sdlcFolder",
+                "must be a folder inside the project",
+            ));
         }
         let grace_ms = file.process.grace_ms;
         if grace_ms.is_some_and(|grace| grace > LONGEST_GRACE_MS) {
-            return Err(wrong("process.graceMs", "must be at most 3600000"));
+            return Err(Invalid::new("process.graceMs", "must be at most 3600000"));
         }
         if file.process.keep.iter().any(|name| name.trim().is_empty()) {
-            return Err(wrong("process.keep", "must not contain an empty name"));
+            return Err(Invalid::new(
+                "process.keep",
+                "must not contain an empty name",
+            ));
         }
         let worktree_base = file.worktree.base_path;
-        if worktree_base
-            .as_ref()
-            .is_some_and(|path| path.as_os_str().is_empty())
-        {
-            return Err(wrong("worktree.basePath", "must not be empty"));
+        let base_branch = file.worktree.base_branch;
+        let no_path = |path: &PathBuf| path.as_os_str().is_empty();
+        if worktree_base.as_ref().is_some_and(no_path) {
+            return Err(Invalid::new("worktree.basePath", "must not be empty"));
         }
-        if file
-            .worktree
-            .base_branch
+        if base_branch
             .as_deref()
             .is_some_and(|name| name.trim().is_empty())
         {
-            return Err(wrong("worktree.baseBranch", "must not be empty"));
+            return Err(Invalid::new("worktree.baseBranch", "must not be empty"));
         }
         Ok(Self {
             worktree_base: worktree_base.unwrap_or_else(|| sdlc_folder.join("worktrees")),
             sdlc_folder,
             agent: file.ai.provider,
-            base_branch: file.worktree.base_branch,
+            base_branch,
             grace: grace_ms.map_or(defaults.grace, Duration::from_millis),
             kept_processes: file.process.keep,
             allowed_environment: file.environment.allow,
-            rules: sections
-                .rules()
-                .map_err(|Invalid(key, reason)| wrong(key, reason))?,
+            rules: sections.rules()?,
         })
     }
 }
@@ -256,18 +259,70 @@ mod tests {
     fn errors_name_the_place() {
         let wrong = |text| parse(text).unwrap_err();
         assert_eq!(wrong("{\n  nope"), "c.json:2:3: key must be a string");
-        assert!(wrong("[]").contains("invalid type: sequence, expected a map"));
+        for (text, expected) in [
+            ("[]", "c.json:1:1: the file must hold an object, not a list"),
+            (
+                r#"{"process": {"graceMs": "10"}}"#,
+                "c.json:1:28: `process.graceMs` must be a whole number, not \"10\"",
+            ),
+            (
+                r#"{"process": {"graceMs": -1}}"#,
+                "c.json:1:26: `process.graceMs` must be a whole number from 0, not -1",
+            ),
+            (
+                r#"{"process": {"graceMs": 1.5}}"#,
+                "c.json:1:27: `process.graceMs` must be a whole number, not 1.5",
+            ),
+            (
+                "{\n\"limits\": {\"story\": {\"costUsd\": \"5\"}}}",
+                "c.json:2:35: `limits.story.costUsd` must be a number, not \"5\"",
+            ),
+            (
+                r#"{"limits": []}"#,
+                "c.json:1:13: `limits` must be an object, not a list",
+            ),
+            (
+                r#"{"limits": {"story": 5}}"#,
+                "c.json:1:22: `limits.story` must be an object, not 5",
+            ),
+            (
+                r#"{"attempts": {"retry": ["failed", 3]}}"#,
+                "c.json:1:35: `attempts.retry[1]` must be a text, not 3",
+            ),
+            (
+                r#"{"epic": {"keepWorktrees": "yes"}}"#,
+                "c.json:1:32: `epic.keepWorktrees` must be true or false, not \"yes\"",
+            ),
+            (
+                r#"{"environment": {"allow": "PATH"}}"#,
+                "c.json:1:32: `environment.allow` must be a list, not \"PATH\"",
+            ),
+            (
+                r#"{"sdlcFolder": "../elsewhere"}"#,
+                "c.json:1:29: `sdlcFolder` must be a folder inside the project, not \"../elsewhere\"",
+            ),
+            (
+                r#"{"limits": {"run": {}, "run": {}}}"#,
+                "c.json:1:28: `limits`: duplicate field `run`",
+            ),
+            (
+                "{\"ai\": {},\n \"process\": {\"graceMs\": 3600001\n}}",
+                "c.json:2:31: `process.graceMs` must be at most 3600000, not 3600001",
+            ),
+            (
+                r#"{"conflicts": {"lookEverySeconds": 0.0004}}"#,
+                "c.json:1:41: `conflicts.lookEverySeconds` must be 0, for never, or from 1 second to 30 days, not 0.0004",
+            ),
+        ] {
+            assert_eq!(wrong(text), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_null_is_not_set() {
         assert_eq!(
-            wrong(r#"{"process": {"graceMs": "10"}}"#),
-            "c.json:1:28: invalid type: string \"10\", expected u64"
-        );
-        assert_eq!(
-            wrong(r#"{"sdlcFolder": "../elsewhere"}"#),
-            "c.json: `sdlcFolder` must be a folder inside the project"
-        );
-        assert_eq!(
-            wrong(r#"{"process": {"graceMs": 3600001}}"#),
-            "c.json: `process.graceMs` must be at most 3600000"
+            parse(r#"{"limits": null, "ai": {"provider": null}}"#),
+            Ok(Config::default())
         );
     }
 }

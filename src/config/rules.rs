@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Invalid;
+use super::document::section;
 use crate::engine::{Intensity, Limits, OutcomeKind, Patience, RetryPolicy};
 
 /// The longest time that may be configured for anything, in minutes: thirty days.
 const LONGEST_MINUTES: u64 = 30 * 24 * 60;
 
 /// The most slots that may be configured; every one is a process with an agent.
-const MOST_SLOTS: usize = 1000;
+pub const MOST_SLOTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 
 /// The time that one story may take when nothing is configured. Long enough for any story that an agent can finish at
 /// all, short enough that one that never ends does not keep a slot for a weekend.
@@ -96,19 +97,26 @@ impl Default for Rules {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Sections {
+    #[serde(deserialize_with = "section")]
     attempts: Attempts,
+    #[serde(deserialize_with = "section")]
     limits: LimitSections,
-    cost_limits: Option<CostLimits>,
+    #[serde(deserialize_with = "section")]
+    cost_limits: CostLimits,
+    #[serde(deserialize_with = "section")]
     health: Health,
+    #[serde(deserialize_with = "section")]
     conflicts: Conflicts,
+    #[serde(deserialize_with = "section")]
     epic: Epic,
+    #[serde(deserialize_with = "section")]
     daemon: Daemon,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Attempts {
-    most: Option<u32>,
+    most: Option<u64>,
     retry: Option<Vec<String>>,
     back_off_ms: Option<u64>,
     longest_back_off_ms: Option<u64>,
@@ -119,7 +127,9 @@ struct Attempts {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct LimitSections {
+    #[serde(deserialize_with = "section")]
     story: LimitSection,
+    #[serde(deserialize_with = "section")]
     run: LimitSection,
 }
 
@@ -174,26 +184,21 @@ impl Sections {
         let mut rules = Rules::default();
         self.attempts.apply(&mut rules)?;
         self.health.apply(&mut rules.patience)?;
-        rules.story_limits = self
-            .limits
-            .story
-            .limits("limits.story", rules.story_limits)?;
-        rules.run_limits = self.limits.run.limits("limits.run", rules.run_limits)?;
-        if let Some(limits) = self.cost_limits {
-            let of = |value: Option<u64>| value.filter(|tokens| *tokens > 0);
-            let story = &mut rules.story_limits.tokens;
-            *story = story.or(of(limits.per_story_max_tokens));
-            let run = &mut rules.run_limits.tokens;
-            *run = run.or(of(limits.per_run_max_tokens));
-        }
+        rules.story_limits = self.limits.story.limits(&OF_STORY, rules.story_limits)?;
+        rules.run_limits = self.limits.run.limits(&OF_RUN, rules.run_limits)?;
+        // Zero is none there.
+        let of = |value: Option<u64>| value.filter(|tokens| *tokens > 0);
+        let story = &mut rules.story_limits.tokens;
+        *story = story.or(of(self.cost_limits.per_story_max_tokens));
+        let run = &mut rules.run_limits.tokens;
+        *run = run.or(of(self.cost_limits.per_run_max_tokens));
         if let Some(seconds) = self.conflicts.look_every_seconds {
-            let span = span(seconds, 1.0, "conflicts.lookEverySeconds")?;
-            rules.look_at_files = (!span.is_zero()).then_some(span);
+            rules.look_at_files = look_every(seconds)?;
         }
         if let Some(slots) = self.epic.max_concurrent {
             rules.epic_slots = NonZeroUsize::new(slots)
-                .filter(|slots| slots.get() <= MOST_SLOTS)
-                .ok_or(Invalid("epic.maxConcurrent", "must be from 1 to 1000"))?;
+                .filter(|slots| *slots <= MOST_SLOTS)
+                .ok_or(Invalid::new("epic.maxConcurrent", "must be from 1 to 1000"))?;
         }
         if self.epic.continue_on_failure == Some(false) {
             rules.epic_failure = EpicFailure::StopStarting;
@@ -203,7 +208,7 @@ impl Sections {
         }
         let millis = |value: Option<u64>, default, key| match value {
             Some(value @ 1..=3_600_000) => Ok(Duration::from_millis(value)),
-            Some(_) => Err(Invalid(key, "must be from 1 to 3600000")),
+            Some(_) => Err(Invalid::new(key, "must be from 1 to 3600000")),
             None => Ok(default),
         };
         rules.settle = millis(
@@ -223,16 +228,18 @@ impl Sections {
 impl Attempts {
     fn apply(self, rules: &mut Rules) -> Result<(), Invalid> {
         if let Some(most) = self.most {
-            rules.retry.most_attempts = NonZeroU32::new(most)
+            rules.retry.most_attempts = u32::try_from(most)
+                .ok()
+                .and_then(NonZeroU32::new)
                 .filter(|most| most.get() <= 100)
-                .ok_or(Invalid("attempts.most", "must be from 1 to 100"))?;
+                .ok_or(Invalid::new("attempts.most", "must be from 1 to 100"))?;
         }
         if let Some(names) = self.retry {
             rules.retry.retried = names
                 .iter()
                 .map(|name| retryable(name))
                 .collect::<Option<_>>()
-                .ok_or(Invalid(
+                .ok_or(Invalid::new(
                     "attempts.retry",
                     "may hold crashed, stalled, protocol_error, prepare_failed, failed, timed_out and \
                      budget_exceeded",
@@ -240,7 +247,7 @@ impl Attempts {
         }
         let millis = |value: Option<u64>, default, key| match value {
             Some(value @ 0..=86_400_000) => Ok(Duration::from_millis(value)),
-            Some(_) => Err(Invalid(key, "must be at most 86400000, a day")),
+            Some(_) => Err(Invalid::new(key, "must be at most 86400000, a day")),
             None => Ok(default),
         };
         let retry = &mut rules.retry;
@@ -254,11 +261,14 @@ impl Attempts {
         if let Some(ends) = self.pause_after {
             rules.intensity.ends = NonZeroUsize::new(ends)
                 .filter(|ends| ends.get() <= 1000)
-                .ok_or(Invalid("attempts.pauseAfter", "must be from 1 to 1000"))?;
+                .ok_or(Invalid::new(
+                    "attempts.pauseAfter",
+                    "must be from 1 to 1000",
+                ))?;
         }
         if let Some(seconds) = self.pause_window_seconds {
             if !(1..=86_400).contains(&seconds) {
-                return Err(Invalid(
+                return Err(Invalid::new(
                     "attempts.pauseWindowSeconds",
                     "must be from 1 to 86400",
                 ));
@@ -287,56 +297,72 @@ fn retryable(name: &str) -> Option<OutcomeKind> {
 impl Health {
     fn apply(self, patience: &mut Patience) -> Result<(), Invalid> {
         if let Some(seconds) = self.answer_seconds {
-            patience.answer = span(seconds, 1.0, "health.answerSeconds")?;
             // Less than a busy machine may take is no patience: what does not answer is killed.
-            if patience.answer < SHORTEST_ANSWER {
-                return Err(Invalid("health.answerSeconds", "must be at least 1"));
+            patience.answer = span(seconds, 1.0)
+                .filter(|span| *span >= SHORTEST_ANSWER)
+                .ok_or(Invalid::new(
+                    "health.answerSeconds",
+                    "must be from 1 to 2592000, 30 days",
+                ))?;
+        }
+        if let Some(minutes) = self.waiting_minutes {
+            patience.waiting = some_time(minutes, "health.waitingMinutes")?;
+        }
+        if let Some(minutes) = self.stalled_minutes {
+            patience.stalled = some_time(minutes, "health.stalledMinutes")?;
+        }
+        if let Some(minutes) = self.quiet_minutes {
+            patience.quiet = some_time(minutes, "health.quietMinutes")?;
+            if patience.quiet > patience.stalled {
+                let stalled = patience.stalled.as_secs_f64() / 60.0;
+                let rule = format!("must be at most `health.stalledMinutes`, which is {stalled}");
+                return Err(Invalid::new("health.quietMinutes", rule));
             }
         }
-        for (minutes, clock, key) in [
-            (
-                self.quiet_minutes,
-                &mut patience.quiet,
-                "health.quietMinutes",
-            ),
-            (
-                self.stalled_minutes,
-                &mut patience.stalled,
-                "health.stalledMinutes",
-            ),
-            (
-                self.waiting_minutes,
-                &mut patience.waiting,
-                "health.waitingMinutes",
-            ),
-        ] {
-            let Some(minutes) = minutes else { continue };
-            *clock = span(minutes, 60.0, key)?;
-            if clock.is_zero() {
-                return Err(Invalid(key, "must leave an agent some time"));
-            }
-        }
+        // What is stopped earlier is shown earlier.
+        patience.quiet = patience.quiet.min(patience.stalled);
         Ok(())
     }
 }
 
+/// The keys of a section with limits.
+struct LimitKeys {
+    minutes: &'static str,
+    tokens: &'static str,
+    cost: &'static str,
+}
+
+const OF_STORY: LimitKeys = LimitKeys {
+    minutes: "limits.story.minutes",
+    tokens: "limits.story.tokens",
+    cost: "limits.story.costUsd",
+};
+
+const OF_RUN: LimitKeys = LimitKeys {
+    minutes: "limits.run.minutes",
+    tokens: "limits.run.tokens",
+    cost: "limits.run.costUsd",
+};
+
 impl LimitSection {
-    fn limits(self, section: &'static str, defaults: Limits) -> Result<Limits, Invalid> {
+    fn limits(self, keys: &LimitKeys, defaults: Limits) -> Result<Limits, Invalid> {
         let time = match self.minutes {
-            Some(minutes) => {
-                let span = span(minutes, 60.0, section)?;
-                if span.is_zero() {
-                    return Err(Invalid(section, "must leave some minutes"));
-                }
-                Some(span)
-            }
+            Some(minutes) => Some(some_time(minutes, keys.minutes)?),
             None => defaults.time,
+        };
+        let tokens = match self.tokens {
+            Some(0) => return Err(Invalid::new(keys.tokens, "must be at least 1")),
+            Some(tokens) => Some(tokens),
+            None => defaults.tokens,
         };
         let cost_micros_usd = match self.cost_usd {
             Some(cost) => {
                 let micros = cost * 1e6;
-                if !(micros > 0.0 && micros < 1e15) {
-                    return Err(Invalid(section, "must leave some cost"));
+                if !(1.0..1e15).contains(&micros) {
+                    return Err(Invalid::new(
+                        keys.cost,
+                        "must be from 0.000001 to 1000000000",
+                    ));
                 }
                 #[expect(
                     clippy::cast_possible_truncation,
@@ -349,19 +375,44 @@ impl LimitSection {
         };
         Ok(Limits {
             time,
-            tokens: self.tokens.or(defaults.tokens),
+            tokens,
             cost_micros_usd,
         })
     }
 }
 
-/// A number of units of so many seconds; zero is zero.
-fn span(value: f64, unit: f64, key: &'static str) -> Result<Duration, Invalid> {
+/// How often files are looked at: never, or so seldom that looking is not all that is done.
+fn look_every(seconds: f64) -> Result<Option<Duration>, Invalid> {
+    let (key, rule) = (
+        "conflicts.lookEverySeconds",
+        "must be 0, for never, or from 1 second to 30 days",
+    );
+    let period = span(seconds, 1.0).filter(|span| span.is_zero() || span.as_secs() >= 1);
+    match period {
+        Some(Duration::ZERO) if seconds > 0.0 => Err(Invalid::new(key, rule)),
+        Some(Duration::ZERO) => Ok(None),
+        Some(period) => Ok(Some(period)),
+        None => Err(Invalid::new(key, rule)),
+    }
+}
+
+/// A time in minutes, which is not none.
+fn some_time(minutes: f64, key: &'static str) -> Result<Duration, Invalid> {
+    span(minutes, 60.0)
+        .filter(|span| !span.is_zero())
+        .ok_or(Invalid::new(
+            key,
+            "must be more than 0 and at most 43200, 30 days",
+        ))
+}
+
+/// A number of units of so many seconds, of at most 30 days; zero is zero.
+fn span(value: f64, unit: f64) -> Option<Duration> {
     let seconds = value * unit;
     #[expect(clippy::cast_precision_loss, reason = "a small constant")]
     let longest = (LONGEST_MINUTES * 60) as f64;
     if !(0.0..=longest).contains(&seconds) {
-        return Err(Invalid(key, "must be a time of at most 30 days"));
+        return None;
     }
     // Journals hold whole milliseconds.
     #[expect(
@@ -369,7 +420,7 @@ fn span(value: f64, unit: f64, key: &'static str) -> Result<Duration, Invalid> {
         clippy::cast_sign_loss,
         reason = "its range has just been checked"
     )]
-    Ok(Duration::from_millis((seconds * 1000.0).round() as u64))
+    Some(Duration::from_millis((seconds * 1000.0).round() as u64))
 }
 
 #[cfg(test)]
@@ -438,23 +489,51 @@ mod tests {
             ),
             (
                 r#"{"limits":{"story":{"minutes":0}}}"#,
-                "limits.story must leave some minutes",
+                "limits.story.minutes must be more than 0 and at most 43200, 30 days",
             ),
             (
                 r#"{"limits":{"run":{"costUsd":-1}}}"#,
-                "limits.run must leave some cost",
+                "limits.run.costUsd must be from 0.000001 to 1000000000",
             ),
             (
                 r#"{"limits":{"run":{"minutes":1e300}}}"#,
-                "limits.run must be a time of at most 30 days",
+                "limits.run.minutes must be more than 0 and at most 43200, 30 days",
+            ),
+            (
+                r#"{"limits":{"run":{"costUsd":1e-9}}}"#,
+                "limits.run.costUsd must be from 0.000001 to 1000000000",
+            ),
+            (
+                r#"{"limits":{"story":{"tokens":0}}}"#,
+                "limits.story.tokens must be at least 1",
+            ),
+            (
+                r#"{"attempts":{"most":4294967297}}"#,
+                "attempts.most must be from 1 to 100",
+            ),
+            (
+                r#"{"health":{"quietMinutes":3,"stalledMinutes":2}}"#,
+                "health.quietMinutes must be at most `health.stalledMinutes`, which is 2",
+            ),
+            (
+                r#"{"health":{"quietMinutes":30}}"#,
+                "health.quietMinutes must be at most `health.stalledMinutes`, which is 20",
+            ),
+            (
+                r#"{"health":{"stalledMinutes":0.0000001}}"#,
+                "health.stalledMinutes must be more than 0 and at most 43200, 30 days",
+            ),
+            (
+                r#"{"conflicts":{"lookEverySeconds":0.5}}"#,
+                "conflicts.lookEverySeconds must be 0, for never, or from 1 second to 30 days",
             ),
             (
                 r#"{"health":{"waitingMinutes":0}}"#,
-                "health.waitingMinutes must leave an agent some time",
+                "health.waitingMinutes must be more than 0 and at most 43200, 30 days",
             ),
             (
                 r#"{"health":{"answerSeconds":0.5}}"#,
-                "health.answerSeconds must be at least 1",
+                "health.answerSeconds must be from 1 to 2592000, 30 days",
             ),
             (
                 r#"{"daemon":{"pollingInterval":0}}"#,

@@ -16,7 +16,7 @@ use crate::story::StoryId;
 /// an [`Event`](crate::engine::Event).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Make the attempt's worktree: answered by `Prepared` or `PrepareFailed`.
+    /// Make the attempt's worktree: answered by `Prepared`, `PrepareFailed` or `PrepareBlocked`.
     Prepare(Unit),
     /// Give up making it: answered by `PrepareFailed`, unless it was through already.
     AbandonPreparation(Unit),

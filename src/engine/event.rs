@@ -50,6 +50,8 @@ pub enum Event {
     Prepared(Unit),
     /// The attempt's worktree could not be made; what there was of it is cleaned up.
     PrepareFailed(Unit, String),
+    /// The attempt's worktree cannot be made, however often it is tried, before a person has decided something.
+    PrepareBlocked(Unit, String),
     /// No process could be started for the attempt.
     LaunchFailed(Unit, String),
     /// The executor is connected, proved who it is, and has its work.

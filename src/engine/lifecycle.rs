@@ -178,6 +178,7 @@ pub(super) enum Files {
 pub(super) enum Input {
     Prepared,
     PrepareFailed(String),
+    PrepareBlocked(String),
     LaunchFailed(String),
     Connected,
     PhaseEntered(Phase),
@@ -299,6 +300,10 @@ fn preparing(deadline: Moment, input: Input, scene: &Scene<'_>, effects: &mut Ef
             let outcome = Outcome::PrepareFailed { reason };
             settle(outcome, Disposal::Undo, Sequel::Allowed, scene, effects)
         }
+        Input::PrepareBlocked(reason) => {
+            let outcome = Outcome::Blocked { reason };
+            settle(outcome, Disposal::Undo, Sequel::Allowed, scene, effects)
+        }
         // It is mostly through in a moment, and then nothing half-made is left.
         Input::Stop => State::Abandoning {
             cause: Cause::RunStopping,
@@ -323,7 +328,7 @@ fn abandoning(
 ) -> State {
     let late = deadline <= scene.now;
     match (step, input) {
-        (_, Input::Prepared | Input::PrepareFailed(_)) => {
+        (_, Input::Prepared | Input::PrepareFailed(_) | Input::PrepareBlocked(_)) => {
             let outcome = abandoned(cause);
             settle(outcome, Disposal::Undo, Sequel::Allowed, scene, effects)
         }

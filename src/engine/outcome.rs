@@ -17,6 +17,7 @@ use crate::story::StoryId;
 
 /// What the `complete` message of an executor says about its attempt. The evidence behind it stays with the driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Claim {
     /// The story's work is committed, or there was nothing to change.
     Succeeded,
@@ -48,6 +49,7 @@ pub enum Claim {
 
 /// How the process of an executor ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Exit {
     /// By itself, with this code.
     Code(i32),
@@ -69,6 +71,7 @@ impl fmt::Display for Exit {
 
 /// Why an attempt is being stopped before its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// The run is stopping.
     RunStopping,
@@ -88,6 +91,7 @@ pub enum StopReason {
 
 /// How an attempt ended, and with it, when no further attempt follows, how its story ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Everything is committed on the story's branch, or there was nothing to change.
     Succeeded,
@@ -146,6 +150,7 @@ pub enum Outcome {
 
 /// Why a story was never started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Skip {
     /// A story that it depends on did not succeed.
     Dependency(StoryId),
@@ -422,6 +427,25 @@ mod tests {
             Outcome::Cancelled
         );
         assert_eq!(stop(None, Exit::Signal(15)), Outcome::Cancelled);
+    }
+
+    #[test]
+    fn an_outcome_has_the_same_name_in_json_as_everywhere() {
+        let reason = || "because".to_owned();
+        for outcome in [
+            Outcome::Succeeded,
+            Outcome::TimedOut { reason: reason() },
+            Outcome::PrepareFailed { reason: reason() },
+            Outcome::Cancelled,
+            Outcome::Skipped(Skip::Withdrawn),
+        ] {
+            let json = serde_json::to_value(&outcome).unwrap();
+            let name = match &json {
+                serde_json::Value::Object(fields) => fields.keys().next().cloned(),
+                other => other.as_str().map(str::to_owned),
+            };
+            assert_eq!(name.as_deref(), Some(outcome.name()), "{json}");
+        }
     }
 
     #[test]

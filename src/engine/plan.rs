@@ -1,9 +1,10 @@
 //! Which stories a run works on, and what is left out and why. The order is that of the board. Pure.
 
+mod epic;
+mod left_out;
 mod waves;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,12 +12,11 @@ use crate::engine::event::Provider;
 use crate::engine::files::FilePattern;
 use crate::engine::id::AttemptNumber;
 use crate::engine::settings::{Order, WhenIdle};
-use crate::story::{Cycle, Status, StoryId, graph};
+use crate::story::{Status, StoryId, graph};
 
-pub use waves::PredictedConflict;
-
-/// What the names of epics may begin with, in front matter, labels and on the command line.
-const EPIC_PREFIX: &str = "epic-";
+pub use epic::EpicName;
+pub use left_out::{Completeness, LeftOut, Obstacle, Remark};
+pub use waves::{PredictedConflict, PredictedConflicts};
 
 /// What the plan needs to know of a story on the board.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,20 +39,6 @@ pub struct Candidate {
     pub next_attempt: AttemptNumber,
     /// Whether it can be worked on, as far as its file and its agent are concerned.
     pub usable: Result<(), String>,
-}
-
-impl Candidate {
-    /// Whether it belongs to an epic: by its key `epic` or by a label, with or without the prefix `epic-`.
-    fn belongs_to(&self, epic: &str) -> bool {
-        let name = |text: &str| text.strip_prefix(EPIC_PREFIX).unwrap_or(text).to_owned();
-        let wanted = name(epic);
-        let labels = self
-            .labels
-            .iter()
-            .filter_map(|label| label.strip_prefix(EPIC_PREFIX));
-        self.epic.as_deref().map(name).as_ref() == Some(&wanted)
-            || labels.into_iter().any(|label| label == wanted)
-    }
 }
 
 /// Everything that a plan is made of.
@@ -78,7 +64,7 @@ pub enum Selection {
     /// These, in this order and one after the other, whatever their status, unless they are done.
     Batch(Vec<StoryId>),
     /// Every story of this epic, unless it is done or waits for a person.
-    Epic(String),
+    Epic(EpicName),
     /// Every story that is ready, and those that become ready while the run lasts.
     Watch,
 }
@@ -116,7 +102,8 @@ impl Selection {
             Self::Epic(epic) => {
                 let members = candidates
                     .iter()
-                    .filter(|story| story.belongs_to(epic) && story.status != Status::Done);
+                    .filter(|story| epic.has(story.epic.as_deref(), &story.labels))
+                    .filter(|story| story.status != Status::Done);
                 return (members.collect(), Vec::new());
             }
             Self::One(id) => std::slice::from_ref(id),
@@ -165,67 +152,6 @@ pub struct Plan {
     pub stories: Vec<PlannedStory>,
     /// Stories that belong to the selection and cannot be worked on.
     pub left_out: Vec<LeftOut>,
-}
-
-/// A story that cannot be worked on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftOut {
-    /// Its id.
-    pub id: StoryId,
-    /// Why.
-    pub reason: Obstacle,
-}
-
-/// Why a story cannot be worked on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Obstacle {
-    /// It needs itself, by this path.
-    Cycle(Cycle),
-    /// It needs a story that is not on the board.
-    UnknownDependency(StoryId),
-    /// It needs a story whose file cannot be read.
-    UnreadableDependency(StoryId),
-    /// It needs a story that is left out itself.
-    LeftOutDependency(StoryId),
-    /// Its file cannot be kept up to date, or its agent cannot be driven.
-    NotUsable(String),
-    /// It needs a story that is not done, and that this run does not work on.
-    UnmetDependency(StoryId, Status),
-    /// It needs a story that the same batch names behind it.
-    LaterInBatch(StoryId),
-    /// A person has to decide something first.
-    WaitsForPerson,
-    /// It is done already.
-    AlreadyDone,
-    /// It is not on the board.
-    UnknownStory,
-}
-
-impl fmt::Display for Obstacle {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cycle(cycle) => write!(formatter, "its dependencies form a cycle: {cycle}"),
-            Self::UnknownDependency(id) => {
-                write!(formatter, "it depends on {id}, which is not on the board")
-            }
-            Self::UnreadableDependency(id) => {
-                write!(formatter, "it depends on {id}, which cannot be read")
-            }
-            Self::LeftOutDependency(id) => {
-                write!(formatter, "it depends on {id}, which is left out")
-            }
-            Self::NotUsable(reason) => formatter.write_str(reason),
-            Self::UnmetDependency(id, status) => {
-                write!(formatter, "it depends on {id}, which is {status}")
-            }
-            Self::LaterInBatch(id) => {
-                write!(formatter, "it depends on {id}, which comes after it")
-            }
-            Self::WaitsForPerson => formatter.write_str("it is blocked"),
-            Self::AlreadyDone => formatter.write_str("it is done"),
-            Self::UnknownStory => formatter.write_str("it is not on the board"),
-        }
-    }
 }
 
 /// Plans a run.
@@ -532,7 +458,7 @@ mod tests {
             ready("X", &[]),
         ];
         for name in ["auth", "epic-auth"] {
-            let (stories, left_out) = planned(&board, &Selection::Epic(name.to_owned()));
+            let (stories, left_out) = planned(&board, &Selection::Epic(name.parse().unwrap()));
             assert_eq!(stories, ["B()", "C(B)"]);
             assert_eq!(
                 left_out,

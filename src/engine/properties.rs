@@ -237,7 +237,10 @@ impl World {
         let reason = || "because".to_owned();
         let event = match turn {
             Turn::Prepared(pick) => held(pick).map(Event::Prepared),
-            Turn::PrepareFails(pick) => held(pick).map(|unit| Event::PrepareFailed(unit, reason())),
+            Turn::PrepareFails(pick) => held(pick).map(|unit| match pick % 3 {
+                0 => Event::PrepareBlocked(unit, reason()),
+                _ => Event::PrepareFailed(unit, reason()),
+            }),
             Turn::LaunchFails(pick) => held(pick)
                 .filter(|unit| self.alive.contains(unit))
                 .map(|unit| Event::LaunchFailed(unit, reason())),

@@ -1,5 +1,6 @@
 //! The commit that a story starts from when it needs the work of stories that are not merged yet.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -24,9 +25,9 @@ pub enum BaseError {
         /// Its branch.
         branch: String,
     },
-    /// The branch of a dependency does not merge with the base and the dependencies before it.
+    /// The branch of a dependency does not merge with what comes before it. No repetition changes that.
     #[error(
-        "the branch `{branch}` of {story} conflicts with the base in {}",
+        "the branch `{branch}` of {story} conflicts with {against} in {}",
         named(files)
     )]
     Conflict {
@@ -34,6 +35,8 @@ pub enum BaseError {
         story: StoryId,
         /// Its branch.
         branch: String,
+        /// What it conflicts with.
+        against: Against,
         /// The files in conflict.
         files: Vec<PathBuf>,
     },
@@ -48,6 +51,32 @@ pub enum BaseError {
         /// Why.
         source: GitError,
     },
+}
+
+/// What the branch of a dependency conflicts with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Against {
+    /// What stories start from.
+    Base,
+    /// The branch of another dependency.
+    Dependency {
+        /// The dependency.
+        story: StoryId,
+        /// Its branch.
+        branch: String,
+    },
+    /// None of these alone: what the base and the dependencies before it come to together.
+    Merged,
+}
+
+impl fmt::Display for Against {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Base => formatter.write_str("the base"),
+            Self::Dependency { story, branch } => write!(formatter, "`{branch}` of {story}"),
+            Self::Merged => formatter.write_str("the other dependencies, merged with the base,"),
+        }
+    }
 }
 
 fn named(files: &[PathBuf]) -> String {
@@ -77,6 +106,8 @@ pub async fn base_with(
     dependencies: &[(StoryId, String)],
 ) -> Result<CommitId, BaseError> {
     let mut current = base;
+    // The dependencies that are merged by now.
+    let mut merged: Vec<(&StoryId, &str, CommitId)> = Vec::new();
     for (dependency, branch) in dependencies {
         let missing = || BaseError::MissingBranch {
             story: dependency.clone(),
@@ -86,7 +117,10 @@ pub async fn base_with(
         let relation = blocking(move || relate(&place, current, &name)).await?;
         match relation.ok_or_else(missing)? {
             Relation::Contained => {}
-            Relation::Ahead(tip) => current = tip,
+            Relation::Ahead(tip) => {
+                merged.push((dependency, branch, tip));
+                current = tip;
+            }
             Relation::Diverged(tip) => {
                 let merge = Merge {
                     git,
@@ -95,13 +129,48 @@ pub async fn base_with(
                     theirs: tip,
                     branch,
                 };
-                let tree = merge.tree(dependency).await?;
+                let tree = match merge.tree().await? {
+                    Merged::Tree(tree) => tree,
+                    Merged::Conflict(files) => {
+                        let others = [base].into_iter().chain(merged.iter().map(|of| of.2));
+                        let first = merge.first_conflict(others).await?;
+                        return Err(conflict((dependency, branch), &merged, first, files));
+                    }
+                };
+                merged.push((dependency, branch, tip));
                 let message = format!("ai-sdlc: base of {story}: merge {branch}");
                 current = merge.commit(&tree, message).await?;
             }
         }
     }
     Ok(current)
+}
+
+/// Says what a dependency conflicts with: `first` is the first that does so alone, with 0 for the base and the others
+/// after it, and the files.
+fn conflict(
+    (story, branch): (&StoryId, &str),
+    merged: &[(&StoryId, &str, CommitId)],
+    first: Option<(usize, Vec<PathBuf>)>,
+    files: Vec<PathBuf>,
+) -> BaseError {
+    let (against, files) = match first {
+        None => (Against::Merged, files),
+        Some((0, files)) => (Against::Base, files),
+        Some((place, files)) => {
+            let against = merged.get(place - 1).map(|(story, branch, _)| {
+                let (story, branch) = ((*story).clone(), (*branch).to_owned());
+                Against::Dependency { story, branch }
+            });
+            (against.unwrap_or(Against::Merged), files)
+        }
+    };
+    BaseError::Conflict {
+        story: story.clone(),
+        branch: branch.to_owned(),
+        against,
+        files,
+    }
 }
 
 enum Relation {
@@ -127,6 +196,13 @@ fn relate(
     }))
 }
 
+enum Merged {
+    /// The tree that comes of it.
+    Tree(String),
+    /// The files in which both sides conflict.
+    Conflict(Vec<PathBuf>),
+}
+
 struct Merge<'a> {
     git: &'a Git,
     root: &'a Path,
@@ -136,7 +212,24 @@ struct Merge<'a> {
 }
 
 impl Merge<'_> {
-    async fn tree(&self, story: &StoryId) -> Result<String, BaseError> {
+    async fn tree(&self) -> Result<Merged, BaseError> {
+        self.tree_with(self.ours).await
+    }
+
+    /// The first of some commits with which the branch conflicts by itself, with its place among them and the files.
+    async fn first_conflict(
+        &self,
+        others: impl Iterator<Item = CommitId>,
+    ) -> Result<Option<(usize, Vec<PathBuf>)>, BaseError> {
+        for (place, other) in others.enumerate() {
+            if let Merged::Conflict(files) = self.tree_with(other).await? {
+                return Ok(Some((place, files)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn tree_with(&self, ours: CommitId) -> Result<Merged, BaseError> {
         let flags = [
             "merge-tree",
             "--write-tree",
@@ -146,7 +239,7 @@ impl Merge<'_> {
         ];
         let call = self.git.call(self.root).args(flags).accept(&[0, 1]);
         let merged = call
-            .arg(self.ours.to_string())
+            .arg(ours.to_string())
             .arg(self.theirs.to_string())
             .run()
             .await
@@ -155,13 +248,9 @@ impl Merge<'_> {
         let mut fields = text.split('\0').filter(|field| !field.is_empty());
         let tree = fields.next().unwrap_or_default().to_owned();
         if merged.code == 0 {
-            return Ok(tree);
+            return Ok(Merged::Tree(tree));
         }
-        Err(BaseError::Conflict {
-            story: story.clone(),
-            branch: self.branch.to_owned(),
-            files: fields.map(PathBuf::from).collect(),
-        })
+        Ok(Merged::Conflict(fields.map(PathBuf::from).collect()))
     }
 
     async fn commit(&self, tree: &str, message: String) -> Result<CommitId, BaseError> {
@@ -224,7 +313,12 @@ mod tests {
         let story = "S-0009".parse().unwrap();
         let dependencies: Vec<_> = branches
             .iter()
-            .map(|branch| ("S-0001".parse().unwrap(), (*branch).to_owned()))
+            .map(|branch| {
+                (
+                    format!("story-{branch}").parse().unwrap(),
+                    (*branch).to_owned(),
+                )
+            })
             .collect();
         let repository = fixture.repository();
         let base = repository.resolve("trunk").unwrap();
@@ -273,14 +367,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_conflict_names_the_branch_and_the_files() {
+    async fn a_conflict_names_both_sides_and_the_files() {
         let fixture = Fixture::new().await;
         branch(&fixture, "a", "file.txt", "a\n");
         branch(&fixture, "b", "file.txt", "b\n");
         let error = base_of(&fixture, &["a", "b"]).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the branch `b` of S-0001 conflicts with the base in file.txt"
+            "the branch `b` of story-b conflicts with `a` of story-a in file.txt"
+        );
+        branch(&fixture, "c", "other.txt", "c\n");
+        let error = base_of(&fixture, &["c", "a", "b"]).await.unwrap_err();
+        assert!(matches!(
+            error,
+            BaseError::Conflict { against: Against::Dependency { branch, .. }, .. } if branch == "a"
+        ));
+        fixture.write("file.txt", "trunk\n");
+        fixture.sh("git commit -qam trunk");
+        let error = base_of(&fixture, &["c", "a"]).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the branch `a` of story-a conflicts with the base in file.txt"
         );
         let error = base_of(&fixture, &["gone"]).await.unwrap_err();
         assert!(matches!(error, BaseError::MissingBranch { .. }));

@@ -23,7 +23,7 @@ mod undo;
 mod worktree;
 
 pub use admin::{WorktreeEntry, WorktreeHead};
-pub use base::{BaseError, base_with};
+pub use base::{Against, BaseError, base_with};
 pub use changes::{Changes, MAX_CHANGED_PATHS};
 pub use commit::{CommitError, CommitOutcome, CommitRequest, DEFAULT_COMMIT_DEADLINE, commit_all};
 pub use commit_id::{CommitId, CommitIdError};

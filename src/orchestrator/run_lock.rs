@@ -55,6 +55,17 @@ impl RunLock {
         })
     }
 
+    /// What the run that works on a board says of itself; none when there is none. Asking takes the lock for a moment,
+    /// which a run that begins just then waits for.
+    pub fn holder(board: &Path) -> Option<String> {
+        let path = board.join("run.lock");
+        let file = File::open(&path).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Some(describe_holder(&path)),
+            Ok(()) | Err(TryLockError::Error(_)) => None,
+        }
+    }
+
     fn try_acquire(path: &Path, run: &RunId, patience: Duration) -> Result<Self, TryLockError> {
         // Never truncated on opening: the text belongs to whoever holds the lock.
         let mut file = OpenOptions::new()
@@ -127,7 +138,10 @@ mod tests {
             std::process::id()
         );
         assert_eq!(error.to_string(), expected);
+        let holder = RunLock::holder(folder.path()).unwrap();
+        assert!(expected.ends_with(&holder), "{holder}");
         drop(first);
+        assert_eq!(RunLock::holder(folder.path()), None);
         RunLock::acquire(folder.path(), &run, Duration::from_millis(50)).unwrap();
     }
 }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::Replan;
-use super::workspace::Settled;
-use crate::engine::{Comparison, Decision, Unit};
+use super::workspace::{Settled, Unprepared};
+use crate::engine::{Comparison, Unit};
 use crate::git::Prepared;
+use crate::report::Answer;
 use crate::story::StoryId;
 
 /// What a task is for.
@@ -26,7 +27,7 @@ pub(super) enum Work {
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Finished {
-    Prepared(Result<Prepared, String>),
+    Prepared(Result<Prepared, Unprepared>),
     /// The executor has been attended to its end; it told of it itself.
     Attended,
     NotLaunched(String),
@@ -34,7 +35,7 @@ pub(super) enum Finished {
     Written(Result<(), String>),
     LookedAt(Result<Vec<String>, String>),
     Compared(Result<Comparison, String>),
-    Decided(Decision),
+    Answered(Answer),
     Replanned(Result<Replan, String>),
     /// The task was aborted, or a fault of ours ended it.
     Broke(String),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::engine::{Disposal, Outcome, RunId, Settlement};
 use crate::git::{
-    CommitId, Git, Origin, Prepared, Removal, RemovalCheck, Repository, WorktreeRequest, Worktrees,
-    base_with, branch_name,
+    Against, BaseError, CommitId, Git, Origin, Prepared, Removal, RemovalCheck, Repository,
+    WorktreeRequest, Worktrees, base_with, branch_name,
 };
 use crate::protocol::Evidence;
 use crate::report::{chain, event::KeptWorktree};
@@ -27,6 +27,29 @@ pub struct Workspaces {
     pub run: RunId,
 }
 
+/// Why there is no worktree.
+#[derive(Debug)]
+pub(super) enum Unprepared {
+    /// Something went wrong.
+    Failed(String),
+    /// Nothing did, and there can be none before a person has decided something.
+    NeedsPerson(String),
+}
+
+impl Unprepared {
+    /// Branches that conflict do so again however often they are merged.
+    fn of(error: &BaseError) -> Self {
+        let BaseError::Conflict { against, .. } = error else {
+            return Self::Failed(chain(error));
+        };
+        let hint = match against {
+            Against::Dependency { .. } => "merge one into the other",
+            Against::Base | Against::Merged => "merge the base into it",
+        };
+        Self::NeedsPerson(format!("{error}: {hint}, then set the story to ready"))
+    }
+}
+
 /// What settling an attempt came to.
 #[derive(Debug)]
 pub(super) struct Settled {
@@ -40,11 +63,11 @@ impl Workspaces {
         &self,
         story: &Story,
         dependencies: &[Arc<Story>],
-    ) -> Result<Prepared, String> {
+    ) -> Result<Prepared, Unprepared> {
         let base = self.base_of(story, dependencies).await?;
         self.take_over(story).await;
         let prepared = self.worktrees.prepare(&self.request(story, base)).await;
-        prepared.map_err(|error| chain(&error))
+        prepared.map_err(|error| Unprepared::Failed(chain(&error)))
     }
 
     /// Takes back what a preparation that was given up has left.
@@ -60,11 +83,11 @@ impl Workspaces {
         &self,
         story: &Story,
         dependencies: &[Arc<Story>],
-    ) -> Result<CommitId, String> {
-        let branches = self.branches(dependencies)?;
+    ) -> Result<CommitId, Unprepared> {
+        let branches = self.branches(dependencies).map_err(Unprepared::Failed)?;
         base_with(&self.git, &self.repository, &story.id, self.base, &branches)
             .await
-            .map_err(|error| chain(&error))
+            .map_err(|error| Unprepared::of(&error))
     }
 
     fn request(&self, story: &Story, base_commit: CommitId) -> WorktreeRequest {

@@ -178,6 +178,12 @@ pub enum RunEvent {
     },
     /// The branches of two stories that succeeded cannot be merged with each other.
     BranchesConflict(Conflict),
+    /// The branch of a story that succeeded has been compared with those that were finished before it: all that
+    /// conflicts with it has been told. Nothing is said of one that goes with all of them.
+    BranchCompared {
+        /// The story.
+        story: StoryId,
+    },
     /// Nothing is started for a while: too many attempts ended abnormally.
     StartsPaused {
         /// How many.
@@ -200,6 +206,13 @@ pub enum RunEvent {
     Asking {
         /// The story.
         story: StoryId,
+    },
+    /// The person has answered, or nobody does.
+    Answered {
+        /// Whether the run goes on with the next story.
+        go_on: bool,
+        /// Whether a line was typed.
+        typed: bool,
     },
     /// A story is through, for this run.
     StorySettled(Box<StorySettled>),

@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 
+use super::conflicts;
 use super::event::{Change, Counts, Level, RunEvent, StorySettled, WorktreeOrigin};
 use super::style::{Colour, Tone, duration, plural};
 use super::{Reporter, Stamp, Verbosity, output};
 use crate::engine::{Conflict, Delay, RunId};
 
-/// The most files of a conflict that a line names.
-const MOST_FILES: usize = 3;
+/// The most conflicts of one story that are told when they are found.
+const MOST_CONFLICTS_TOLD: usize = 3;
 
 /// Shows a run to a person.
 #[derive(Debug)]
@@ -16,6 +17,17 @@ pub struct Human {
     colour: Colour,
     verbosity: Verbosity,
     settled: Vec<StorySettled>,
+    /// How many conflicts of the story that is just being compared have come.
+    conflicts: usize,
+    line: Line,
+}
+
+/// Where the cursor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Begins,
+    /// Behind a question that waits for its answer.
+    HoldsQuestion,
 }
 
 impl Human {
@@ -25,11 +37,45 @@ impl Human {
             colour: Colour::of_stderr(),
             verbosity,
             settled: Vec::new(),
+            conflicts: 0,
+            line: Line::Begins,
         }
+    }
+
+    /// What is written about an event.
+    fn text(&mut self, event: &RunEvent) -> Option<String> {
+        let text = self.render(event);
+        let line = self.line;
+        match event {
+            RunEvent::Asking { .. } => self.line = Line::HoldsQuestion,
+            // The terminal has shown the end of the line.
+            RunEvent::Answered { typed: true, .. } => self.line = Line::Begins,
+            RunEvent::Answered { typed: false, .. } if line == Line::HoldsQuestion => {
+                self.line = Line::Begins;
+                return Some("\n".to_owned());
+            }
+            _ if text.is_some() && line == Line::HoldsQuestion => {
+                self.line = Line::Begins;
+                return text.map(|text| format!("\n{text}"));
+            }
+            _ => {}
+        }
+        text
     }
 
     /// What a person gets to read about an event; nothing for most of them.
     fn render(&mut self, event: &RunEvent) -> Option<String> {
+        match event {
+            RunEvent::BranchesConflict(_) => self.conflicts += 1,
+            RunEvent::BranchCompared { story } => {
+                let found = std::mem::take(&mut self.conflicts);
+                let more = found.saturating_sub(MOST_CONFLICTS_TOLD);
+                let count = plural(more, "more story", "more stories");
+                let text = format!("{story} cannot be merged with {count} either");
+                return (more > 0).then(|| self.colour.line(Tone::Warning, "Conflict", &text));
+            }
+            _ => {}
+        }
         if let RunEvent::StorySettled(settled) = event {
             self.settled.push((**settled).clone());
         }
@@ -142,14 +188,16 @@ impl Human {
                 Some(lines)
             }
             RunEvent::StoriesOverlap { one, other, files } => {
-                let text = format!("{one} and {other} both change {}", shortened(files));
+                let text = format!(
+                    "{one} and {other} both change {}",
+                    conflicts::shortened(files)
+                );
                 Some(line(Tone::Warning, "Overlap", &text))
             }
-            RunEvent::BranchesConflict(conflict) => Some(line(
-                Tone::Warning,
-                "Conflict",
-                &describe_conflict(conflict),
-            )),
+            RunEvent::BranchesConflict(_) if self.conflicts > MOST_CONFLICTS_TOLD => None,
+            RunEvent::BranchesConflict(conflict) => {
+                Some(line(Tone::Warning, "Conflict", &conflicts::pair(conflict)))
+            }
             RunEvent::StartsPaused {
                 ends,
                 window_ms,
@@ -174,6 +222,9 @@ impl Human {
                 "{story} did not succeed. Go on with the next story? [y/N] "
             )),
             RunEvent::StorySettled(settled) => self.settled(settled),
+            RunEvent::RunStopping { running: 0, .. } => {
+                Some(line(Tone::Warning, "Stopping", "no attempt is under way"))
+            }
             RunEvent::RunStopping { running, grace_ms } => {
                 let what = plural(*running, "attempt has", "attempts have");
                 let text = format!(
@@ -274,9 +325,8 @@ impl Human {
                     .line(Tone::Plain, verb, &format!("{branch}: {change}")),
             );
         }
-        for (place, conflict) in conflicts.iter().enumerate() {
+        for (place, text) in conflicts::summary(conflicts).into_iter().enumerate() {
             let verb = if place == 0 { "Conflicts" } else { "" };
-            let text = describe_conflict(conflict);
             summary.push_str(&self.colour.line(Tone::Warning, verb, &text));
         }
         let kept = self.settled.iter().filter_map(|settled| {
@@ -308,24 +358,9 @@ impl Human {
 
 impl Reporter for Human {
     fn show(&mut self, _run: &RunId, _stamp: &Stamp, event: &RunEvent) {
-        if let Some(text) = self.render(event) {
+        if let Some(text) = self.text(event) {
             output::people(&text);
         }
-    }
-}
-
-fn describe_conflict(conflict: &Conflict) -> String {
-    let Conflict { one, other, files } = conflict;
-    format!("{one} and {other} cannot be merged in {}", shortened(files))
-}
-
-/// A list of files that fits a line.
-fn shortened(files: &[String]) -> String {
-    let shown = files.iter().take(MOST_FILES).map(String::as_str);
-    let shown = shown.collect::<Vec<_>>().join(", ");
-    match files.len().saturating_sub(MOST_FILES) {
-        0 => shown,
-        more => format!("{shown} and {}", plural(more, "other file", "other files")),
     }
 }
 
@@ -343,4 +378,93 @@ fn describe(change: Change) -> String {
 fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
     text.write_fmt(more)
         .expect("writing to a string cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn human() -> Human {
+        Human {
+            colour: Colour::Never,
+            ..Human::new(Verbosity::Normal)
+        }
+    }
+
+    fn read(events: &[RunEvent]) -> String {
+        let mut human = human();
+        events
+            .iter()
+            .filter_map(|event| human.text(event))
+            .collect()
+    }
+
+    fn asking() -> RunEvent {
+        let story = "S-1".parse().unwrap();
+        RunEvent::Asking { story }
+    }
+
+    fn stopping() -> RunEvent {
+        RunEvent::RunStopping {
+            running: 0,
+            grace_ms: 10_000,
+        }
+    }
+
+    #[test]
+    fn nothing_is_glued_to_a_question() {
+        let question = "S-1 did not succeed. Go on with the next story? [y/N] ";
+        let stopped = "    Stopping no attempt is under way\n";
+        let answered = |typed| RunEvent::Answered {
+            go_on: false,
+            typed,
+        };
+        for (events, expected) in [
+            // Enter, which the terminal shows.
+            (
+                vec![asking(), answered(true), stopping()],
+                format!("{question}{stopped}"),
+            ),
+            // Ctrl-D.
+            (
+                vec![asking(), answered(false), stopping()],
+                format!("{question}\n{stopped}"),
+            ),
+            // Ctrl-C.
+            (
+                vec![asking(), stopping(), answered(false)],
+                format!("{question}\n{stopped}"),
+            ),
+        ] {
+            assert_eq!(read(&events), expected);
+        }
+    }
+
+    #[test]
+    fn of_many_conflicts_at_once_the_first_are_told() {
+        let conflict = |number: usize| {
+            RunEvent::BranchesConflict(Conflict {
+                one: format!("S-{number}").parse().unwrap(),
+                other: "S-99".parse().unwrap(),
+                files: vec!["a".to_owned()],
+            })
+        };
+        let compared = || RunEvent::BranchCompared {
+            story: "S-99".parse().unwrap(),
+        };
+        let mut events: Vec<RunEvent> = (1..=30).map(conflict).collect();
+        events.extend([compared(), conflict(1), compared()]);
+        let text = read(&events);
+        let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+        assert_eq!(
+            lines,
+            [
+                "Conflict S-1 and S-99 cannot be merged in a",
+                "Conflict S-2 and S-99 cannot be merged in a",
+                "Conflict S-3 and S-99 cannot be merged in a",
+                "Conflict S-99 cannot be merged with 27 more stories either",
+                "Conflict S-1 and S-99 cannot be merged in a",
+            ]
+        );
+    }
 }

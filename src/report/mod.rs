@@ -1,21 +1,25 @@
-//! Everything that is printed: lines for people on standard error, data for programs on standard output.
+//! Everything that is printed: lines for people on standard error, data for programs on standard output; and what the
+//! person at the terminal answers.
 //!
 //! Nothing else in the program prints. A surface renders [`RunEvent`]s and decides nothing. Output that nobody takes
 //! any more (a closed pipe, a full disk) never fails what is being reported.
 
 mod background;
+mod conflicts;
 pub mod event;
 mod human;
 mod json;
 mod output;
 mod style;
+mod terminal;
 
 pub use background::Background;
 pub use event::{RunEvent, SCHEMA_VERSION};
 pub use human::Human;
 pub use json::Json;
-pub use output::{data, error, hint, is_interactive, note, people, try_data, warning};
+pub use output::{data, error, hint, note, people, try_data, warning};
 pub use style::{chain, plural};
+pub use terminal::{Answer, forget_what_was_typed, is_interactive, read_answer};
 
 use crate::engine::RunId;
 

@@ -1,6 +1,6 @@
 //! The two streams. The only file that writes to them.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 
 use super::style::{Colour, Tone};
 
@@ -50,9 +50,4 @@ pub fn error(message: &str, hints: &[String]) {
 pub fn hint(text: &str) {
     let label = Colour::of_stderr().paint(Tone::Plain, "hint");
     people(&format!("{label}: {text}\n"));
-}
-
-/// Whether a question would be seen, and its answer could be typed.
-pub fn is_interactive() -> bool {
-    io::stdin().is_terminal() && io::stderr().is_terminal()
 }

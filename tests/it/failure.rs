@@ -172,7 +172,7 @@ fn broken_stories_are_named_with_file_and_line_and_the_others_run() {
     let before = env.story_text("S-0001");
     let output = env.ai_sdlc(&["run", "--concurrent", "2"]).run();
     insta::assert_snapshot!(output.shown(&env), @"
-    exit: 0
+    exit: 1
     --- stderr
     warning: left out: <dir>/my répo/.ai-sdlc/stories/S-0001/story.md:4: illegal placement of ':' indicator
     warning: left out: <dir>/my répo/.ai-sdlc/stories/S-0002/story.md:3: status: `nearly` is not a status: backlog, ready, in-progress, done or blocked
@@ -215,7 +215,7 @@ fn a_story_whose_file_cannot_be_kept_up_to_date_is_left_out_before_it_costs_anyt
     );
     let output = env.ai_sdlc(&["run", "--concurrent", "2"]).run();
     insta::assert_snapshot!(output.shown(&env), @r"
-    exit: 0
+    exit: 1
     --- stderr
     warning: S-0001 is left out: its file cannot be edited: the front matter is written as `{..}` and cannot be edited line by line
         Finished no story is ready

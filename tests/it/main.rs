@@ -17,3 +17,4 @@ mod slots;
 mod stopping;
 mod support;
 mod surfaces;
+mod terminal;

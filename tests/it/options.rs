@@ -162,3 +162,115 @@ fn an_agent_that_is_not_known_is_an_error_before_anything_starts() {
     assert!(env.branches().is_empty());
     assert_eq!(env.status("S-0001"), "ready");
 }
+
+#[test]
+fn a_number_of_slots_beyond_all_bounds_is_bounded() {
+    let env = TestEnv::new();
+    for number in ["1001", "99999999999999999999999"] {
+        let output = env
+            .ai_sdlc(&["run", "--dry-run", "--concurrent", number])
+            .run();
+        output.assert_code(0);
+        output.assert_stderr(&format!("--concurrent {number} is more than 1000"));
+        assert!(output.stdout.contains(", 1000 at a time"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_number_that_would_be_ignored_is_refused() {
+    let env = TestEnv::new();
+    let alone = env.ai_sdlc(&["run", "--max-concurrent", "2"]).run();
+    alone.assert_code(2).assert_stderr("--epic");
+    let both = ["run", "--max-concurrent", "2", "--concurrent", "2"];
+    env.ai_sdlc(&both).run().assert_code(2);
+}
+
+#[test]
+fn an_epic_that_is_not_there_is_an_error_that_names_those_that_are() {
+    let env = TestEnv::new();
+    let epic = |name: &str| env.ai_sdlc(&["run", "--epic", name]).run();
+    insta::assert_snapshot!(epic("login").shown(&env), @"
+    exit: 2
+    --- stderr
+    error: no story on the board belongs to the epic login
+    hint: a story belongs to an epic by its key `epic`, or by a label that begins with `epic-`
+    ");
+    env.story("S-0001").field("epic", "epic-login").write();
+    env.story("S-0002").field("labels", "[epic-search]").write();
+    insta::assert_snapshot!(epic("epic-logni").shown(&env), @"
+    exit: 2
+    --- stderr
+    error: no story on the board belongs to the epic logni
+    hint: the epics of the board are: login, search
+    ");
+    insta::assert_snapshot!(epic("").shown(&env), @"
+    exit: 2
+    --- stderr
+    error: --epic: the name of an epic must not be empty
+    ");
+}
+
+#[test]
+fn what_was_asked_for_and_is_left_out_makes_the_same_exit_code_every_time() {
+    let env = TestEnv::new();
+    let member = |id| env.story(id).field("epic", "login").script("true");
+    member("S-0001").write();
+    member("S-0002").status("blocked").write();
+    member("S-0003").depends_on(&["S-0002"]).write();
+    for _ in 0..2 {
+        let output = env.ai_sdlc(&["run", "--epic", "login", "--json"]).run();
+        output.assert_code(1);
+        assert_eq!(output.events("run_finished")[0]["exit_code"], 1);
+    }
+    assert_eq!(env.status("S-0001"), "done");
+}
+
+#[test]
+fn a_dry_run_ends_as_the_run_would_as_far_as_that_is_known() {
+    let env = TestEnv::new();
+    env.story("S-0001").depends_on(&["S-0001"]).write();
+    env.story("S-0002").script("true").write();
+    env.story("S-0003")
+        .depends_on(&["S-0002"])
+        .script("true")
+        .write();
+    env.story("S-0004").status("in-progress").write();
+    env.write(
+        ".ai-sdlc/stories/S-0005/story.md",
+        "---\nstatus: nearly\n---\n",
+    );
+    let code = |arguments: &[&str], code| {
+        let dry = [&["run", "--dry-run"], arguments].concat();
+        let output = env.ai_sdlc(&dry).run();
+        output.assert_code(code);
+        output
+    };
+    code(&["--story", "S-0001"], 1);
+    code(&["--story", "S-0005"], 2).assert_stderr("S-0005/story.md:2: status");
+    code(&["--story", "S-0002"], 0);
+    let refused = code(&["--batch", "S-0003,S-0002"], 2);
+    assert_eq!(refused.stdout, "");
+    insta::assert_snapshot!(code(&["--concurrent", "2"], 1).shown(&env), @"
+    exit: 1
+    --- stdout
+    2 stories, 2 at a time, from trunk (<commit>)
+    S-0002   Do S-0002 [script] -> ai-sdlc/S-0002-work
+    S-0003   Do S-0003 [script] -> ai-sdlc/S-0003-work, after S-0002
+    wave 1: S-0002
+    wave 2: S-0003
+    left out: <dir>/my répo/.ai-sdlc/stories/S-0005/story.md:2: status: `nearly` is not a status: backlog, ready, in-progress, done or blocked
+    left out: S-0001: it depends on itself
+    --- stderr
+    warning: 1 story is in progress from a run that was interrupted: S-0004
+    hint: `ai-sdlc run --story ID` goes on with one, in its worktree
+    ");
+    let output = code(&["--concurrent", "2", "--json"], 1);
+    let plan: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(plan["version"], 1);
+    assert_eq!(plan["exit_code"], 1);
+    assert_eq!(plan["stories"][1]["dependencies"][0], "S-0002");
+    assert_eq!(plan["waves"], serde_json::json!([["S-0002"], ["S-0003"]]));
+    assert_eq!(plan["left_out"][1]["story"], "S-0001");
+    assert_eq!(plan["interrupted"][0], "S-0004");
+    assert!(env.branches().is_empty());
+}

@@ -107,9 +107,9 @@ fn a_cycle_is_shown_with_its_path_and_the_others_go_on() {
     env.story("S-0004").script("true").write();
     let output = env.ai_sdlc(&["run", "--concurrent", "2"]).run();
     insta::assert_snapshot!(output.shown(&env), @"
-    exit: 0
+    exit: 1
     --- stderr
-    warning: 3 stories are left out, which wait for each other: S-0001 -> S-0002 -> S-0003 -> S-0001
+    warning: 3 stories are left out: they wait for each other: S-0001 -> S-0002 -> S-0003 -> S-0001
          Running 1 story, 2 at a time, from branch trunk (<commit>)
         Starting S-0004 Do S-0004
            Phase S-0004 implement: sh -eu, 1 line
@@ -128,7 +128,7 @@ fn a_dependency_that_is_not_on_the_board_leaves_out_only_what_needs_it() {
     env.story("S-0003").script("true").write();
     let output = env.ai_sdlc(&["run", "--concurrent", "2"]).run();
     insta::assert_snapshot!(output.shown(&env), @"
-    exit: 0
+    exit: 1
     --- stderr
     warning: S-0001 is left out: it depends on S-0404, which is not on the board
     warning: S-0002 is left out: it depends on S-0001, which is left out
@@ -166,9 +166,16 @@ fn dependencies_whose_branches_conflict_keep_only_their_dependent_from_starting(
     let output = env.ai_sdlc(&["run", "--concurrent", "2", "--json"]).run();
     output.assert_code(1);
     let settled = output.settled("S-0003");
-    assert_eq!(settled["outcome"], "prepare_failed");
-    let reason = settled["reason"].as_str().unwrap();
-    assert!(reason.contains("same.txt"), "{reason}");
+    assert_eq!(settled["outcome"], "blocked");
+    assert_eq!(
+        settled["reason"],
+        "the branch `ai-sdlc/S-0002-work` of S-0002 conflicts with `ai-sdlc/S-0001-work` of S-0001 in same.txt: merge \
+         one into the other, then set the story to ready"
+    );
+    // A person has to do something: another attempt would come to the same.
+    assert_eq!(settled["attempt"], 1);
+    assert!(output.events("story_retrying").is_empty());
+    assert_eq!(env.status("S-0003"), "blocked");
     assert_eq!(output.outcome("S-0004"), "succeeded");
     assert_eq!(env.branches().len(), 3);
     assert!(env.worktrees().is_empty());

@@ -114,16 +114,16 @@ fn a_configuration_that_cannot_be_read_is_never_ignored() {
     insta::assert_snapshot!(env.ai_sdlc(&["run"]).run().shown(&env), @"
     exit: 2
     --- stderr
-    error: <dir>/my répo/.ai-sdlc.json:1:26: invalid value: integer `-1`, expected u64
+    error: <dir>/my répo/.ai-sdlc.json:1:26: `process.graceMs` must be a whole number from 0, not -1
     hint: mend the file, or move it away to use the defaults
     ");
     env.write(".ai-sdlc.json", "{\"sdlcFolder\": \"../elsewhere\"}\n");
-    insta::assert_snapshot!(env.ai_sdlc(&["run"]).run().shown(&env), @"
+    insta::assert_snapshot!(env.ai_sdlc(&["run"]).run().shown(&env), @r#"
     exit: 2
     --- stderr
-    error: <dir>/my répo/.ai-sdlc.json: `sdlcFolder` must be a folder inside the project
+    error: <dir>/my répo/.ai-sdlc.json:1:29: `sdlcFolder` must be a folder inside the project, not "../elsewhere"
     hint: mend the file, or move it away to use the defaults
-    ");
+    "#);
     assert_eq!(env.status("S-0001"), "ready");
 }
 

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::support::{Gates, HOLD, TestEnv};
+use super::support::{DEADLINE, Gates, HOLD, TestEnv, await_none};
 
 /// A script that ends its executor the first time, and works the second time.
 const CRASH_ONCE: &str =
@@ -132,7 +132,7 @@ fn a_dry_run_of_an_epic_shows_waves_likely_conflicts_and_what_is_left_out() {
     env.commit_all();
     let output = env.ai_sdlc(&["run", "--epic", "login", "--dry-run"]).run();
     insta::assert_snapshot!(output.shown(&env), @"
-    exit: 0
+    exit: 1
     --- stdout
     3 stories, 3 at a time, from trunk (<commit>)
     S-0001   Do S-0001 [script] -> ai-sdlc/S-0001-work
@@ -348,13 +348,25 @@ fn a_run_can_be_played_again_up_to_any_record() {
         .run()
         .assert_code(2);
     env.ai_sdlc(&["replay", "nowhere"]).run().assert_code(2);
+    for no_journal in ["./nowhere", "./README.md"] {
+        let output = env.ai_sdlc(&["replay", no_journal]).run();
+        output
+            .assert_code(2)
+            .assert_stderr("the journal of a run is");
+        assert!(!output.stderr.contains("--at"), "{output:?}");
+    }
+    let output = env.ai_sdlc(&["replay", "--json"]).run();
+    let view: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(view["stories"][0]["standing"]["ended"], "succeeded");
+    assert_eq!(view["verdict"], "all_succeeded");
     // What is damaged in its middle is not taken for true; what is cut off at its end is.
     let copy = format!("{}/copy.jsonl", env.base().display());
     std::fs::write(&copy, text.replacen("began", "begun", 1)).unwrap();
     env.ai_sdlc(&["replay", &copy])
         .run()
         .assert_code(2)
-        .assert_stderr("line 2");
+        .assert_stderr("line 2")
+        .assert_stderr("--at 1 shows");
     std::fs::write(&copy, &text[..text.len() - 20]).unwrap();
     let output = env.ai_sdlc(&["replay", &copy]).run();
     output.assert_code(0);
@@ -363,4 +375,46 @@ fn a_run_can_be_played_again_up_to_any_record() {
         "{}",
         output.stdout
     );
+}
+
+#[test]
+fn a_run_that_goes_on_is_told_from_one_that_was_killed() {
+    let env = TestEnv::new();
+    env.story("S-0001").script(HOLD).write();
+    let gates = Gates::new(&env, &["S-0001"]);
+    let run = env.ai_sdlc(&["run"]).start();
+    assert_eq!(gates.next(), "S-0001");
+    let replay = || env.ai_sdlc(&["replay"]).run().stdout;
+    assert!(replay().contains("\nit goes on\n"), "{}", replay());
+    run.signal(Signal::KILL);
+    drop(run);
+    assert!(
+        replay().contains("\nnot over: it was killed\n"),
+        "{}",
+        replay()
+    );
+    // The next run clears away what the killed one has left.
+    assert!(await_none(env.mark(), DEADLINE).is_empty());
+    gates.release("S-0001");
+    let next = env.ai_sdlc(&["run", "--story", "S-0001"]).run();
+    next.assert_code(0);
+}
+
+#[test]
+fn a_cycle_is_told_once_while_a_run_waits_for_stories() {
+    let env = TestEnv::new();
+    env.write(".ai-sdlc.json", "{\"daemon\": {\"processDelay\": 50}}");
+    let run = env.ai_sdlc(&["run", "--watch"]).start();
+    run.line("Running 0 stories");
+    env.story("S-0001").depends_on(&["S-0002"]).write();
+    run.line("S-0001 is left out: it depends on S-0002, which is not on the board");
+    env.story("S-0002").depends_on(&["S-0001"]).write();
+    run.line("they wait for each other");
+    run.signal(Signal::INT);
+    let output = run.wait();
+    output
+        .assert_code(130)
+        .assert_stderr("Stopping no attempt is under way");
+    assert_eq!(output.stderr.matches("each other").count(), 1);
+    assert!(!output.stderr.contains("form a cycle"), "{}", output.stderr);
 }

@@ -264,7 +264,11 @@ impl Ledger {
                     self.closed = Some("the person has not answered");
                 }
             }
-            Event::Prepared(unit) | Event::PrepareFailed(unit, _) if current(self, unit) => {
+            Event::Prepared(unit)
+            | Event::PrepareFailed(unit, _)
+            | Event::PrepareBlocked(unit, _)
+                if current(self, unit) =>
+            {
                 self.preparing.remove(unit);
             }
             Event::Touched(unit, files) if self.holders.contains(unit) => self.touch(unit, files),

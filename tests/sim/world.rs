@@ -276,6 +276,7 @@ impl<'a> World<'a> {
                 | Event::Answered(..)
                 | Event::Exited(..)
                 | Event::PrepareFailed(..)
+                | Event::PrepareBlocked(..)
                 | Event::LaunchFailed(..)
                 | Event::ProtocolViolated(..)
         );
@@ -494,12 +495,14 @@ impl<'a> World<'a> {
     fn prepare(&mut self, unit: Unit) {
         self.preparing.insert(unit.clone());
         let failed = Event::PrepareFailed(unit.clone(), "because".to_owned());
+        let blocked = Event::PrepareBlocked(unit.clone(), "because".to_owned());
         let prepared = Event::Prepared(unit);
-        match if self.wrong() { self.rng.below(4) } else { 4 } {
+        match if self.wrong() { self.rng.below(5) } else { 5 } {
             // It hangs until it is given up.
             0 => {}
             1 => drop(self.soon(5_000, Happening::Tell(failed))),
             2 => drop(self.soon(60_000, Happening::Tell(prepared))),
+            3 => drop(self.soon(5_000, Happening::Tell(blocked))),
             _ => drop(self.soon(2_000, Happening::Tell(prepared))),
         }
     }
@@ -688,6 +691,7 @@ fn event_unit(event: &Event) -> Option<&Unit> {
     match event {
         Event::Prepared(unit)
         | Event::PrepareFailed(unit, _)
+        | Event::PrepareBlocked(unit, _)
         | Event::LaunchFailed(unit, _)
         | Event::Connected(unit)
         | Event::PhaseEntered(unit, _)

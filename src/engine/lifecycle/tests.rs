@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use Input::{
     Answered, Claimed, Connected, Disconnected, Exceeded, Exited, LaunchFailed, PhaseEntered,
-    PrepareFailed, Prepared, Progressed, ProtocolViolated, Settled, Stop, StopNow, TimePassed,
-    Touched,
+    PrepareBlocked, PrepareFailed, Prepared, Progressed, ProtocolViolated, Settled, Stop, StopNow,
+    TimePassed, Touched,
 };
 
 use super::{
@@ -289,6 +289,8 @@ fn another_end_that_is_not_taken_care_of_in_time_stays_what_it_is() {
 fn what_cannot_be_prepared_or_launched_leaves_nothing_behind() {
     let undone = "settle prepare_failed and undo, settling";
     play([(1, PrepareFailed(because()), undone)]);
+    let blocked = "settle blocked and undo, settling";
+    play([(1, PrepareBlocked(because()), blocked)]);
     play([
         (1, Prepared, "launch, starting"),
         (1, LaunchFailed(because()), undone),

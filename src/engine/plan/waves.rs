@@ -17,6 +17,20 @@ pub struct PredictedConflict {
     pub files: FilePattern,
 }
 
+/// The most stories of a plan that are compared, since what waits for what takes a bit for each pair of them.
+const MOST_COMPARED: usize = 10_000;
+
+/// The pairs of stories that are likely to get into each other's way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PredictedConflicts {
+    /// The first of them.
+    pub pairs: Vec<PredictedConflict>,
+    /// How many there are besides.
+    pub more: usize,
+    /// How many stories at the end of the plan have not been compared, since there are too many.
+    pub not_compared: usize,
+}
+
 impl Plan {
     /// The stories in waves: those of the first depend on nothing in the plan, those of every further one on something
     /// in the wave before. Waves are no barriers: a story starts when its own dependencies are through.
@@ -69,56 +83,167 @@ impl Plan {
         waves
     }
 
-    /// The pairs of stories that say they will change the same files, unless one has to wait for the other. At most
-    /// `most` of them.
-    pub fn predicted_conflicts(&self, most: usize) -> Vec<PredictedConflict> {
+    /// The pairs of stories that say they will change the same files, unless one has to wait for the other. Names at
+    /// most `most` of them and counts the others. Takes time in proportion to stories and dependencies times a 64th of
+    /// the stories, and to the overlaps.
+    pub fn predicted_conflicts(&self, most: usize) -> PredictedConflicts {
+        let compared = &self.stories[..self.stories.len().min(MOST_COMPARED)];
+        let order = Order::of(compared);
         let mut index = FileIndex::default();
-        let mut found = Vec::new();
-        for (owner, story) in (0_u32..).zip(&self.stories) {
-            let mut overlaps: BTreeMap<u32, &FilePattern> = BTreeMap::new();
+        // Stories mostly name the same few patterns: each is compared once, and stands for all who named it.
+        let mut known: Vec<(&FilePattern, Vec<usize>)> = Vec::new();
+        let mut places: BTreeMap<&FilePattern, usize> = BTreeMap::new();
+        let mut found = PredictedConflicts {
+            pairs: Vec::new(),
+            more: 0,
+            not_compared: self.stories.len() - compared.len(),
+        };
+        for (later, story) in compared.iter().enumerate() {
+            let mut overlapping = Bits::of(compared.len());
             for pattern in &story.files {
-                index.overlapping(pattern, |earlier| {
-                    overlaps.entry(earlier).or_insert(pattern);
+                index.overlapping(pattern, |place| {
+                    let owners = known.get(place as usize).map(|(_, owners)| owners);
+                    for owner in owners.into_iter().flatten() {
+                        overlapping.insert(*owner);
+                    }
                 });
             }
-            for (earlier, files) in overlaps {
-                let Some(one) = self.stories.get(earlier as usize) else {
-                    continue;
-                };
-                if self.waits_for(story, one) || self.waits_for(one, story) {
-                    continue;
-                }
-                found.push(PredictedConflict {
+            overlapping.remove_all(&order.before[later]);
+            overlapping.remove_all(&order.behind[later]);
+            let room = most - found.pairs.len();
+            let named: Vec<usize> = overlapping.iter().take(room).collect();
+            for earlier in named {
+                let one = &compared[earlier];
+                let files = story
+                    .files
+                    .iter()
+                    .find(|pattern| one.files.iter().any(|other| other.overlaps(pattern)));
+                found.pairs.extend(files.map(|files| PredictedConflict {
                     one: one.id.clone(),
                     other: story.id.clone(),
                     files: files.clone(),
-                });
-                if found.len() >= most {
-                    return found;
-                }
+                }));
+                overlapping.remove(earlier);
             }
+            found.more += overlapping.count();
             for pattern in &story.files {
-                index.insert(owner, pattern);
+                let place = *places.entry(pattern).or_insert_with(|| {
+                    index.insert(u32::try_from(known.len()).unwrap_or(u32::MAX), pattern);
+                    known.push((pattern, Vec::new()));
+                    known.len() - 1
+                });
+                known[place].1.push(later);
             }
         }
         found
     }
+}
 
-    /// Whether `story` depends on `other`, over whatever is between them.
-    fn waits_for(&self, story: &PlannedStory, other: &PlannedStory) -> bool {
-        let mut open: Vec<&StoryId> = story.dependencies.iter().collect();
-        let mut seen: BTreeSet<&StoryId> = BTreeSet::new();
-        while let Some(id) = open.pop() {
-            if *id == other.id {
-                return true;
-            }
-            if seen.insert(id)
-                && let Some(next) = self.stories.iter().find(|story| story.id == *id)
-            {
-                open.extend(&next.dependencies);
+/// Which stories have to wait for which, over whatever is between them.
+struct Order {
+    /// For each story those that it waits for.
+    before: Vec<Bits>,
+    /// For each story those that wait for it.
+    behind: Vec<Bits>,
+}
+
+impl Order {
+    fn of(stories: &[PlannedStory]) -> Self {
+        let place: BTreeMap<&StoryId, usize> = (0..)
+            .zip(stories)
+            .map(|(at, story)| (&story.id, at))
+            .collect();
+        let needs: Vec<BTreeSet<usize>> = stories
+            .iter()
+            .map(|story| {
+                let places = story.dependencies.iter().filter_map(|id| place.get(id));
+                places.copied().collect()
+            })
+            .collect();
+        let mut needed_by = vec![Vec::new(); stories.len()];
+        for (at, needs) in needs.iter().enumerate() {
+            for need in needs {
+                needed_by[*need].push(at);
             }
         }
-        false
+        // Each after those that it needs. What waits for itself, which a plan leaves out, is never reached.
+        let mut missing: Vec<usize> = needs.iter().map(BTreeSet::len).collect();
+        let mut sorted: Vec<usize> = (0..stories.len()).filter(|at| missing[*at] == 0).collect();
+        let mut looked_at = 0;
+        while let Some(at) = sorted.get(looked_at).copied() {
+            looked_at += 1;
+            for next in &needed_by[at] {
+                missing[*next] -= 1;
+                if missing[*next] == 0 {
+                    sorted.push(*next);
+                }
+            }
+        }
+        let mut before = vec![Bits::of(stories.len()); stories.len()];
+        for at in &sorted {
+            let mut all = Bits::of(stories.len());
+            for need in &needs[*at] {
+                all.insert(*need);
+                all.insert_all(&before[*need]);
+            }
+            before[*at] = all;
+        }
+        let mut behind = vec![Bits::of(stories.len()); stories.len()];
+        for at in sorted.iter().rev() {
+            let mut all = Bits::of(stories.len());
+            for next in &needed_by[*at] {
+                all.insert(*next);
+                all.insert_all(&behind[*next]);
+            }
+            behind[*at] = all;
+        }
+        Self { before, behind }
+    }
+}
+
+/// A set of small numbers.
+#[derive(Clone)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    /// An empty set for numbers below `end`.
+    fn of(end: usize) -> Self {
+        Self(vec![0; end.div_ceil(64)])
+    }
+
+    fn insert(&mut self, number: usize) {
+        self.0[number / 64] |= 1 << (number % 64);
+    }
+
+    fn remove(&mut self, number: usize) {
+        self.0[number / 64] &= !(1 << (number % 64));
+    }
+
+    fn insert_all(&mut self, others: &Self) {
+        for (word, other) in self.0.iter_mut().zip(&others.0) {
+            *word |= other;
+        }
+    }
+
+    fn remove_all(&mut self, others: &Self) {
+        for (word, other) in self.0.iter_mut().zip(&others.0) {
+            *word &= !other;
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Its numbers, ascending.
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        let of_word = |(place, word): (usize, &u64)| {
+            let word = *word;
+            (0..64)
+                .filter(move |bit| word >> bit & 1 == 1)
+                .map(move |bit| place * 64 + bit)
+        };
+        self.0.iter().enumerate().flat_map(of_word)
     }
 }
 
@@ -179,10 +304,68 @@ mod tests {
         ]);
         let found: Vec<String> = plan
             .predicted_conflicts(10)
+            .pairs
             .iter()
             .map(|pair| format!("{} {} {}", pair.one, pair.other, pair.files.as_str()))
             .collect();
         assert_eq!(found, ["A D src/*.rs", "B D src/*.rs", "C D src/*.rs"]);
-        assert_eq!(plan.predicted_conflicts(2).len(), 2);
+        let cut = plan.predicted_conflicts(2);
+        assert_eq!((cut.pairs.len(), cut.more), (2, 1));
+    }
+
+    #[test]
+    fn what_waits_for_something_behind_it_does_not_conflict_with_it() {
+        let plan = plan(vec![
+            story("A", &["C"], &["src/**"]),
+            story("B", &[], &["docs/**", "src/b.rs"]),
+            story("C", &["D"], &["src/c.rs"]),
+            story("D", &[], &["src/**", "docs/**"]),
+        ]);
+        let found = plan.predicted_conflicts(10);
+        let pairs: Vec<String> = found
+            .pairs
+            .iter()
+            .map(|pair| format!("{} {} {}", pair.one, pair.other, pair.files.as_str()))
+            .collect();
+        assert_eq!(pairs, ["A B src/b.rs", "B D src/**"]);
+    }
+
+    /// Each of the stories needs the one before it, and all change the same files.
+    fn chain(length: usize) -> Plan {
+        let ids: Vec<String> = (0..length).map(|number| format!("S-{number}")).collect();
+        plan(
+            ids.iter()
+                .enumerate()
+                .map(|(at, id)| {
+                    let before: Vec<&str> = ids[at.saturating_sub(1)..at]
+                        .iter()
+                        .map(String::as_str)
+                        .collect();
+                    story(id, &before, &["src/**"])
+                })
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn a_long_chain_with_common_files_takes_no_time_to_speak_of() {
+        let plan = chain(5_000);
+        let began = std::time::Instant::now();
+        assert_eq!(plan.waves().len(), 5_000);
+        let found = plan.predicted_conflicts(50);
+        assert_eq!((found.pairs.len(), found.more), (0, 0));
+        // Walking the chain for every pair would take hours; the bound leaves room for a slow machine.
+        assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn many_stories_on_the_same_files_are_counted_and_not_all_named() {
+        let mut all = chain(100);
+        for story in &mut all.stories {
+            story.dependencies.clear();
+        }
+        let found = all.predicted_conflicts(50);
+        assert_eq!((found.pairs.len(), found.more), (50, 100 * 99 / 2 - 50));
+        assert_eq!(found.not_compared, 0);
     }
 }

@@ -283,6 +283,9 @@ impl Engine {
             Event::PrepareFailed(unit, reason) => {
                 self.feed(&unit, Input::PrepareFailed(reason), effects);
             }
+            Event::PrepareBlocked(unit, reason) => {
+                self.feed(&unit, Input::PrepareBlocked(reason), effects);
+            }
             Event::LaunchFailed(unit, reason) => {
                 self.feed(&unit, Input::LaunchFailed(reason), effects);
             }

@@ -1,19 +1,14 @@
 //! Looks at what is outside of executors: the files that they change, the branches that are finished, and what the
 //! person answers.
 
-use std::io::{BufRead as _, Read as _};
-
 use super::Driver;
 use crate::engine::{Comparison, Decision, Event, Unit};
 use crate::launcher::Launcher;
 use crate::orchestrator::finished::Branch;
 use crate::orchestrator::tasks::{Finished, Work};
-use crate::report::chain;
 use crate::report::event::RunEvent;
+use crate::report::{self, Answer, chain};
 use crate::story::StoryId;
-
-/// The longest answer of a person that is read, in bytes.
-const LONGEST_ANSWER: u64 = 1000;
 
 impl<L: Launcher> Driver<L> {
     /// Finds out which files an attempt has changed so far.
@@ -65,19 +60,28 @@ impl<L: Launcher> Driver<L> {
 
     /// Asks the person at the terminal whether to go on. No answer, and any answer but yes, is no.
     pub(super) fn ask_to_go_on(&mut self, story: StoryId) {
+        if !report::is_interactive() {
+            // It was when the run began; by now it is in the background.
+            self.narrator.warn(
+                "nobody can be asked whether to go on: the run is in the background".to_owned(),
+            );
+            return self.feed(Event::Decided(Decision::StopHere));
+        }
+        report::forget_what_was_typed();
         self.narrator.tell(&RunEvent::Asking { story });
         self.tasks.spawn(Work::Ask, async {
-            let answer = tokio::task::spawn_blocking(|| {
-                let mut line = Vec::new();
-                let mut input = std::io::stdin().lock().take(LONGEST_ANSWER);
-                let read = input.read_until(b'\n', &mut line);
-                let line = String::from_utf8_lossy(&line).trim().to_ascii_lowercase();
-                read.is_ok() && (line == "y" || line == "yes")
-            });
-            Finished::Decided(match answer.await {
-                Ok(true) => Decision::GoOn,
-                Ok(false) | Err(_) => Decision::StopHere,
-            })
+            let answer = tokio::task::spawn_blocking(report::read_answer).await;
+            Finished::Answered(answer.unwrap_or(Answer::Nothing))
         });
+    }
+
+    pub(super) fn answered(&mut self, answer: Answer) {
+        let (decision, go_on) = match answer {
+            Answer::Yes => (Decision::GoOn, true),
+            Answer::No | Answer::Nothing => (Decision::StopHere, false),
+        };
+        let typed = answer != Answer::Nothing;
+        self.narrator.tell(&RunEvent::Answered { go_on, typed });
+        self.feed(Event::Decided(decision));
     }
 }

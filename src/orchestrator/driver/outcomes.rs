@@ -1,9 +1,11 @@
 //! What comes of the tasks of a run, as events.
 
 use super::{Driver, Settling};
-use crate::engine::{BoardWrite, Comparison, Decision, Event, Exit, FilePattern, Settlement};
+use crate::engine::{BoardWrite, Comparison, Event, Exit, FilePattern, Settlement};
 use crate::launcher::Launcher;
 use crate::orchestrator::tasks::{Finished, Work};
+use crate::orchestrator::workspace::Unprepared;
+use crate::report::{Answer, RunEvent};
 use crate::story::StoryId;
 
 impl<L: Launcher> Driver<L> {
@@ -17,8 +19,14 @@ impl<L: Launcher> Driver<L> {
                 }
                 self.feed(Event::Prepared(unit));
             }
-            (Work::Prepare(unit), Finished::Prepared(Err(reason)) | Finished::Broke(reason)) => {
+            (
+                Work::Prepare(unit),
+                Finished::Prepared(Err(Unprepared::Failed(reason))) | Finished::Broke(reason),
+            ) => {
                 self.feed(Event::PrepareFailed(unit, reason));
+            }
+            (Work::Prepare(unit), Finished::Prepared(Err(Unprepared::NeedsPerson(reason)))) => {
+                self.feed(Event::PrepareBlocked(unit, reason));
             }
             (Work::Attend(unit), Finished::NotLaunched(reason)) => {
                 self.feed(Event::LaunchFailed(unit, reason));
@@ -55,7 +63,11 @@ impl<L: Launcher> Driver<L> {
                 self.feed(Event::Touched(unit, Vec::new()));
             }
             (Work::Compare(story), Finished::Compared(Ok(comparison))) => {
-                self.feed(Event::Compared(story, comparison));
+                let goes_with_all = comparison == Comparison::Compared(Vec::new());
+                self.feed(Event::Compared(story.clone(), comparison));
+                if !goes_with_all {
+                    self.narrator.tell(&RunEvent::BranchCompared { story });
+                }
             }
             (Work::Compare(story), Finished::Compared(Err(reason)) | Finished::Broke(reason)) => {
                 self.narrator.warn(format!(
@@ -65,8 +77,8 @@ impl<L: Launcher> Driver<L> {
             }
             (Work::Replan, Finished::Replanned(planned)) => self.replanned(planned),
             (Work::Replan, Finished::Broke(reason)) => self.replanned(Err(reason)),
-            (Work::Ask, Finished::Decided(decision)) => self.feed(Event::Decided(decision)),
-            (Work::Ask, _) => self.feed(Event::Decided(Decision::StopHere)),
+            (Work::Ask, Finished::Answered(answer)) => self.answered(answer),
+            (Work::Ask, _) => self.answered(Answer::Nothing),
             (work, finished) => tracing::debug!(?work, ?finished, "nothing to do"),
         }
     }

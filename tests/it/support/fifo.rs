@@ -85,7 +85,8 @@ impl Drop for Gates {
     }
 }
 
-fn pipe(path: &Path) -> File {
+/// A named pipe, open for reading and writing.
+pub(crate) fn pipe(path: &Path) -> File {
     let made = Command::new("mkfifo").arg(path).status().unwrap();
     assert!(made.success(), "mkfifo {}", path.display());
     let file = OpenOptions::new().read(true).write(true).open(path);

@@ -8,7 +8,7 @@ mod replays;
 mod running;
 mod story;
 
-pub(crate) use fifo::{Gates, HOLD};
+pub(crate) use fifo::{Gates, HOLD, pipe};
 pub(crate) use output::Output;
 pub(crate) use processes::{await_none, executor_of, executors, living};
 pub(crate) use running::Running;

@@ -5,14 +5,16 @@ use super::{
     answered, because, failed, play, running,
 };
 use Input::{
-    Claimed, Connected, Disconnected, Exceeded, Exited, LaunchFailed, PhaseEntered, PrepareFailed,
-    Prepared, Progressed, ProtocolViolated, Settled, Stop, StopNow, TimePassed, Touched,
+    Claimed, Connected, Disconnected, Exceeded, Exited, LaunchFailed, PhaseEntered, PrepareBlocked,
+    PrepareFailed, Prepared, Progressed, ProtocolViolated, Settled, Stop, StopNow, TimePassed,
+    Touched,
 };
 
 fn every_input() -> Vec<Input> {
     vec![
         Prepared,
         PrepareFailed(because()),
+        PrepareBlocked(because()),
         LaunchFailed(because()),
         Connected,
         PhaseEntered(Phase::Plan),
@@ -54,15 +56,22 @@ fn each_state_hears_what_fits_it_and_nothing_else() {
     let stop = (1, Stop, "ask within 10, stopping");
     assert_eq!(
         heard(&[]),
-        ["Prepared", "PrepareFailed", "Stop", "StopNow", "Exceeded"]
+        [
+            "Prepared",
+            "PrepareFailed",
+            "PrepareBlocked",
+            "Stop",
+            "StopNow",
+            "Exceeded"
+        ]
     );
     assert_eq!(
         heard(&[(1, Stop, "abandoning")]),
-        ["Prepared", "PrepareFailed", "StopNow"]
+        ["Prepared", "PrepareFailed", "PrepareBlocked", "StopNow"]
     );
     assert_eq!(
         heard(&[(1, StopNow, "abandon, abandoned")]),
-        ["Prepared", "PrepareFailed"]
+        ["Prepared", "PrepareFailed", "PrepareBlocked"]
     );
     assert_eq!(
         heard(std::slice::from_ref(&prepared)),
