@@ -5,11 +5,13 @@
 //! find processes that moved into a session of their own (daemons).
 
 mod exit;
+mod follow;
 mod group;
 mod survey;
 mod usage;
 
 pub use exit::{until_ended, was_killed};
+pub use follow::{Chunk, Counts, Follower, Limits, Rest};
 pub use group::{Group, GroupExit};
 pub use survey::{Found, Place, end_leftovers, end_session};
 pub use usage::{TreeUsage, output_idle, tree_usage};
