@@ -65,6 +65,7 @@ const PURE: &[&str] = &[
     "agent/script.rs",
     "cli/args.rs",
     "engine",
+    "executor/lines.rs",
     "journal/record.rs",
     "protocol/codec.rs",
     "protocol/identity.rs",

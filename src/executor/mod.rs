@@ -6,9 +6,11 @@
 
 mod attempt;
 mod identity;
+mod lines;
 mod orders;
 
 pub use identity::{Identity, IdentityError};
+pub use lines::{LONGEST_LINE, Line, LineSplitter};
 
 use std::process::ExitCode;
 use std::time::Duration;
