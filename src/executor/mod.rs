@@ -8,9 +8,11 @@ mod attempt;
 mod identity;
 mod lines;
 mod orders;
+mod output;
 
 pub use identity::{Identity, IdentityError};
 pub use lines::{LONGEST_LINE, Line, LineSplitter};
+pub use output::{Output, Seen};
 
 use std::process::ExitCode;
 use std::time::Duration;
