@@ -118,7 +118,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("git2::", &["git/"]),
     ("serde_saphyr", &["story/tree.rs"]),
     ("notify::", &["watch/ear.rs"]),
-    ("io::stdout", &["report/", "process/usage.rs"]),
+    ("io::stdout", &["report/"]),
     ("io::stderr", &["report/", "diagnostics.rs"]),
     ("println!", &[]),
     ("waitpid(-1", &[]),

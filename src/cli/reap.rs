@@ -8,7 +8,7 @@ use super::run::new_run_id;
 use super::{find_project, working_directory};
 use crate::config::Project;
 use crate::engine::{Housekeeping, RunId};
-use crate::orchestrator::{EarlierRuns, RunLock};
+use crate::orchestrator::{EarlierRuns, Predecessor, RunLock};
 use crate::process::Leftover;
 use crate::report::{self, plural};
 
@@ -16,8 +16,9 @@ pub(super) fn run(args: &ReapArgs) -> Result<ExitCode, CliError> {
     let project = find_project(&working_directory()?)?;
     let (run, _) = new_run_id()?;
     // Of a run that is alive nothing is left over: the lock tells them apart.
-    let _lock = RunLock::acquire(&project.board, &run, Housekeeping::default().lock)?;
-    let earlier = EarlierRuns::of(&project.runs(), &project.worktree_base(), &run);
+    let lock = RunLock::acquire(&project.board, &run, Housekeeping::default().lock)?;
+    let last = lock.predecessor();
+    let earlier = EarlierRuns::of(&project.runs(), &project.worktree_base(), &run, last);
     if args.dry_run {
         let left = earlier.leftovers();
         show(&left);
@@ -34,12 +35,17 @@ pub(super) fn run(args: &ReapArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::from(SOME_DID_NOT))
 }
 
-/// Ends what earlier runs of the board have left running, and says so. The caller holds the run lock.
+/// Ends what earlier runs of the board have left running, and says so. The caller holds the run lock, which says how
+/// the last of them ended.
 ///
 /// # Errors
 /// When something of it cannot be ended: two attempts must never work in one place.
-pub(super) fn end_leftovers(project: &Project, run: &RunId) -> Result<(), CliError> {
-    let earlier = EarlierRuns::of(&project.runs(), &project.worktree_base(), run);
+pub(super) fn end_leftovers(
+    project: &Project,
+    run: &RunId,
+    last: Predecessor,
+) -> Result<(), CliError> {
+    let earlier = EarlierRuns::of(&project.runs(), &project.worktree_base(), run, last);
     let reaped = earlier.end_leftovers(&Housekeeping::default());
     if !reaped.ended.is_empty() {
         let (count, names) = (count(&reaped.ended), names(&reaped.ended));

@@ -78,7 +78,7 @@ async fn run_project(
         None
     } else {
         let lock = RunLock::acquire(&project.board, &run, patience)?;
-        end_leftovers(&project, &run)?;
+        end_leftovers(&project, &run, lock.predecessor())?;
         Some(lock)
     };
     let store = Store::new(&project.board);

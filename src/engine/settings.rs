@@ -59,6 +59,9 @@ pub struct Housekeeping {
     /// For it to end when it is asked to; then it is killed.
     #[serde(with = "crate::engine::time::millis")]
     pub left_asked: Duration,
+    /// For looking at every process that starts when the last run died: what forks and ends all the time is in no list.
+    #[serde(with = "crate::engine::time::millis")]
+    pub look_at_newest: Duration,
     /// How late the driver may wake for a deadline on a busy machine. What is later was no time of its process: that was
     /// stopped, or the machine slept.
     #[serde(with = "crate::engine::time::millis")]
@@ -84,6 +87,7 @@ impl Default for Housekeeping {
             drain: Duration::from_secs(2),
             left_alone: Duration::from_secs(1),
             left_asked: Duration::from_secs(1),
+            look_at_newest: Duration::from_millis(50),
             late: Duration::from_secs(1),
             catch_up: Duration::from_secs(2),
             lock: Duration::from_millis(500),

@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use tokio::sync::watch;
+
 use super::Identity;
 use super::household::Household;
 use super::orders::{Orders, StopStep};
+use super::output::Seen;
 use crate::agent::{self, Agent, Approach, Conclusion, Environment, Invocation, Task};
 use crate::engine::Phase;
 use crate::git::{self, CommitId, CommitOutcome, CommitRequest, Git};
@@ -21,6 +24,7 @@ pub(super) struct Attempt<'a> {
     start: Start,
     outbox: &'a OutboxHandle,
     household: &'a Household,
+    output: watch::Receiver<Seen>,
 }
 
 /// Why an attempt is not a success.
@@ -52,12 +56,14 @@ impl<'a> Attempt<'a> {
         start: Start,
         outbox: &'a OutboxHandle,
         household: &'a Household,
+        output: watch::Receiver<Seen>,
     ) -> Self {
         Self {
             identity,
             start,
             outbox,
             household,
+            output,
         }
     }
 
@@ -100,14 +106,14 @@ impl<'a> Attempt<'a> {
         match agent.approach(&task) {
             Err(error) => Err(Setback::Failed(error.to_string())),
             Ok(Approach::Answer(text)) => {
-                self.status(Phase::Implement, &text);
+                self.status(Phase::Implement, Activity::new(&text));
                 self.outbox.log(Log::new(LogLevel::Info, &text));
                 Ok(())
             }
             Ok(Approach::Run(invocation)) => {
-                self.status(Phase::Implement, &invocation.activity);
+                self.status(Phase::Implement, Activity::new(&invocation.activity));
                 let mut session = self.spawn(&invocation, worktree)?;
-                let exit = drive(&mut session, orders).await;
+                let exit = self.drive(&mut session, orders).await;
                 drop(session);
                 // Whatever the agent has left running could still write while its work is committed.
                 self.household
@@ -143,6 +149,37 @@ impl<'a> Attempt<'a> {
             let program = invocation.program.to_string_lossy();
             Setback::Failed(format!("cannot start `{program}`: {error}"))
         })
+    }
+
+    /// Waits for the agent, tells what it says, and ends it when the executor is told to stop.
+    async fn drive(
+        &self,
+        session: &mut Session,
+        orders: &mut Orders,
+    ) -> Result<SessionExit, Setback> {
+        let mut output = self.output.clone();
+        loop {
+            // All of them can be dropped and taken up again.
+            tokio::select! {
+                exit = session.wait() => {
+                    let exit = exit.map_err(|error| Setback::Crashed(format!("the agent was lost: {error}")))?;
+                    if orders.is_stopping() {
+                        return Err(Setback::Stopped);
+                    }
+                    return Ok(exit);
+                }
+                step = orders.next_step() => session.signal(match step {
+                    StopStep::Ask => Ending::Terminate,
+                    StopStep::Kill => Ending::Kill,
+                }),
+                Ok(()) = output.changed() => {
+                    let activity = output.borrow_and_update().activity.clone();
+                    if let Some(activity) = activity {
+                        self.status(Phase::Implement, activity);
+                    }
+                }
+            }
+        }
     }
 
     async fn commit(&self, worktree: &Path) -> Result<Evidence, Setback> {
@@ -186,34 +223,14 @@ impl<'a> Attempt<'a> {
         })
     }
 
-    fn status(&self, phase: Phase, activity: &str) {
+    fn status(&self, phase: Phase, activity: Activity) {
         self.outbox.status(StatusUpdate {
             phase,
             progress: None,
-            activity: Some(Activity::new(activity)),
+            activity: Some(activity),
             usage: Usage::default(),
             agent_session: None,
         });
-    }
-}
-
-/// Waits for the agent, and ends it when the executor is told to stop.
-async fn drive(session: &mut Session, orders: &mut Orders) -> Result<SessionExit, Setback> {
-    loop {
-        // Both can be dropped and taken up again.
-        tokio::select! {
-            exit = session.wait() => {
-                let exit = exit.map_err(|error| Setback::Crashed(format!("the agent was lost: {error}")))?;
-                if orders.is_stopping() {
-                    return Err(Setback::Stopped);
-                }
-                return Ok(exit);
-            }
-            step = orders.next_step() => session.signal(match step {
-                StopStep::Ask => Ending::Terminate,
-                StopStep::Kill => Ending::Kill,
-            }),
-        }
     }
 }
 

@@ -9,20 +9,20 @@ use std::io::BufRead as _;
 
 /// The longest line that is kept, in bytes. Events of coding agents are lines of a few KiB; the few of up to a megabyte
 /// carry the whole output of a tool, which nobody needs in order to tell what happened.
-pub const LONGEST_LINE: usize = 64 * 1024;
+pub(super) const LONGEST_LINE: usize = 64 * 1024;
 
 /// A line, without its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Line<'a> {
+pub(super) struct Line<'a> {
     /// What it holds.
-    pub bytes: &'a [u8],
+    pub(super) bytes: &'a [u8],
     /// Whether it was longer.
-    pub cut: bool,
+    pub(super) cut: bool,
 }
 
 /// Makes lines of chunks.
 #[derive(Debug)]
-pub struct LineSplitter {
+pub(super) struct LineSplitter {
     /// The beginning of a line whose end has not come yet.
     held: Vec<u8>,
     limit: usize,
@@ -41,7 +41,7 @@ enum State {
 
 impl LineSplitter {
     /// A splitter whose lines have at most `limit` bytes.
-    pub fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         let limit = limit.max(1);
         Self {
             held: Vec::with_capacity(limit),
@@ -52,7 +52,7 @@ impl LineSplitter {
 
     /// Takes the next bytes, and gives every line that is complete with them. A line that is too long is given as soon
     /// as that is known.
-    pub fn feed(&mut self, chunk: &[u8], mut line: impl FnMut(Line<'_>)) {
+    pub(super) fn feed(&mut self, chunk: &[u8], mut line: impl FnMut(Line<'_>)) {
         let mut rest = chunk;
         while let Some(length) = find_line_feed(rest) {
             self.end_line(&rest[..length], &mut line);
@@ -65,13 +65,13 @@ impl LineSplitter {
 
     /// Bytes are missing before those that come next: the line that was begun is forgotten, and that which comes next
     /// is skipped.
-    pub fn resync(&mut self) {
+    pub(super) fn resync(&mut self) {
         self.held.clear();
         self.state = State::Skipping;
     }
 
     /// Gives the last line, if it has no end. What is fed after that begins a new line.
-    pub fn finish(&mut self, mut line: impl FnMut(Line<'_>)) {
+    pub(super) fn finish(&mut self, mut line: impl FnMut(Line<'_>)) {
         if self.state != State::Skipping && !self.held.is_empty() {
             line(Line {
                 bytes: &self.held,

@@ -10,7 +10,9 @@ mod changes;
 mod hold;
 mod household;
 mod identity;
+mod lines;
 mod orders;
+mod output;
 mod vitals;
 
 pub use identity::{Identity, IdentityError};
@@ -27,6 +29,7 @@ use crate::protocol::{
 use attempt::Attempt;
 use household::Household;
 use orders::{Order, Orders};
+use output::Output;
 
 /// The story is done and `complete` says so.
 const SUCCEEDED: u8 = 0;
@@ -86,7 +89,8 @@ pub fn main(story: &str) -> ExitCode {
 }
 
 async fn run(identity: Identity) -> u8 {
-    let (link, orders) = match connect(&identity).await {
+    let output = Output::of_this_process(|_| {});
+    let (link, orders) = match connect(&identity, &output).await {
         Ok(connected) => connected,
         Err(reason) => {
             tracing::error!(reason, "no orchestrator");
@@ -98,7 +102,7 @@ async fn run(identity: Identity) -> u8 {
     let claim = match orders {
         (mut orders, Some(start)) => {
             let household = Household::new(start.keep.clone());
-            let attempt = Attempt::new(&identity, *start, &outbox, &household);
+            let attempt = Attempt::new(&identity, *start, &outbox, &household, output.seen());
             let claim = attempt.work(&mut orders).await;
             // A hook of the commit may have left something running as well.
             match household.sweep(orders.time_left(), &outbox).await {
@@ -112,6 +116,8 @@ async fn run(identity: Identity) -> u8 {
             reason: Reason::new("stopped before it had any work"),
         },
     };
+    // Nothing writes any more, or nobody can end it: no end of the file is waited for.
+    output.end().await;
     let code = match &claim {
         Claim::Succeeded(_) => SUCCEEDED,
         _ => NOT_SUCCEEDED,
@@ -135,7 +141,10 @@ async fn run(identity: Identity) -> u8 {
 type Outlet = (OutboxHandle, tokio::task::JoinHandle<()>);
 
 /// Connects, introduces itself and waits for the work; no work when it is told to stop instead.
-async fn connect(identity: &Identity) -> Result<(Outlet, (Orders, Option<Box<Start>>)), String> {
+async fn connect(
+    identity: &Identity,
+    output: &Output,
+) -> Result<(Outlet, (Orders, Option<Box<Start>>)), String> {
     #[cfg(feature = "faults")]
     hold::before_connecting(&identity.story);
     let stream = protocol::connect(&identity.socket).map_err(|error| error.to_string())?;
@@ -151,7 +160,8 @@ async fn connect(identity: &Identity) -> Result<(Outlet, (Orders, Option<Box<Sta
         }
     });
     let (forward, received) = mpsc::channel(WAITING_ORDERS);
-    tokio::spawn(orders::listen(reader, handle.clone(), forward));
+    let listening = orders::listen(reader, output.seen(), handle.clone(), forward);
+    tokio::spawn(listening);
     let mut orders = Orders::new(received).map_err(|error| error.to_string())?;
     let first = tokio::time::timeout(START_DEADLINE, orders.first())
         .await

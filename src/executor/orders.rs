@@ -4,9 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::output::Seen;
 use super::vitals;
 use crate::process;
 use crate::protocol::{LinkReader, OutboxHandle, Start, ToExecutor};
@@ -141,6 +142,7 @@ async fn sleep_until(deadline: Option<Instant>) {
 /// Passes messages on as orders and has health checks answered, until the connection ends.
 pub(super) async fn listen(
     mut reader: LinkReader<ToExecutor>,
+    output: watch::Receiver<Seen>,
     outbox: OutboxHandle,
     forward: mpsc::Sender<Order>,
 ) {
@@ -150,7 +152,7 @@ pub(super) async fn listen(
         let order = match reader.next().await {
             Ok(Some(ToExecutor::Start(start))) => {
                 let look_every = Duration::from_millis(start.look_every_ms);
-                checks = Some(vitals::attend(look_every, outbox.clone()));
+                checks = Some(vitals::attend(look_every, output.clone(), outbox.clone()));
                 Order::Start(start)
             }
             Ok(Some(ToExecutor::HealthCheck { sequence })) => {

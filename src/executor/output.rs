@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::lines::{LONGEST_LINE, Line, LineSplitter};
-use crate::process::{Counts, Follower};
+use crate::process::{Counts, Follower, Limits};
 use crate::protocol::Activity;
 
 /// The shortest time between two activities.
@@ -27,16 +27,16 @@ const KEPT_OF_LINE: usize = 4 * 1024;
 
 /// What is known of an output.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub(super) struct Seen {
     /// The last complete line that is not blank, as it was at most a second ago.
-    pub activity: Option<Activity>,
+    pub(super) activity: Option<Activity>,
     /// What became of the bytes, up to now.
-    pub counts: Counts,
+    pub(super) counts: Counts,
 }
 
 /// An output that is followed. When this is dropped the file is no longer followed, after a last look at it.
 #[derive(Debug)]
-pub struct Output {
+pub(super) struct Output {
     seen: watch::Receiver<Seen>,
     /// Never used: that it is gone tells the task to come to its end.
     open: oneshot::Sender<()>,
@@ -45,7 +45,7 @@ pub struct Output {
 
 impl Output {
     /// Follows a file in a task of its own. Every line is given to `line`, which must not take long.
-    pub fn follow(follower: Follower, line: impl FnMut(Line<'_>) + Send + 'static) -> Self {
+    pub(super) fn follow(follower: Follower, line: impl FnMut(Line<'_>) + Send + 'static) -> Self {
         let (sender, seen) = watch::channel(Seen {
             activity: None,
             counts: follower.counts(),
@@ -65,18 +65,47 @@ impl Output {
         }
     }
 
+    /// Follows what this process and its children write to its standard output, when that is a file. The orchestrator
+    /// has opened it for reading, too.
+    pub(super) fn of_this_process(line: impl FnMut(Line<'_>) + Send + 'static) -> Self {
+        let own = rustix::io::dup(rustix::stdio::stdout())
+            .map_err(io::Error::from)
+            .and_then(|own| Follower::new(own.into(), "/dev/stdout".into(), Limits::default()));
+        match own {
+            Ok(follower) => Self::follow(follower, line),
+            Err(error) => {
+                tracing::warn!(%error, "the output is not followed");
+                Self::of_nothing()
+            }
+        }
+    }
+
+    /// An output of which nothing is known.
+    pub(super) fn of_nothing() -> Self {
+        let (_, seen) = watch::channel(Seen {
+            activity: None,
+            counts: Counts {
+                written: 0,
+                released: 0,
+                skipped: 0,
+                grew: std::time::Instant::now(),
+            },
+        });
+        let (open, _) = oneshot::channel();
+        Self {
+            seen,
+            open,
+            task: tokio::spawn(std::future::ready(())),
+        }
+    }
+
     /// What is known. A change of it is notified for every new activity, and not for counts alone.
-    pub fn seen(&self) -> watch::Receiver<Seen> {
+    pub(super) fn seen(&self) -> watch::Receiver<Seen> {
         self.seen.clone()
     }
 
-    /// How long ago the file last grew.
-    pub fn idle(&self) -> Duration {
-        self.seen.borrow().counts.grew.elapsed()
-    }
-
     /// Reads what is left, without waiting for more. The agent is gone.
-    pub async fn end(self) -> Seen {
+    pub(super) async fn end(self) -> Seen {
         drop(self.open);
         if let Err(error) = self.task.await {
             tracing::error!(%error, "the output was not followed to its end");
@@ -205,7 +234,6 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::process::Limits;
 
     const LONG: Duration = Duration::from_secs(60);
     const MIB: u64 = 1024 * 1024;
@@ -284,7 +312,7 @@ mod tests {
         let follower = Follower::open(&path, Limits::default()).unwrap();
         let output = Output::follow(follower, |_| {});
         until(&output, "leaking").await;
-        assert!(output.idle() < Duration::from_secs(10));
+        assert!(output.seen().borrow().counts.grew.elapsed() < Duration::from_secs(10));
         let began = Instant::now();
         let seen = output.end().await;
         let took = began.elapsed();

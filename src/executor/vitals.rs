@@ -6,10 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::changes::{Changed, Changes};
+use super::output::Seen;
 use crate::engine::{Sign, Wait};
 use crate::process::{self, Evidence, TreeUsage, TreeWatch, Work};
 use crate::protocol::{HealthResponse, OutboxHandle};
@@ -20,10 +21,14 @@ const LOOK_DEADLINE: Duration = Duration::from_millis(500);
 const FILES_DEADLINE: Duration = Duration::from_millis(100);
 
 /// Answers health checks that are sent by their numbers, until no more can be.
-pub(super) fn attend(look_every: Duration, outbox: OutboxHandle) -> mpsc::Sender<u64> {
+pub(super) fn attend(
+    look_every: Duration,
+    output: watch::Receiver<Seen>,
+    outbox: OutboxHandle,
+) -> mpsc::Sender<u64> {
     let (checks, mut asked) = mpsc::channel(1);
     tokio::spawn(async move {
-        let mut vitals = Vitals::new(look_every);
+        let mut vitals = Vitals::new(look_every, output);
         while let Some(sequence) = asked.recv().await {
             vitals.look().await;
             outbox.health(vitals.response(sequence));
@@ -80,7 +85,7 @@ struct Vitals {
     progress: Option<(Instant, Sign)>,
     waits: Option<Wait>,
     usage: TreeUsage,
-    output_idle: Option<Duration>,
+    output: watch::Receiver<Seen>,
     tree: Look<TreeWatch, (Evidence, TreeUsage)>,
     files: Look<Changes, Changed>,
     look_every: Duration,
@@ -88,7 +93,7 @@ struct Vitals {
 }
 
 impl Vitals {
-    fn new(look_every: Duration) -> Self {
+    fn new(look_every: Duration, output: watch::Receiver<Seen>) -> Self {
         let now = Instant::now();
         let files = match std::env::current_dir() {
             Ok(worktree) => Look::Ready(Changes::since_now(worktree)),
@@ -102,7 +107,7 @@ impl Vitals {
             progress: None,
             waits: None,
             usage: TreeUsage::default(),
-            output_idle: None,
+            output,
             tree: Look::Ready(TreeWatch::new(std::process::id())),
             files,
             look_every,
@@ -113,10 +118,7 @@ impl Vitals {
     async fn look(&mut self) {
         let last = self.progress;
         let now = Instant::now();
-        self.output_idle = output_idle();
-        let output = self.output_idle.and_then(|idle| now.checked_sub(idle));
-        // What an earlier attempt left in the log says nothing of this one.
-        if let Some(at) = output.filter(|at| *at > self.began) {
+        if let Some(at) = self.output_grew() {
             self.note(at, Sign::Output);
         }
         self.tree.begin(TreeWatch::look);
@@ -158,6 +160,12 @@ impl Vitals {
         self.note(Instant::now(), sign);
     }
 
+    /// When the agent's output last grew; none when it has not.
+    fn output_grew(&self) -> Option<Instant> {
+        let counts = self.output.borrow().counts;
+        (counts.written > 0).then_some(counts.grew)
+    }
+
     fn note(&mut self, at: Instant, sign: Sign) {
         if self.progress.is_none_or(|(last, _)| last < at) {
             self.progress = Some((at, sign));
@@ -170,18 +178,13 @@ impl Vitals {
             sequence,
             rss_kib: self.usage.rss_kib,
             cpu_ms: self.usage.cpu_ms,
-            output_idle_ms: self.output_idle.map_or(0, millis),
+            output_idle_ms: self.output_grew().map_or(0, |at| millis(at.elapsed())),
             processes: self.usage.processes,
             idle_ms: millis(since.elapsed()),
             sign: self.progress.map(|(_, sign)| sign),
             waits: self.waits,
         }
     }
-}
-
-/// How long ago the agent's output last grew: the one place that knows how this is found out.
-fn output_idle() -> Option<Duration> {
-    process::output_idle()
 }
 
 fn millis(span: Duration) -> u64 {
@@ -191,6 +194,7 @@ fn millis(span: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executor::output::Output;
 
     #[tokio::test]
     async fn a_look_that_takes_long_is_not_waited_for_and_not_lost() {
@@ -211,9 +215,10 @@ mod tests {
         assert_eq!(look.within(moment).await, None);
     }
 
-    #[test]
-    fn the_newest_evidence_counts() {
-        let mut vitals = Vitals::new(Duration::ZERO);
+    #[tokio::test]
+    async fn the_newest_evidence_counts() {
+        let output = Output::of_nothing();
+        let mut vitals = Vitals::new(Duration::ZERO, output.seen());
         assert_eq!(vitals.response(1).sign, None);
         let now = Instant::now();
         vitals.note(now, Sign::Cpu);

@@ -80,9 +80,11 @@ impl LocalLauncher {
         if let Some(folder) = spec.log.parent() {
             std::fs::create_dir_all(folder).map_err(log_error)?;
         }
-        // Opened for appending, so that the agent's output and the executor's own lines do not overwrite each other.
+        // Opened for appending, so that the agent's output and the executor's own lines do not overwrite each other, and
+        // for reading, so that the executor can follow it.
         let log = OpenOptions::new()
             .create(true)
+            .read(true)
             .append(true)
             .open(&spec.log)
             .map_err(log_error)?;

@@ -5,8 +5,9 @@
 //! that board can be alive then.
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use super::run_lock::Predecessor;
 use crate::engine::{Housekeeping, RunId};
 use crate::process::{self, Leftover, Reaped, Search};
 use crate::protocol::identity;
@@ -17,17 +18,20 @@ pub struct EarlierRuns {
     runs: PathBuf,
     worktrees: PathBuf,
     current: RunId,
+    last: Predecessor,
 }
 
 impl EarlierRuns {
-    /// The runs that have a folder in `runs`, but for `current`. The caller holds the run lock.
-    pub fn of(runs: &Path, worktrees: &Path, current: &RunId) -> Self {
+    /// The runs that have a folder in `runs`, but for `current`. The caller holds the run lock, which says how the last
+    /// of them ended.
+    pub fn of(runs: &Path, worktrees: &Path, current: &RunId, last: Predecessor) -> Self {
         let resolved = worktrees.canonicalize();
         Self {
             runs: runs.to_owned(),
             // Where processes work is told without links.
             worktrees: resolved.unwrap_or_else(|_| worktrees.to_owned()),
             current: current.clone(),
+            last,
         }
     }
 
@@ -38,7 +42,7 @@ impl EarlierRuns {
             return Vec::new();
         }
         let is_over = |run: &str| self.is_over(&known, run);
-        process::leftovers(&self.search(&known, &is_over))
+        process::leftovers(&self.search(&known, &is_over, Duration::ZERO))
     }
 
     /// Ends what they have left. Blocks, for seconds when there is something to end.
@@ -48,17 +52,28 @@ impl EarlierRuns {
             return Reaped::default();
         }
         let is_over = |run: &str| self.is_over(&known, run);
-        let search = self.search(&known, &is_over);
+        // Only who died has left anything that has to be looked for with such care.
+        let newest = match self.last {
+            Predecessor::Died => housekeeping.look_at_newest,
+            Predecessor::EndedWell => Duration::ZERO,
+        };
+        let search = self.search(&known, &is_over, newest);
         process::end_leftovers(&search, housekeeping.left_alone, housekeeping.left_asked)
     }
 
-    fn search<'a>(&'a self, known: &[RunId], is_over: &'a dyn Fn(&str) -> bool) -> Search<'a> {
+    fn search<'a>(
+        &'a self,
+        known: &[RunId],
+        is_over: &'a dyn Fn(&str) -> bool,
+        newest: Duration,
+    ) -> Search<'a> {
         Search {
             run: identity::RUN,
             story: identity::STORY,
             is_over,
             worktrees: &self.worktrees,
             since: known.first().and_then(began),
+            newest,
         }
     }
 
@@ -91,8 +106,6 @@ fn began(run: &RunId) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -103,7 +116,7 @@ mod tests {
             std::fs::create_dir(folder.path().join(run(nonce).as_str())).unwrap();
         }
         std::fs::create_dir(folder.path().join("stray")).unwrap();
-        let earlier = EarlierRuns::of(folder.path(), folder.path(), &run(2));
+        let earlier = EarlierRuns::of(folder.path(), folder.path(), &run(2), Predecessor::Died);
         let known = earlier.known();
         assert_eq!(known, [run(1)]);
         assert!(earlier.is_over(&known, run(1).as_str()));

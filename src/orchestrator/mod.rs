@@ -23,7 +23,7 @@ mod workspace;
 pub use board::{CheckError, check_writable};
 pub use leftovers::EarlierRuns;
 pub use run_folder::{JOURNAL, PastAttempts, RunFolder};
-pub use run_lock::{RunLock, RunLockError};
+pub use run_lock::{Predecessor, RunLock, RunLockError};
 pub use workspace::Workspaces;
 
 use std::collections::{BTreeSet, HashMap};

@@ -1,7 +1,8 @@
 //! The lock that makes this process the only orchestrator of a board.
 //!
 //! It is a lock of the operating system on `.ai-sdlc/run.lock`, so it ends with its holder, however that ends. The
-//! text in the file says who holds it; it is information and never trusted.
+//! text in the file says who holds it, and is taken out by a holder that ends well; it is information and never
+//! trusted.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -18,7 +19,25 @@ const LONGEST_DESCRIPTION: u64 = 200;
 /// The lock, held until dropped.
 #[derive(Debug)]
 pub struct RunLock {
-    _file: File,
+    file: File,
+    predecessor: Predecessor,
+}
+
+/// How the last holder of a lock ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Predecessor {
+    /// In good order, or there was none.
+    EndedWell,
+    /// It was killed, or had to leave before it was through.
+    Died,
+}
+
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        if let Err(error) = self.file.set_len(0) {
+            tracing::warn!(%error, "the next run will take this one for killed");
+        }
+    }
 }
 
 /// Why the lock cannot be had.
@@ -78,6 +97,10 @@ impl RunLock {
         if let Err(error) = file.try_lock() {
             file = wait_for(file, error, patience)?;
         }
+        let predecessor = match file.metadata() {
+            Ok(data) if data.len() == 0 => Predecessor::EndedWell,
+            Ok(_) | Err(_) => Predecessor::Died,
+        };
         let text = format!("run {run}, process {}\n", std::process::id());
         let written = file
             .set_len(0)
@@ -87,7 +110,12 @@ impl RunLock {
             // The lock counts, the text does not.
             tracing::warn!(%error, "the lock file cannot be written");
         }
-        Ok(Self { _file: file })
+        Ok(Self { file, predecessor })
+    }
+
+    /// How the last holder ended.
+    pub fn predecessor(&self) -> Predecessor {
+        self.predecessor
     }
 }
 
@@ -143,5 +171,20 @@ mod tests {
         drop(first);
         assert_eq!(RunLock::holder(folder.path()), None);
         RunLock::acquire(folder.path(), &run, Duration::from_millis(50)).unwrap();
+    }
+
+    #[test]
+    fn a_holder_that_was_killed_is_told_from_one_that_ended_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunId::new("20261122-120000", 0xbeef).unwrap();
+        let acquire = || RunLock::acquire(folder.path(), &run, Duration::from_secs(5)).unwrap();
+        let first = acquire();
+        assert_eq!(first.predecessor(), Predecessor::EndedWell);
+        let text = std::fs::read(folder.path().join("run.lock")).unwrap();
+        drop(first);
+        assert_eq!(acquire().predecessor(), Predecessor::EndedWell);
+        // One that is killed takes nothing out.
+        std::fs::write(folder.path().join("run.lock"), text).unwrap();
+        assert_eq!(acquire().predecessor(), Predecessor::Died);
     }
 }

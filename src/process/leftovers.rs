@@ -23,6 +23,9 @@ pub struct Search<'a> {
     pub worktrees: &'a Path,
     /// When the first of the runs began; none when there was none.
     pub since: Option<SystemTime>,
+    /// For how long to look at every process that starts as well. One that forks and ends, over and over, is never in a
+    /// list that takes longer to read than it lives.
+    pub newest: Duration,
 }
 
 /// A process that a run has left behind.
@@ -80,6 +83,9 @@ mod linux {
     use super::super::table::{self, Entry, Terminal, Variables};
     use super::{KILLING, Leftover, Reaped, Search};
 
+    /// The most processes that are named when many are ended.
+    const MOST_NAMED: usize = 100;
+
     /// How long one look waits for the first of those that were asked or killed.
     const NAP: Duration = Duration::from_millis(20);
 
@@ -97,7 +103,12 @@ mod linux {
         loop {
             let there = look(search);
             let elapsed = began.elapsed();
+            let hurried = elapsed >= alone + polite || there.is_empty();
+            let chased = hurried && chase(search, &mut reaped) == Chased::Some;
             let Some((first, _)) = there.first() else {
+                if chased && elapsed < alone + polite + KILLING {
+                    continue;
+                }
                 return reaped;
             };
             let (ending, until) = if elapsed < alone {
@@ -131,6 +142,58 @@ mod linux {
                 left
             });
         }
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Chased {
+        None,
+        Some,
+    }
+
+    /// Kills every process with the mark of a run that is over as soon as it starts. The number of the newest process is
+    /// told by the system, so that one is seen within microseconds of its start.
+    fn chase(search: &Search<'_>, reaped: &mut Reaped) -> Chased {
+        let until = Instant::now() + search.newest;
+        let mut last = newest_process().unwrap_or_default();
+        let mut chased = Chased::None;
+        while Instant::now() < until {
+            let newest = newest_process().unwrap_or_default();
+            // Numbers start again from below when all have been used.
+            let first = if newest > last { last + 1 } else { newest };
+            for pid in first..=newest {
+                if pid == last {
+                    continue;
+                }
+                let variables = Variables::of(pid);
+                let Some(run) = variables
+                    .get(search.run)
+                    .filter(|run| (search.is_over)(run))
+                else {
+                    continue;
+                };
+                // The same number has the same start, or it is another process that is not meant.
+                let marked = |_: &Entry| Variables::of(pid).get(search.run) == Some(run);
+                if let Some(handle) = Handle::open(pid, marked) {
+                    handle.signal(Ending::Kill);
+                    chased = Chased::Some;
+                    if reaped.ended.len() < MOST_NAMED {
+                        reaped.ended.push(Leftover {
+                            found: handle.found(),
+                            run: Some(printable(run)),
+                            story: variables.get(search.story).map(printable),
+                        });
+                    }
+                }
+            }
+            last = newest;
+        }
+        chased
+    }
+
+    /// The number that was given last (`proc_loadavg(5)`).
+    fn newest_process() -> Option<u32> {
+        let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+        text.split_whitespace().next_back()?.parse().ok()
     }
 
     fn look(search: &Search<'_>) -> Vec<(Handle, Leftover)> {
@@ -302,7 +365,31 @@ mod tests {
             is_over: mark,
             worktrees,
             since: Some(SystemTime::now()),
+            newest: Duration::ZERO,
         }
+    }
+
+    #[test]
+    fn a_process_that_is_never_there_for_long_is_found_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let stop = folder.path().join("stop");
+        // Each shell starts the next one and ends. The file is the way out if nobody finds it.
+        let script = "test -e stop || { sh ./runner.sh & }";
+        std::fs::write(folder.path().join("runner.sh"), script).unwrap();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "echo here; exec sh ./runner.sh >/dev/null"])
+            .current_dir(folder.path())
+            .env(RUN, "over");
+        let (runner, _) = started(&mut command);
+        let is_over = |run: &str| run == "over";
+        let mut search = search(folder.path(), &is_over);
+        search.newest = Duration::from_millis(200);
+        let reaped = end_leftovers(&search, Duration::ZERO, Duration::ZERO);
+        std::fs::write(stop, "").unwrap();
+        drop(runner);
+        assert!(!reaped.ended.is_empty());
+        assert_eq!(reaped.stayed, []);
     }
 
     #[test]

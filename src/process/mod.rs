@@ -7,6 +7,7 @@
 
 mod evidence;
 mod exit;
+mod follow;
 #[cfg(target_os = "linux")]
 mod handle;
 mod leftovers;
@@ -16,11 +17,11 @@ mod own;
 mod session;
 #[cfg(target_os = "linux")]
 mod table;
-mod usage;
 mod watchdog;
 
 pub use evidence::{Evidence, TreeUsage, TreeWatch, Wait, Work};
 pub use exit::{until_ended, was_killed};
+pub use follow::{Chunk, Counts, Follower, Limits, Rest};
 pub use leftovers::{Leftover, Reaped, Search, end_leftovers, leftovers};
 pub use limits::FileLimit;
 pub use orphans::{
@@ -28,7 +29,6 @@ pub use orphans::{
 };
 pub use own::{Ownership, spawn};
 pub use session::{Session, SessionExit};
-pub use usage::output_idle;
 pub use watchdog::end_process_after;
 
 use std::fmt;
