@@ -66,11 +66,13 @@ pub enum Fault {
     RestartForgetsLimits,
     /// What was told of an attempt counts as told of the next one.
     OverlapToldForEver,
+    /// A failure stops the starts only when it is taken care of.
+    FailureCountsLate,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::SlotCountedTwice,
         Self::SlotNotCounted,
         Self::SlotFreedByAsking,
@@ -101,6 +103,7 @@ impl Fault {
         Self::UsedUpTriedAgain,
         Self::RestartForgetsLimits,
         Self::OverlapToldForEver,
+        Self::FailureCountsLate,
     ];
 }
 

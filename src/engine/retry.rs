@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::event::Unit;
+use crate::engine::fault::{self, Fault};
 use crate::engine::outcome::{Outcome, OutcomeKind};
 use crate::engine::time::Moment;
 
@@ -53,6 +54,21 @@ pub struct Tries {
     pub attempts: u32,
     /// Attempts that ended because a quota was exhausted.
     pub quota_waits: u32,
+}
+
+impl Tries {
+    /// With another attempt that ended so.
+    #[must_use]
+    pub fn counting(self, kind: OutcomeKind) -> Self {
+        let mut tries = self;
+        match kind {
+            OutcomeKind::QuotaExhausted => tries.quota_waits += 1,
+            OutcomeKind::Cancelled => {}
+            _ if fault::is(Fault::RetriesUnbounded) => {}
+            _ => tries.attempts += 1,
+        }
+        tries
+    }
 }
 
 /// What follows the end of an attempt.

@@ -28,8 +28,11 @@ struct Known {
     unwritten: usize,
     comparing: bool,
     begun: Begun,
-    /// When the current attempt began.
+    /// When the current attempt began, and when its process had ended.
     began_at: u64,
+    ended_at: Option<u64>,
+    /// How many attempts had been started when one failed whose end is being taken care of.
+    failed_after: Option<u64>,
     /// What its earlier attempts count for against its limits: milliseconds, and what was used.
     time: u64,
     account: Usage,
@@ -69,7 +72,7 @@ impl Known {
 
     /// An attempt is over.
     fn charge(&mut self, until: u64, usage: Usage) {
-        self.time += until - self.began_at;
+        self.time += self.ended_at.unwrap_or(until) - self.began_at;
         self.account = self.account + usage;
     }
 
@@ -123,6 +126,7 @@ pub(crate) struct Ledger {
     /// Stories that are to join in this step.
     joining: BTreeSet<StoryId>,
     places: usize,
+    starts: u64,
     board_failed: bool,
     paused_until: u64,
     providers: BTreeMap<Provider, u64>,
@@ -165,6 +169,7 @@ impl Ledger {
             overlaps: BTreeSet::new(),
             joining: BTreeSet::new(),
             places: 0,
+            starts: 0,
             board_failed: false,
             paused_until: 0,
             providers: BTreeMap::new(),
@@ -305,7 +310,9 @@ impl Ledger {
             self.lost.insert(unit);
         }
         for known in self.stories.values_mut() {
-            known.began_at += away;
+            if known.ended_at.is_none() {
+                known.began_at += away;
+            }
             known.haunted = None;
             known.unwritten = 0;
             known.comparing = false;
@@ -351,7 +358,13 @@ impl Ledger {
                     format!("{unit:?} is not alive: {effect:?}")
                 });
             }
-            Effect::Settle { unit, .. } => {
+            Effect::Settle { unit, outcome, .. } => {
+                let (now, starts) = (self.now, self.starts);
+                let known = self.stories.get_mut(&unit.story).unwrap();
+                known.ended_at.get_or_insert(now);
+                if is_failure(outcome) && self.settings.on_failure != OnFailure::GoOn {
+                    known.failed_after.get_or_insert(starts);
+                }
                 self.holders.remove(unit);
                 self.touched.remove(unit);
                 self.settling.insert(unit.clone());
@@ -458,6 +471,9 @@ impl Ledger {
         known.overtaken = 0;
         known.begun = Begun::Yes;
         known.began_at = self.now;
+        known.ended_at = None;
+        known.failed_after = None;
+        self.starts += 1;
         self.preparing.insert(unit.clone());
         self.holders.insert(unit.clone());
     }
@@ -520,6 +536,7 @@ impl Ledger {
                     *self.seen.entry("allowances").or_default() += 1;
                 }
                 known.attempting = None;
+                known.failed_after = None;
                 known.delayed_until = Some(self.now + u64::try_from(wait.as_millis()).unwrap());
                 match reason {
                     Delay::BackOff => known.back_offs += 1,
@@ -578,6 +595,7 @@ impl Ledger {
         };
         let twice = known.ended.replace(outcome.clone());
         let delayed = known.delayed_until.is_some();
+        let failed_after = known.failed_after.take();
         known.attempting = None;
         self.must(twice.is_none(), || format!("{story} is reported twice"));
         if let Some(unit) = unit
@@ -606,10 +624,18 @@ impl Ledger {
         if unit.is_none() && outcome.kind() == OutcomeKind::Skipped {
             self.count("never started");
         }
-        let fails = !matches!(
-            outcome.kind(),
-            OutcomeKind::Succeeded | OutcomeKind::Cancelled | OutcomeKind::Skipped
-        );
+        let fails = is_failure(outcome);
+        let settled = unit.is_some_and(|unit| self.settled.contains(unit));
+        if let Some(before) = failed_after
+            && fails
+            && settled
+            && self.closed.is_none()
+        {
+            let none = self.starts == before;
+            self.must(none, || {
+                format!("something starts between the failure of {story} and its end")
+            });
+        }
         if fails && self.settings.on_failure == OnFailure::StopStarting && self.stopped_at.is_none()
         {
             self.closed.get_or_insert("a story did not succeed");
@@ -638,7 +664,9 @@ impl Ledger {
             && self.closed.is_none()
             && !self.asking
             && !self.finished
-            && self.paused_until <= self.clock;
+            && self.paused_until <= self.clock
+            // Whether a failure ends its story is known when its end is taken care of.
+            && self.stories.values().all(|known| known.failed_after.is_none());
         if holders < slots && open {
             let idle = match self.settings.order {
                 Order::AnyReady => self
@@ -827,4 +855,11 @@ impl Ledger {
         let known = self.stories.get(&unit.story);
         known.is_some_and(|known| known.attempting.as_ref() == Some(unit))
     }
+}
+
+fn is_failure(outcome: &Outcome) -> bool {
+    !matches!(
+        outcome.kind(),
+        OutcomeKind::Succeeded | OutcomeKind::Cancelled | OutcomeKind::Skipped
+    )
 }

@@ -96,6 +96,9 @@ pub struct Engine {
     conflicts: Vec<Conflict>,
     usage: Usage,
     gate: Gate,
+    /// Stories of which it is known that they are through and did not succeed, while the end of their last attempt is
+    /// being taken care of.
+    failing: BTreeSet<Key>,
     recent_ends: RecentEnds,
     paused_until: Option<Moment>,
     stop: Stop,
@@ -159,6 +162,9 @@ struct Attempt {
 struct Trial {
     number: AttemptNumber,
     began: Moment,
+    /// When its process had ended, or it was known that there is none: what is still to be taken care of is not what
+    /// its story takes.
+    ended: Option<Moment>,
     usage: Usage,
 }
 
@@ -239,6 +245,7 @@ impl Engine {
             conflicts: Vec::new(),
             usage: Usage::default(),
             gate: Gate::Open,
+            failing: BTreeSet::new(),
             recent_ends: RecentEnds::default(),
             paused_until: None,
             stop: Stop::No,
@@ -405,13 +412,16 @@ impl Engine {
         else {
             return;
         };
-        let Attempt { trial, state } = attempt;
+        let Attempt { mut trial, state } = attempt;
         let held = state.holds_slot();
         let by_time_alone = input == Input::TimePassed;
         let scene = Scene { unit, now, rules };
         match state.advance(input, &scene, effects) {
             Step::In(state) => {
                 let given_back = held && !state.holds_slot();
+                if given_back {
+                    trial.ended = Some(now);
+                }
                 tracked.stage = Stage::Attempting(Attempt { trial, state });
                 self.reschedule(key);
                 if given_back {
@@ -419,6 +429,7 @@ impl Engine {
                     // it is given up as impossible to end.
                     self.trouble.unendable += usize::from(by_time_alone);
                     self.release_slot(key);
+                    self.foresee_failure(unit, key);
                 }
             }
             Step::Over(outcome, sequel) => {
@@ -439,7 +450,7 @@ impl Engine {
     fn may_start(&self) -> bool {
         let stopping = self.stop != Stop::No && !fault::is(Fault::StartsAfterStop);
         let pausing = self.paused_until.is_some() && !fault::is(Fault::IntensityIgnored);
-        !stopping && !pausing && self.gate == Gate::Open
+        !stopping && !pausing && self.gate == Gate::Open && self.failing.is_empty()
     }
 
     fn start(&mut self, key: Key, effects: &mut Effects) {
@@ -449,6 +460,7 @@ impl Engine {
         let trial = Trial {
             number: tracked.next_attempt,
             began: now,
+            ended: None,
             usage: Usage::default(),
         };
         tracked.queued_at = None;

@@ -99,7 +99,6 @@ impl Engine {
             return None;
         };
         if matches!(attempt.state, State::Settling { .. }) {
-            attempt.trial.began = attempt.trial.began + now.since(last);
             if !fault::is(Fault::RestartForgetsSettling) {
                 let unit = Unit {
                     story: tracked.id.clone(),
