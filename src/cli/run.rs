@@ -17,9 +17,9 @@ use super::{find_project, working_directory};
 use crate::config::Project;
 use crate::diagnostics;
 use crate::engine::{Housekeeping, LeftOut, Obstacle, RunId, Selection, WhenIdle};
-use crate::git::{CommitId, Git, Head, Repository, Worktrees, check_identity};
+use crate::git::{Git, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
-use crate::orchestrator::{self, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces};
+use crate::orchestrator::{self, Base, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces};
 use crate::protocol::identity;
 use crate::report::event::Counts;
 use crate::report::{self, Human, Json, Reporter, RunEvent, Stamp, Verbosity, plural};
@@ -90,13 +90,13 @@ async fn run_project(
     }
     plan.check_agents()?;
     let settings = settings(args, &project.config, &planner.selection, seed);
-    let (base_branch, base) = base(&project, &repository)?;
+    let base = base(&project, &repository)?;
     if args.dry_run {
         report::data(&dry_run::show(
             &plan,
             settings.slots,
-            base_branch.as_deref(),
-            base,
+            base.name(),
+            base.start(),
         ));
         return Ok((SUCCESS, None));
     }
@@ -109,7 +109,7 @@ async fn run_project(
     if plan.plan.stories.is_empty() && settings.when_idle == WhenIdle::Finish {
         let code = nothing_to_do(args, &plan);
         if args.json {
-            tell_nothing(&run, &project, base_branch, base, code, reporters);
+            tell_nothing(&run, &project, &base, code, reporters);
         } else if let Some(epic) = args.epic.as_ref().filter(|_| !args.quiet) {
             report::note(
                 "Finished",
@@ -141,6 +141,7 @@ async fn run_project(
     let inside = |path: &Path| inside(workspaces.repository.root(), path);
     let board_folder = inside(&project.board).filter(|folder| !folder.is_empty());
     let work_folder = inside(&project.root).unwrap_or_default();
+    let default_agent = planner.default_agent.clone();
     let request = RunRequest {
         watch: (settings.when_idle == WhenIdle::WaitForStories).then(|| WatchRequest {
             stories: project.board.join("stories"),
@@ -152,10 +153,10 @@ async fn run_project(
         plan: plan.plan.stories,
         stories: plan.stories,
         agents: plan.agents,
+        default_agent,
         board_folder,
         work_folder,
         workspaces,
-        base_branch,
         store,
         folder,
         environment: project.config.allowed_environment,
@@ -177,20 +178,15 @@ fn sweep_in_the_background(worktrees: Worktrees) {
 }
 
 /// What stories start from: the configured branch, else what the main checkout has checked out.
-fn base(
-    project: &Project,
-    repository: &Repository,
-) -> Result<(Option<String>, CommitId), CliError> {
+fn base(project: &Project, repository: &Repository) -> Result<Base, CliError> {
     if let Some(name) = &project.config.base_branch {
-        let commit = repository.resolve(name).map_err(|error| {
+        let start = repository.resolve(name).map_err(|error| {
             CliError::from(error).hint("mend `worktree.baseBranch` in .ai-sdlc.json")
         })?;
-        return Ok((Some(name.clone()), commit));
+        let name = name.clone();
+        return Ok(Base::Configured { name, start });
     }
-    Ok(match repository.head()? {
-        Head::Branch { name, commit } => (Some(name), commit),
-        Head::Detached { commit } => (None, commit),
-    })
+    Ok(repository.head()?.into())
 }
 
 /// Says once of every story why it is left out, and of a cycle once for all of it.
@@ -334,8 +330,7 @@ fn nothing_to_do(args: &RunArgs, plan: &RunPlan) -> u8 {
 fn tell_nothing(
     run: &RunId,
     project: &Project,
-    base_branch: Option<String>,
-    base: CommitId,
+    base: &Base,
     exit_code: u8,
     mut reporters: Vec<Box<dyn Reporter>>,
 ) {
@@ -343,8 +338,8 @@ fn tell_nothing(
         RunEvent::RunStarted {
             stories: Vec::new(),
             concurrent: 0,
-            base_branch,
-            base_commit: base.to_string(),
+            base_branch: base.name().map(str::to_owned),
+            base_commit: base.start().to_string(),
             folder: project.runs(),
         },
         RunEvent::RunFinished {

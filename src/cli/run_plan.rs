@@ -11,7 +11,7 @@ use crate::config::Project;
 use crate::engine::{
     Candidate, Candidates, FilePattern, Plan, PlannedStory, Provider, Selection, plan,
 };
-use crate::orchestrator::{PastAttempts, Replan, check_writable};
+use crate::orchestrator::{PastAttempts, Replan, check_writable, fingerprint};
 use crate::report::chain;
 use crate::story::{Board, Problem, Store, Story, StoryId};
 
@@ -23,7 +23,8 @@ const PROVIDER_VARIABLE: &str = "AI_SDLC_PROVIDER";
 pub(super) struct Planner {
     /// Which stories are asked for.
     pub(super) selection: Selection,
-    default_agent: String,
+    /// The agent of stories that name none.
+    pub(super) default_agent: String,
     store: Store,
     runs: PathBuf,
 }
@@ -141,6 +142,7 @@ impl Planner {
                 provider: Some(Provider::from(agent.clone())),
                 files: files(&story, &mut remarks),
                 next_attempt: past.next(&story.id),
+                fingerprint: fingerprint(&story),
                 usable,
             });
             agents.insert(story.id.clone(), agent);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::fault::{self, Fault};
-use crate::engine::limits::{Budget, Overrun};
+use crate::engine::limits::{Budget, Overrun, Scope};
 use crate::engine::time::Moment;
 use crate::story::StoryId;
 
@@ -104,6 +104,8 @@ pub enum Outcome {
     TimedOut {
         /// One line for a person.
         reason: String,
+        /// Whose time it was.
+        scope: Scope,
     },
     /// The agent made no progress for too long.
     Stalled {
@@ -129,6 +131,8 @@ pub enum Outcome {
     BudgetExceeded {
         /// One line for a person.
         reason: String,
+        /// Whose budget it was.
+        scope: Scope,
     },
     /// The provider of its agent serves no more for now.
     QuotaExhausted {
@@ -278,12 +282,12 @@ impl Outcome {
             Self::Succeeded | Self::Cancelled => None,
             Self::Failed { reason }
             | Self::Blocked { reason }
-            | Self::TimedOut { reason }
+            | Self::TimedOut { reason, .. }
             | Self::Stalled { reason }
             | Self::Crashed { reason }
             | Self::ProtocolError { reason }
             | Self::PrepareFailed { reason }
-            | Self::BudgetExceeded { reason }
+            | Self::BudgetExceeded { reason, .. }
             | Self::QuotaExhausted { reason, .. } => Some(reason.clone()),
             Self::Skipped(skip) => Some(skip.to_string()),
         }
@@ -356,9 +360,10 @@ impl Outcome {
 
     pub(super) fn of_overrun(overrun: Overrun) -> Self {
         let reason = overrun.to_string();
+        let scope = overrun.scope;
         match overrun.budget {
-            Budget::Time => Self::TimedOut { reason },
-            Budget::Tokens | Budget::Cost => Self::BudgetExceeded { reason },
+            Budget::Time => Self::TimedOut { reason, scope },
+            Budget::Tokens | Budget::Cost => Self::BudgetExceeded { reason, scope },
         }
     }
 }

@@ -10,7 +10,7 @@ use super::effect::{Effect, Notice};
 use super::event::{BoardWrite, Comparison, Event, Settlement, StopSignal, Unit};
 use super::id::AttemptNumber;
 use super::outcome::{Claim, Exit, Outcome};
-use super::plan::PlannedStory;
+use super::plan::{Fingerprint, PlannedStory};
 use super::scheduler::{Engine, Verdict};
 use super::settings::Settings;
 use super::time::Moment;
@@ -114,6 +114,7 @@ impl World {
                 next_attempt: AttemptNumber::FIRST,
                 provider: None,
                 files: Vec::new(),
+                fingerprint: Fingerprint::default(),
             })
             .collect();
         let settings = Settings::new(NonZeroUsize::new(slots).unwrap());

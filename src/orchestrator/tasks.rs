@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::Replan;
+use super::assigned::Assigned;
 use super::workspace::Settled;
 use crate::engine::{Comparison, Decision, Unit};
 use crate::git::Prepared;
@@ -26,7 +27,7 @@ pub(super) enum Work {
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Finished {
-    Prepared(Result<Prepared, String>),
+    Prepared(Result<Box<(Prepared, Assigned)>, String>),
     /// The executor has been attended to its end; it told of it itself.
     Attended,
     NotLaunched(String),

@@ -31,6 +31,9 @@ impl Human {
     /// What a person gets to read about an event; nothing for most of them.
     fn render(&mut self, event: &RunEvent) -> Option<String> {
         if let RunEvent::StorySettled(settled) = event {
+            // A story that was worked on again is as it is now.
+            let story = &settled.story;
+            self.settled.retain(|earlier| earlier.story != *story);
             self.settled.push((**settled).clone());
         }
         let loud = self.verbosity == Verbosity::Normal;

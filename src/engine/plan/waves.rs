@@ -126,6 +126,7 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::engine::id::AttemptNumber;
+    use crate::engine::plan::Fingerprint;
 
     fn story(id: &str, dependencies: &[&str], files: &[&str]) -> PlannedStory {
         PlannedStory {
@@ -137,6 +138,7 @@ mod tests {
                 .iter()
                 .map(|file| FilePattern::parse(file).unwrap())
                 .collect(),
+            fingerprint: Fingerprint::default(),
         }
     }
 

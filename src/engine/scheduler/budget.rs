@@ -25,7 +25,8 @@ impl Engine {
         }
         let of_story = tracked.account.usage + total;
         self.feed(unit, Input::Progressed, effects);
-        if let Some(budget) = self.settings.story_limits.exceeded_by(of_story) {
+        let exceeded = self.settings.story_limits.exceeded_by(of_story);
+        if let Some(budget) = exceeded.filter(|_| !fault::is(Fault::StoryBudgetIgnored)) {
             let overrun = Overrun {
                 scope: Scope::Story,
                 budget,
@@ -74,6 +75,7 @@ impl Engine {
         let Limits { time, .. } = self.settings.story_limits;
         let tracked = self.story(key);
         match &tracked.stage {
+            Stage::Attempting(_) if fault::is(Fault::StoryTimeIgnored) => None,
             Stage::Attempting(attempt) => {
                 Some(attempt.trial.began + time?.saturating_sub(tracked.account.time))
             }

@@ -1,8 +1,8 @@
 //! What follows the end of an attempt: another one, or the end of its story and what that means for others.
 
 use super::{
-    Account, Attempt, BoardEntry, Effect, Effects, Engine, Gate, Key, Notice, OnBoard, Outcome, Remains, Sequel,
-    Skip, Stage, Stop, Trial, Unit,
+    Account, Attempt, BoardEntry, Comeback, Effect, Effects, Engine, Gate, Key, Notice, OnBoard,
+    Outcome, Remains, Sequel, Skip, Stage, Stop, Trial, Unit,
 };
 use crate::engine::event::Decision;
 use crate::engine::fault::{self, Fault};
@@ -191,16 +191,18 @@ impl Engine {
         // A story that never started is on the board as it was.
         if self.story(key).board == OnBoard::Started {
             self.story_mut(key).board = OnBoard::AsBefore;
-            let entry = match outcome {
+            let entry = match BoardEntry::of(outcome) {
                 // A story that is skipped was worked on when a restart has cost it its attempt.
-                Outcome::Cancelled | Outcome::Skipped(_) => Some(BoardEntry::Returned {
+                None | Some(BoardEntry::Returned { error: None }) => BoardEntry::Returned {
                     error: self.last_error(key),
-                }),
-                outcome => BoardEntry::of(outcome),
+                },
+                Some(entry) => entry,
             };
-            if let Some(entry) = entry {
-                self.write_board(key, entry, effects);
+            // What we have not made ready ourselves is ready only when somebody asks for it again.
+            if !matches!(entry, BoardEntry::Returned { .. }) {
+                self.story_mut(key).comeback = Comeback::Allowed;
             }
+            self.write_board(key, entry, effects);
         }
     }
 

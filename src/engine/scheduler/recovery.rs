@@ -40,6 +40,9 @@ impl Engine {
         for key in &self.comparing {
             effects.push(Effect::Compare(self.story(*key).id.clone()));
         }
+        if self.expects_stories() {
+            effects.push(Effect::LookAtBoard);
+        }
         let under_way: Vec<Key> = (0_u32..)
             .map(Key)
             .zip(&self.stories)
