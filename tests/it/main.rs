@@ -3,6 +3,7 @@
 //! Linux only: that a test has left no process behind is read from `/proc`.
 #![cfg(target_os = "linux")]
 
+mod bases;
 mod board;
 mod commits;
 mod crash;
@@ -16,3 +17,4 @@ mod slots;
 mod stopping;
 mod support;
 mod surfaces;
+mod watching;
