@@ -8,7 +8,8 @@ use std::num::NonZeroUsize;
 
 use ai_sdlc::engine::{
     AttemptNumber, BoardWrite, Candidate, Candidates, Claim, Comparison, Effect, Engine, Event,
-    Exit, FilePattern, Moment, Phase, PlannedStory, Selection, Settings, Settlement, Vitals, plan,
+    Exit, FilePattern, Fingerprint, Moment, Phase, PlannedStory, Selection, Settings, Settlement,
+    Vitals, plan,
 };
 use ai_sdlc::story::{Status, StoryId};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -40,6 +41,7 @@ fn stories(count: u64) -> Vec<PlannedStory> {
             "src/module_{}/file_{index}.rs",
             index % 20
         ))],
+        fingerprint: Fingerprint::default(),
     };
     (0..count).map(planned).collect()
 }
@@ -127,6 +129,7 @@ fn candidates(stories: Vec<PlannedStory>) -> Candidates {
                 provider: None,
                 files: planned.files,
                 next_attempt: AttemptNumber::FIRST,
+                fingerprint: planned.fingerprint,
                 usable: Ok(()),
             })
             .collect(),

@@ -87,20 +87,42 @@ const PURE: &[&str] = &[
     "story/tree.rs",
 ];
 
-/// What a pure file must not name.
+/// Paths that a pure file must not import or name. Each stands for all that is below it.
 const IMPURE: &[&str] = &[
-    "tokio::",
-    "std::fs",
-    "std::process",
-    "std::net",
     "std::env",
+    "std::fs",
+    "std::io::stderr",
+    "std::io::stdin",
+    "std::io::stdout",
+    "std::net",
+    "std::os",
+    "std::process",
     "std::thread",
-    "SystemTime",
-    "Instant::now",
-    "println!",
-    "rustix",
+    "std::time::Instant",
+    "std::time::SystemTime",
     "git2",
     "jiff",
+    "notify",
+    "rustix",
+    "tokio",
+];
+
+/// What a pure file must not call, however it was imported.
+const IMPURE_CALLS: &[&str] = &[
+    "env::",
+    "fs::",
+    "net::",
+    "thread::",
+    "Instant::",
+    "SystemTime::",
+    "io::stderr",
+    "io::stdin",
+    "io::stdout",
+    "print!",
+    "println!",
+    "eprint!",
+    "eprintln!",
+    "dbg!",
 ];
 
 /// What may appear only below some paths (none: nowhere).
@@ -314,26 +336,224 @@ fn pure_files_touch_nothing_outside() {
             .peekable();
         assert!(found.peek().is_some(), "there is no {pure}");
         for source in found {
-            for impure in IMPURE {
-                if source.code.contains(impure) {
-                    broken.push(format!("{} names {impure}", source.name));
-                }
-            }
+            let impurities = impurities(&source.code).into_iter();
+            broken.extend(impurities.map(|found| format!("{} names {found}", source.name)));
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// What is impure in a piece of code.
+fn impurities(code: &str) -> Vec<String> {
+    let is_below = |path: &str, impure: &str| {
+        path.strip_prefix(impure)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    let mut found: Vec<String> = imports(code)
+        .into_iter()
+        .filter(|path| {
+            // Whoever imports all of a module imports what is impure in it.
+            let all = path.strip_suffix("*").unwrap_or("no glob");
+            IMPURE
+                .iter()
+                .any(|impure| is_below(path, impure) || impure.starts_with(all))
+        })
+        .collect();
+    let outside = [
+        "std::", "tokio::", "rustix::", "git2::", "jiff::", "notify::",
+    ];
+    let is_outside = |path: &&str| outside.iter().any(|start| path.starts_with(start));
+    let paths = words(code).into_iter().filter(is_outside);
+    let named = paths.filter(|path| IMPURE.iter().any(|impure| is_below(path, impure)));
+    found.extend(named.map(str::to_owned));
+    let calls = IMPURE_CALLS.iter().filter(|call| {
+        code.match_indices(**call)
+            .any(|(place, _)| !code[..place].ends_with(is_part_of_name))
+    });
+    found.extend(calls.map(|call| (*call).to_owned()));
+    found
+}
+
+fn is_part_of_name(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
+
+/// The paths and names in a piece of code.
+fn words(code: &str) -> Vec<&str> {
+    code.split(|c: char| !is_part_of_name(c) && c != ':')
+        .filter(|word| !word.is_empty())
+        .collect()
+}
+
+/// Every path that is imported, one for each name: groups are taken apart, and new names do not count.
+fn imports(code: &str) -> Vec<String> {
+    let code = code.replace("pub(super) ", "").replace("pub(crate) ", "");
+    let mut paths = Vec::new();
+    for (place, _) in code.match_indices("use ") {
+        let starts = code[..place].trim_end_matches(' ');
+        if !(starts.is_empty()
+            || starts.ends_with(['\n', ';', '{', '}'])
+            || starts.ends_with("pub"))
+        {
+            continue;
+        }
+        let tree = code[place + 4..].split(';').next().unwrap();
+        take_apart("", tree, &mut paths);
+    }
+    paths
+}
+
+fn take_apart(prefix: &str, tree: &str, paths: &mut Vec<String>) {
+    let tree = tree.trim();
+    let Some((before, group)) = tree.split_once('{') else {
+        let name = tree.split(" as ").next().unwrap().trim();
+        let path = format!("{prefix}{}", name.trim_start_matches("::"));
+        paths.push(path.strip_suffix("::self").unwrap_or(&path).to_owned());
+        return;
+    };
+    let prefix = format!("{prefix}{}", before.trim().trim_start_matches("::"));
+    let group = group.rsplit_once('}').map_or(group, |(inner, _)| inner);
+    let (mut depth, mut start) = (0, 0);
+    for (place, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                take_apart(&prefix, &group[start..place], paths);
+                start = place + 1;
+            }
+            _ => {}
+        }
+    }
+    if !group[start..].trim().is_empty() {
+        take_apart(&prefix, &group[start..], paths);
+    }
+}
+
+#[test]
+fn what_is_impure_is_found_in_every_form() {
+    for code in [
+        "use std::fs;",
+        "use std::{env, fmt};",
+        "use std::{\n    fmt,\n    io::{self, stdout},\n};",
+        "pub(super) use std::fs as files;",
+        "use std::fs::{self, File};",
+        "use std::time::{Duration, Instant};",
+        "use std::time::*;",
+        "use std::*;",
+        "use ::tokio::sync::mpsc;",
+        "fn f() {\n    use std::thread;\n}",
+        "let x = std::process::id();",
+        "let text = fs::read(path);",
+        "std::env::var(\"A\")",
+        "print!(\"x\");",
+        "eprint!(\"x\");",
+        "let now = Instant::now();",
+        "io::stdin().lock()",
+    ] {
+        assert!(!impurities(code).is_empty(), "{code}");
+    }
+    for code in [
+        "use std::fmt;\nuse std::{collections::BTreeMap, time::Duration};",
+        "use crate::process::GroupExit;",
+        "let used = offs::x + my_fs::y;",
+        "env!(\"CARGO_PKG_VERSION\")",
+        "writeln!(text, \"because\")",
+        "because tokio_like",
+    ] {
+        assert_eq!(impurities(code), Vec::<String>::new(), "{code}");
+    }
+}
+
 /// What would be a rule of a run: the engine's settings hold those.
 const POLICY: &[&str] = &[
-    "Duration::from_",
-    ": Duration =",
+    "Duration::",
     "RetryPolicy",
     "Intensity",
     "Patience",
     "Limits",
     "Deadlines",
 ];
+
+/// The numbers of the orchestrator, each with the reason for which it is no rule of a run.
+const NUMBERS: &[(&str, &str, &str)] = &[
+    (
+        "orchestrator/board.rs",
+        "REASON_LENGTH",
+        "how much of a text fits into a story file",
+    ),
+    (
+        "orchestrator/driver/mod.rs",
+        "WAITING_COMMANDS",
+        "the bound of a queue that is never full",
+    ),
+    (
+        "orchestrator/driver/observe.rs",
+        "LONGEST_ANSWER",
+        "the bound of what is read from a terminal",
+    ),
+    (
+        "orchestrator/log_tail.rs",
+        "BYTES",
+        "how much of a log is shown",
+    ),
+    (
+        "orchestrator/log_tail.rs",
+        "LINES",
+        "how much of a log is shown",
+    ),
+    (
+        "orchestrator/log_tail.rs",
+        "LINE_LENGTH",
+        "how much of a log is shown",
+    ),
+    (
+        "orchestrator/mod.rs",
+        "WAITING_MESSAGES",
+        "the bound of a queue: who writes waits, and nothing is lost",
+    ),
+    (
+        "orchestrator/run_lock.rs",
+        "LONGEST_DESCRIPTION",
+        "the bound of what is read from a file",
+    ),
+    (
+        "orchestrator/unit.rs",
+        "WAITING_WORDS",
+        "the bound of a queue: who does not read is signalled",
+    ),
+];
+
+/// The names of the constants and statics of a piece of code that are numbers or times, or made of them.
+fn numbers(code: &str) -> Vec<&str> {
+    let is_number = |kind: &str| {
+        let mut words = words(kind).into_iter();
+        words.any(|word| {
+            let word = word.rsplit("::").next().unwrap();
+            let sized = word.strip_prefix(['u', 'i', 'f']).unwrap_or("no size");
+            word == "Duration"
+                || word == "Moment"
+                || word.starts_with("NonZero")
+                || sized == "size"
+                || sized.parse::<u8>().is_ok()
+        })
+    };
+    let constants = code.lines().filter_map(|line| {
+        let item = line.trim_start();
+        let item = match item.strip_prefix("pub") {
+            Some(rest) => rest.split_once(' ')?.1,
+            None => item,
+        };
+        let item = item
+            .strip_prefix("const ")
+            .or_else(|| item.strip_prefix("static "))?;
+        let (name, rest) = item.split_once(':')?;
+        let kind = rest.split('=').next()?;
+        let is_name = name.chars().all(is_part_of_name);
+        (is_name && is_number(kind)).then(|| name.trim())
+    });
+    constants.collect()
+}
 
 #[test]
 fn the_orchestrator_has_no_rules_of_its_own() {
@@ -342,14 +562,32 @@ fn the_orchestrator_has_no_rules_of_its_own() {
         .iter()
         .filter(|source| source.name.starts_with("orchestrator/"));
     let mut broken = Vec::new();
+    let mut unused: Vec<_> = NUMBERS.to_vec();
     for source in of_orchestrator {
         for policy in POLICY {
             if source.code.contains(policy) {
                 broken.push(format!("{} has `{policy}`", source.name));
             }
         }
+        for name in numbers(&source.code) {
+            let is_it =
+                |(file, known, _): &(&str, &str, &str)| *file == source.name && *known == name;
+            if !NUMBERS.iter().any(is_it) {
+                broken.push(format!("{} has the number {name}", source.name));
+            }
+            unused.retain(|known| !is_it(known));
+        }
     }
     assert!(broken.is_empty(), "{broken:#?}");
+    assert!(unused.is_empty(), "not there any more: {unused:#?}");
+}
+
+#[test]
+fn numbers_are_found_in_every_form() {
+    let code = "const A: Duration = X;\npub(super) const B: std::time::Duration = X;\nstatic C: u64 = 3;\n    \
+                const D: [u8; 2] = [1, 2];\npub const E: Option<NonZeroU32> = None;\nconst F: &str = \"5\";\n\
+                const G: f64 = 0.5;\nconst fn h(x: u8) {}\nconst I: &[Key] = &[];\nconst J: usize =\n    5;";
+    assert_eq!(numbers(code), ["A", "B", "C", "D", "E", "G", "J"]);
 }
 
 #[test]

@@ -18,9 +18,9 @@ use super::{find_project, working_directory};
 use crate::config::Project;
 use crate::diagnostics;
 use crate::engine::{Housekeeping, LeftOut, Obstacle, RunId, Selection, Verdict, WhenIdle};
-use crate::git::{CommitId, Git, Head, Repository, Worktrees, check_identity};
+use crate::git::{Git, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
-use crate::orchestrator::{self, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces};
+use crate::orchestrator::{self, Base, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces};
 use crate::process::FileLimit;
 use crate::protocol::identity;
 use crate::report::event::Counts;
@@ -98,7 +98,7 @@ async fn run_project(
     let settings = settings(args, &project.config, &planner.selection, seed);
     let files = FileLimit::raise();
     check_slots(settings.slots.get(), &files)?;
-    let (base_branch, base) = base(&project, &repository)?;
+    let base = base(&project, &repository)?;
     let batch = check_batch(&planner.selection, &plan);
     // A dry run shows what is left out in its plan, when there is one.
     if !args.dry_run || batch.is_err() {
@@ -117,8 +117,8 @@ async fn run_project(
         let dry_run = DryRun {
             plan: &plan,
             slots: settings.slots,
-            base_branch: base_branch.as_deref(),
-            base,
+            base_branch: base.name(),
+            base: base.start(),
             interrupted: &waiting.interrupted,
             exit_code: code_of(Verdict::AllSucceeded),
         };
@@ -133,7 +133,7 @@ async fn run_project(
     if plan.plan.stories.is_empty() && settings.when_idle == WhenIdle::Finish {
         let code = code_of(Verdict::AllSucceeded);
         if args.json {
-            tell_nothing(&run, &project, base_branch, base, code, reporters);
+            tell_nothing(&run, &project, &base, code, reporters);
         } else if let Some(epic) = args.epic.as_ref().filter(|_| !args.quiet) {
             report::note(
                 "Finished",
@@ -162,6 +162,7 @@ async fn run_project(
     let inside = |path: &Path| inside(workspaces.repository.root(), path);
     let board_folder = inside(&project.board).filter(|folder| !folder.is_empty());
     let work_folder = inside(&project.root).unwrap_or_default();
+    let default_agent = planner.default_agent.clone();
     let request = RunRequest {
         watch: (settings.when_idle == WhenIdle::WaitForStories).then(|| WatchRequest {
             stories: project.board.join("stories"),
@@ -173,10 +174,10 @@ async fn run_project(
         plan: plan.plan.stories,
         stories: plan.stories,
         agents: plan.agents,
+        default_agent,
         board_folder,
         work_folder,
         workspaces,
-        base_branch,
         store,
         folder,
         environment: project.config.allowed_environment,
@@ -199,20 +200,15 @@ fn sweep_in_the_background(worktrees: Worktrees) {
 }
 
 /// What stories start from: the configured branch, else what the main checkout has checked out.
-fn base(
-    project: &Project,
-    repository: &Repository,
-) -> Result<(Option<String>, CommitId), CliError> {
+fn base(project: &Project, repository: &Repository) -> Result<Base, CliError> {
     if let Some(name) = &project.config.base_branch {
-        let commit = repository.resolve(name).map_err(|error| {
+        let start = repository.resolve(name).map_err(|error| {
             CliError::from(error).hint("mend `worktree.baseBranch` in .ai-sdlc.json")
         })?;
-        return Ok((Some(name.clone()), commit));
+        let name = name.clone();
+        return Ok(Base::Configured { name, start });
     }
-    Ok(match repository.head()? {
-        Head::Branch { name, commit } => (Some(name), commit),
-        Head::Detached { commit } => (None, commit),
-    })
+    Ok(repository.head()?.into())
 }
 
 /// More executors than there can be connections to would fail one by one, in the middle of the run.
@@ -339,8 +335,7 @@ impl Waiting {
 fn tell_nothing(
     run: &RunId,
     project: &Project,
-    base_branch: Option<String>,
-    base: CommitId,
+    base: &Base,
     exit_code: u8,
     mut reporters: Vec<Box<dyn Reporter>>,
 ) {
@@ -348,8 +343,8 @@ fn tell_nothing(
         RunEvent::RunStarted {
             stories: Vec::new(),
             concurrent: 0,
-            base_branch,
-            base_commit: base.to_string(),
+            base_branch: base.name().map(str::to_owned),
+            base_commit: base.start().to_string(),
             folder: project.runs(),
         },
         RunEvent::RunFinished {

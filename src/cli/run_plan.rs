@@ -12,7 +12,7 @@ use crate::engine::{
     Candidate, Candidates, Completeness, EpicName, FilePattern, Plan, PlannedStory, Provider,
     Remark, Selection, plan,
 };
-use crate::orchestrator::{PastAttempts, Replan, check_writable};
+use crate::orchestrator::{PastAttempts, Replan, check_writable, fingerprint};
 use crate::report::chain;
 use crate::story::{Board, Problem, Store, Story, StoryId};
 
@@ -27,7 +27,8 @@ const MOST_EPICS: usize = 20;
 pub(super) struct Planner {
     /// Which stories are asked for.
     pub(super) selection: Selection,
-    default_agent: String,
+    /// The agent of stories that name none.
+    pub(super) default_agent: String,
     store: Store,
     runs: PathBuf,
 }
@@ -149,6 +150,7 @@ impl Planner {
                 provider: Some(Provider::from(agent.clone())),
                 files: files(&story, &mut remarks),
                 next_attempt: past.next(&story.id),
+                fingerprint: fingerprint(&story),
                 usable,
             });
             agents.insert(story.id.clone(), agent);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::event::{Provider, Unit};
 use crate::engine::files::FilePattern;
 use crate::engine::health::Wait;
-use crate::engine::limits::Overrun;
+use crate::engine::limits::{Overrun, Scope};
 use crate::engine::outcome::{Outcome, StopReason};
 use crate::engine::retry::Delay;
 use crate::story::StoryId;
@@ -47,6 +47,9 @@ pub enum Effect {
     /// Merge, in memory, the branch of a story that succeeded with those that were finished before it: answered by
     /// `Compared`.
     Compare(StoryId),
+    /// Plan anew over the board as it is: answered by `Replanned`, now or when the board can be read. What the run has
+    /// written is on it.
+    LookAtBoard,
     /// Ask the person whether to go on after this story: answered by `Decided`.
     AskToGoOn(StoryId),
     /// Write what the board should say of a story: answered by `BoardWritten`. Entries of one story are written in
@@ -206,8 +209,14 @@ impl BoardEntry {
             // To try these again unchanged would only cost as much again.
             Outcome::Failed { reason }
             | Outcome::Blocked { reason }
-            | Outcome::TimedOut { reason }
-            | Outcome::BudgetExceeded { reason } => Some(Self::NeedsPerson {
+            | Outcome::TimedOut {
+                reason,
+                scope: Scope::Story,
+            }
+            | Outcome::BudgetExceeded {
+                reason,
+                scope: Scope::Story,
+            } => Some(Self::NeedsPerson {
                 reason: reason.clone(),
             }),
             Outcome::Crashed { reason }
@@ -217,7 +226,14 @@ impl BoardEntry {
             | Outcome::QuotaExhausted { reason, .. } => Some(Self::Returned {
                 error: Some(reason.clone()),
             }),
-            Outcome::Cancelled => Some(Self::Returned { error: None }),
+            // The run ended before the story did, and that says nothing of the story.
+            Outcome::Cancelled
+            | Outcome::TimedOut {
+                scope: Scope::Run, ..
+            }
+            | Outcome::BudgetExceeded {
+                scope: Scope::Run, ..
+            } => Some(Self::Returned { error: None }),
             Outcome::Skipped(_) => None,
         }
     }

@@ -68,11 +68,27 @@ pub enum Fault {
     RestartForgetsLimits,
     /// What was told of an attempt counts as told of the next one.
     OverlapToldForEver,
+    /// A failure stops the starts only when it is taken care of.
+    FailureCountsLate,
+    /// A story that is asked for again is not run again.
+    NothingComesBack,
+    /// A story whose text was changed counts as the one that it was.
+    EditIgnored,
+    /// What the attempts at a story have used stops none of them.
+    StoryBudgetIgnored,
+    /// The time of a story stops none of its attempts.
+    StoryTimeIgnored,
+    /// The next attempt follows at once.
+    BackOffZero,
+    /// The end of a story is no reason to look at the board.
+    BoardNotLookedAt,
+    /// Whose files overlap makes no difference.
+    ConflictNotAvoided,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 39] = [
         Self::SlotCountedTwice,
         Self::SlotNotCounted,
         Self::SlotFreedByAsking,
@@ -104,6 +120,14 @@ impl Fault {
         Self::UsedUpTriedAgain,
         Self::RestartForgetsLimits,
         Self::OverlapToldForEver,
+        Self::FailureCountsLate,
+        Self::NothingComesBack,
+        Self::EditIgnored,
+        Self::StoryBudgetIgnored,
+        Self::StoryTimeIgnored,
+        Self::BackOffZero,
+        Self::BoardNotLookedAt,
+        Self::ConflictNotAvoided,
     ];
 }
 

@@ -570,10 +570,11 @@ fn settling(
     scene: &Scene<'_>,
 ) -> Step {
     match input {
-        Input::Settled(Settlement::Confirmed) => Step::Over(outcome, sequel),
-        Input::Settled(Settlement::Refuted(reason)) => {
+        // Only a success can be refuted: any other end stays what it was.
+        Input::Settled(Settlement::Refuted(reason)) if outcome.is_success() => {
             Step::Over(Outcome::Failed { reason }, sequel)
         }
+        Input::Settled(_) => Step::Over(outcome, sequel),
         Input::TimePassed if deadline <= scene.now => {
             let outcome = if outcome.is_success() {
                 Outcome::Failed {

@@ -57,6 +57,17 @@ pub struct Account {
     pub usage: Usage,
 }
 
+impl Account {
+    /// With another attempt.
+    #[must_use]
+    pub fn charged(self, time: Duration, usage: Usage) -> Self {
+        Self {
+            time: self.time + time,
+            usage: self.usage + usage,
+        }
+    }
+}
+
 /// The most that a story, or a run as a whole, may use. What is not limited is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Limits {

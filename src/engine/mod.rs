@@ -45,8 +45,8 @@ pub use lifecycle::{Deadlines, Retention};
 pub use limits::{Account, Budget, Limits, Overrun, Scope, Usage};
 pub use outcome::{Claim, Exit, Outcome, OutcomeKind, Skip, StopReason};
 pub use plan::{
-    Candidate, Candidates, Completeness, EpicName, LeftOut, Obstacle, Plan, PlannedStory,
-    PredictedConflict, PredictedConflicts, Remark, Selection, plan,
+    Candidate, Candidates, Completeness, EpicName, Fingerprint, LeftOut, Obstacle, Plan,
+    PlannedStory, PredictedConflict, PredictedConflicts, Remark, Selection, plan,
 };
 pub use replay::{Opening, Record, Replay, ReplayError};
 pub use retry::{Delay, RetryPolicy};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::fault::{self, Fault};
 use crate::engine::health::Wait;
-use crate::engine::limits::{Budget, Overrun};
+use crate::engine::limits::{Budget, Overrun, Scope};
 use crate::engine::time::Moment;
 use crate::story::StoryId;
 
@@ -109,6 +109,8 @@ pub enum Outcome {
     TimedOut {
         /// One line for a person.
         reason: String,
+        /// Whose time it was.
+        scope: Scope,
     },
     /// The agent made no progress for too long.
     Stalled {
@@ -134,6 +136,8 @@ pub enum Outcome {
     BudgetExceeded {
         /// One line for a person.
         reason: String,
+        /// Whose budget it was.
+        scope: Scope,
     },
     /// The provider of its agent serves no more for now.
     QuotaExhausted {
@@ -284,12 +288,12 @@ impl Outcome {
             Self::Succeeded | Self::Cancelled => None,
             Self::Failed { reason }
             | Self::Blocked { reason }
-            | Self::TimedOut { reason }
+            | Self::TimedOut { reason, .. }
             | Self::Stalled { reason }
             | Self::Crashed { reason }
             | Self::ProtocolError { reason }
             | Self::PrepareFailed { reason }
-            | Self::BudgetExceeded { reason }
+            | Self::BudgetExceeded { reason, .. }
             | Self::QuotaExhausted { reason, .. } => Some(reason.clone()),
             Self::Skipped(skip) => Some(skip.to_string()),
         }
@@ -365,9 +369,10 @@ impl Outcome {
 
     pub(super) fn of_overrun(overrun: Overrun) -> Self {
         let reason = overrun.to_string();
+        let scope = overrun.scope;
         match overrun.budget {
-            Budget::Time => Self::TimedOut { reason },
-            Budget::Tokens | Budget::Cost => Self::BudgetExceeded { reason },
+            Budget::Time => Self::TimedOut { reason, scope },
+            Budget::Tokens | Budget::Cost => Self::BudgetExceeded { reason, scope },
         }
     }
 }
@@ -434,7 +439,10 @@ mod tests {
         let reason = || "because".to_owned();
         for outcome in [
             Outcome::Succeeded,
-            Outcome::TimedOut { reason: reason() },
+            Outcome::TimedOut {
+                scope: Scope::Story,
+                reason: reason(),
+            },
             Outcome::PrepareFailed { reason: reason() },
             Outcome::Cancelled,
             Outcome::Skipped(Skip::Withdrawn),

@@ -37,6 +37,8 @@ pub struct Candidate {
     pub files: Vec<FilePattern>,
     /// The number of its next attempt.
     pub next_attempt: AttemptNumber,
+    /// What its file says.
+    pub fingerprint: Fingerprint,
     /// Whether it can be worked on, as far as its file and its agent are concerned.
     pub usable: Result<(), String>,
 }
@@ -130,6 +132,17 @@ impl Selection {
     }
 }
 
+/// What the file of a story says apart from what runs write into it, as a number: another number is another text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Fingerprint(u64);
+
+impl From<u64> for Fingerprint {
+    fn from(hash: u64) -> Self {
+        // Below 2^53, so that every reader of a journal reads it exactly.
+        Self(hash >> 11)
+    }
+}
+
 /// A story that the run will work on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedStory {
@@ -143,6 +156,9 @@ pub struct PlannedStory {
     pub provider: Option<Provider>,
     /// The files that it says it will change.
     pub files: Vec<FilePattern>,
+    /// What its file says.
+    #[serde(default)]
+    pub fingerprint: Fingerprint,
 }
 
 /// What a run will do.
@@ -179,6 +195,7 @@ pub fn plan(candidates: &Candidates, selection: &Selection) -> Plan {
                 next_attempt: story.next_attempt,
                 provider: story.provider.clone(),
                 files: story.files.clone(),
+                fingerprint: story.fingerprint,
             }),
         }
     }
@@ -308,6 +325,7 @@ mod tests {
             provider: None,
             files: Vec::new(),
             next_attempt: AttemptNumber::FIRST,
+            fingerprint: Fingerprint::default(),
             usable: Ok(()),
         }
     }

@@ -11,7 +11,7 @@ use super::event::{BoardWrite, Comparison, Event, Settlement, StopSignal, Unit};
 use super::health::Vitals;
 use super::id::AttemptNumber;
 use super::outcome::{Claim, Exit, Outcome};
-use super::plan::PlannedStory;
+use super::plan::{Fingerprint, PlannedStory};
 use super::scheduler::{Engine, Verdict};
 use super::settings::Settings;
 use super::time::Moment;
@@ -115,6 +115,7 @@ impl World {
                 next_attempt: AttemptNumber::FIRST,
                 provider: None,
                 files: Vec::new(),
+                fingerprint: Fingerprint::default(),
             })
             .collect();
         let settings = Settings::new(NonZeroUsize::new(slots).unwrap());

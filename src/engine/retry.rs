@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::event::Unit;
+use crate::engine::fault::{self, Fault};
 use crate::engine::outcome::{Outcome, OutcomeKind};
 use crate::engine::time::Moment;
 
@@ -53,6 +54,21 @@ pub struct Tries {
     pub attempts: u32,
     /// Attempts that ended because a quota was exhausted.
     pub quota_waits: u32,
+}
+
+impl Tries {
+    /// With another attempt that ended so.
+    #[must_use]
+    pub fn counting(self, kind: OutcomeKind) -> Self {
+        let mut tries = self;
+        match kind {
+            OutcomeKind::QuotaExhausted => tries.quota_waits += 1,
+            OutcomeKind::Cancelled => {}
+            _ if fault::is(Fault::RetriesUnbounded) => {}
+            _ => tries.attempts += 1,
+        }
+        tries
+    }
 }
 
 /// What follows the end of an attempt.
@@ -107,6 +123,9 @@ impl RetryPolicy {
     /// The wait after that many attempts: exponential, with a jitter of up to a quarter less, so that stories that
     /// failed together do not come back together.
     fn wait(&self, unit: &Unit, attempts: u32) -> Duration {
+        if fault::is(Fault::BackOffZero) {
+            return Duration::ZERO;
+        }
         let doublings = attempts.saturating_sub(1).min(20);
         let full = self
             .first_wait
@@ -134,6 +153,7 @@ fn scatter(seed: u64, unit: &Unit) -> u64 {
 mod tests {
     use super::*;
     use crate::engine::id::AttemptNumber;
+    use crate::engine::limits::{Budget, Overrun, Scope};
 
     fn unit(attempt: u32) -> Unit {
         Unit {
@@ -171,8 +191,10 @@ mod tests {
         assert!(!again(Outcome::Succeeded));
         assert!(!again(Outcome::Failed { reason: reason() }));
         assert!(!again(Outcome::Blocked { reason: reason() }));
-        assert!(!again(Outcome::TimedOut { reason: reason() }));
-        assert!(!again(Outcome::BudgetExceeded { reason: reason() }));
+        for budget in [Budget::Time, Budget::Tokens, Budget::Cost] {
+            let scope = Scope::Story;
+            assert!(!again(Outcome::of_overrun(Overrun { scope, budget })));
+        }
         assert!(!again(Outcome::Cancelled));
     }
 

@@ -1,8 +1,10 @@
 //! What the engine wants the board to say, as edits of story files.
 
+use std::hash::{DefaultHasher, Hasher as _};
+
 use thiserror::Error;
 
-use crate::engine::BoardEntry;
+use crate::engine::{BoardEntry, Fingerprint};
 use crate::story::{
     Document, Edit, EditError, FrontMatterError, Key, Status, Store, StoreError, Story,
 };
@@ -38,6 +40,26 @@ pub(super) fn write(
 ) -> Result<(), StoreError> {
     let edits = edits(story.status, branch, entry, &Stamp::now());
     store.edit_file(&story.path, &edits).map(drop)
+}
+
+/// The keys that a run writes.
+const WRITTEN: [Key; 6] = [
+    Key::STATUS,
+    Key::BLOCKED_REASON,
+    Key::BLOCKED_AT,
+    Key::LAST_ERROR,
+    Key::BRANCH,
+    Key::UPDATED,
+];
+
+/// What a story's file says apart from what runs write into it.
+pub fn fingerprint(story: &Story) -> Fingerprint {
+    let without = WRITTEN.map(|key| Edit::Remove { key });
+    let document = Document::parse(&story.text).ok();
+    let said = document.and_then(|document| document.with(&without).ok());
+    let mut hasher = DefaultHasher::new();
+    hasher.write(said.as_ref().unwrap_or(&story.text).as_bytes());
+    Fingerprint::from(hasher.finish())
 }
 
 /// Whether a story's file can be edited to say everything that a run may have to say of it.
@@ -143,6 +165,29 @@ mod tests {
             after(&BoardEntry::Done),
             "---\nid: S-0001 # mine\nstatus: done\nextra: {a: 1}\nbranch: ai-sdlc/S-0001-x\nupdated: '2026-11-22'\n---\nbody\n"
         );
+    }
+
+    #[test]
+    fn what_a_run_writes_is_no_change_of_what_a_story_says() {
+        let read = |text: &str| {
+            let story = Story::from_text("story.md".as_ref(), "S-0001", text);
+            fingerprint(&story.unwrap())
+        };
+        let before = read(BEFORE);
+        for entry in [
+            BoardEntry::Started,
+            BoardEntry::Done,
+            BoardEntry::NeedsPerson {
+                reason: "no".to_owned(),
+            },
+            BoardEntry::Returned {
+                error: Some("it: crashed".to_owned()),
+            },
+        ] {
+            assert_eq!(read(&after(&entry)), before, "{entry:?}");
+        }
+        assert_ne!(read(&BEFORE.replace("body", "other")), before);
+        assert_ne!(read(&BEFORE.replace("a: 1", "a: 2")), before);
     }
 
     #[test]

@@ -33,12 +33,15 @@ struct Changed {
 }
 
 impl Finished {
-    /// Takes a branch in, and gives what compares it with those that were there before. That blocks.
+    /// Takes a branch in, in place of an earlier one of its story, and gives what compares it with those that were there
+    /// before. That blocks.
     pub(super) fn add(
         &mut self,
         repository: Repository,
         branch: Branch,
     ) -> impl FnOnce() -> Result<Comparison, String> + Send + 'static {
+        let story = &branch.story;
+        self.branches.retain(|other| other.branch.story != *story);
         let earlier = self.branches.clone();
         let new = Arc::new(Changed {
             branch,

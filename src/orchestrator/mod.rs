@@ -5,6 +5,8 @@
 //! of its own; the loop itself never waits for anything but the next thing to happen. It is the only writer of the
 //! board.
 
+mod assigned;
+mod base;
 mod board;
 mod clock;
 mod driver;
@@ -20,7 +22,8 @@ mod tasks;
 mod unit;
 mod workspace;
 
-pub use board::{CheckError, check_writable};
+pub use base::Base;
+pub use board::{CheckError, check_writable, fingerprint};
 pub use leftovers::EarlierRuns;
 pub use run_folder::{JOURNAL, PastAttempts, RunFolder};
 pub use run_lock::{Predecessor, RunLock, RunLockError};
@@ -88,10 +91,10 @@ pub struct RunRequest {
     pub stories: HashMap<StoryId, Arc<Story>>,
     /// The agent of each story of the plan.
     pub agents: HashMap<StoryId, String>,
+    /// The agent of stories that name none.
+    pub default_agent: String,
     /// Where worktrees come from.
     pub workspaces: Workspaces,
-    /// The branch that the stories start from, when it is one.
-    pub base_branch: Option<String>,
     /// The board.
     pub store: Store,
     /// Where the run writes.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::Replan;
+use super::assigned::Assigned;
 use super::workspace::{Settled, Unprepared};
 use crate::engine::{Comparison, Unit};
 use crate::git::Prepared;
@@ -27,7 +28,7 @@ pub(super) enum Work {
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Finished {
-    Prepared(Result<Prepared, Unprepared>),
+    Prepared(Result<Box<(Prepared, Assigned)>, Unprepared>),
     /// The executor has been attended to its end; it told of it itself.
     Attended,
     NotLaunched(String),

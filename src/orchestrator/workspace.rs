@@ -1,8 +1,9 @@
 //! The worktrees of a run: made before an attempt, and cleared away, proved or kept after it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::base::Base;
 use crate::engine::{Disposal, Outcome, RunId, Settlement};
 use crate::git::{
     Against, BaseError, CommitId, Git, Origin, Prepared, Removal, RemovalCheck, Repository,
@@ -22,7 +23,7 @@ pub struct Workspaces {
     /// The worktrees.
     pub worktrees: Worktrees,
     /// What stories start from.
-    pub base: CommitId,
+    pub base: Base,
     /// The run.
     pub run: RunId,
 }
@@ -55,25 +56,36 @@ impl Unprepared {
 pub(super) struct Settled {
     pub(super) settlement: Settlement,
     pub(super) kept: Option<KeptWorktree>,
+    /// The commit that a success was proved by.
+    pub(super) head: Option<CommitId>,
+}
+
+/// A story that another one depends on.
+#[derive(Debug, Clone)]
+pub(super) struct Dependency {
+    pub(super) story: Arc<Story>,
+    /// Where its work of this run ended, when it did any.
+    pub(super) tip: Option<CommitId>,
 }
 
 impl Workspaces {
-    /// Makes the worktree of a story, on top of the branches of its dependencies.
+    /// Makes the worktree of a story, on top of the branches of its dependencies. Says as soon as it is known what the
+    /// worktree starts from, for when this is given up half-way.
     pub(super) async fn prepare(
         &self,
         story: &Story,
-        dependencies: &[Arc<Story>],
+        dependencies: &[Dependency],
+        starts_from: &OnceLock<CommitId>,
     ) -> Result<Prepared, Unprepared> {
         let base = self.base_of(story, dependencies).await?;
+        starts_from.get_or_init(|| base);
         self.take_over(story).await;
         let prepared = self.worktrees.prepare(&self.request(story, base)).await;
         prepared.map_err(|error| Unprepared::Failed(chain(&error)))
     }
 
-    /// Takes back what a preparation that was given up has left.
-    pub(super) async fn undo_unfinished(&self, story: &Story, dependencies: &[Arc<Story>]) {
-        // The same dependencies give the same commit again.
-        let base = self.base_of(story, dependencies).await.unwrap_or(self.base);
+    /// Takes back what a preparation that was given up has left, when it was to start from `base`.
+    pub(super) async fn undo_unfinished(&self, story: &Story, base: CommitId) {
         if let Err(error) = self.worktrees.undo(&self.request(story, base)).await {
             tracing::warn!(error = chain(&error), story = %story.id, "not taken back");
         }
@@ -82,10 +94,16 @@ impl Workspaces {
     async fn base_of(
         &self,
         story: &Story,
-        dependencies: &[Arc<Story>],
+        dependencies: &[Dependency],
     ) -> Result<CommitId, Unprepared> {
-        let branches = self.branches(dependencies).map_err(Unprepared::Failed)?;
-        base_with(&self.git, &self.repository, &story.id, self.base, &branches)
+        let base = self
+            .base
+            .now(&self.repository)
+            .map_err(Unprepared::Failed)?;
+        let branches = self
+            .branches(dependencies, base)
+            .map_err(Unprepared::Failed)?;
+        base_with(&self.git, &self.repository, &story.id, base, &branches)
             .await
             .map_err(|error| Unprepared::of(&error))
     }
@@ -112,16 +130,37 @@ impl Workspaces {
     }
 
     /// The branches of dependencies that still exist: the one that a story's file names, else the one that it would
-    /// have. A branch that is gone was merged and deleted: its work is in the base.
-    fn branches(&self, dependencies: &[Arc<Story>]) -> Result<Vec<(StoryId, String)>, String> {
+    /// have. A branch that is gone was merged and deleted: its work is in the base, and of this run's work that is
+    /// made sure.
+    fn branches(
+        &self,
+        dependencies: &[Dependency],
+        base: CommitId,
+    ) -> Result<Vec<(StoryId, String)>, String> {
         let mut branches = Vec::new();
-        for dependency in dependencies {
+        for Dependency {
+            story: dependency,
+            tip: worked_up_to,
+        } in dependencies
+        {
+            let before = branches.len();
             let usual = branch_name(&dependency.id, &dependency.slug);
             for branch in dependency.branch.iter().chain([&usual]) {
                 let tip = self.repository.branch_tip(branch);
                 if tip.map_err(|error| chain(&error))?.is_some() {
                     branches.push((dependency.id.clone(), branch.clone()));
                     break;
+                }
+            }
+            if let Some(tip) = worked_up_to.filter(|_| branches.len() == before) {
+                let contained = self.repository.is_ancestor(tip, base);
+                if !contained.map_err(|error| chain(&error))? {
+                    return Err(format!(
+                        "the branch `{usual}` of {} is gone, and its work ({}) is not in the base ({})",
+                        dependency.id,
+                        tip.short(),
+                        base.short()
+                    ));
                 }
             }
         }
@@ -148,6 +187,7 @@ impl Workspaces {
                 return Settled {
                     settlement: Settlement::Refuted(reason),
                     kept: kept(&prepared.path, None),
+                    head: None,
                 };
             }
         };
@@ -165,6 +205,7 @@ impl Workspaces {
         Settled {
             settlement: Settlement::Confirmed,
             kept,
+            head,
         }
     }
 

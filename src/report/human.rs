@@ -77,6 +77,9 @@ impl Human {
             _ => {}
         }
         if let RunEvent::StorySettled(settled) = event {
+            // A story that was worked on again is as it is now.
+            let story = &settled.story;
+            self.settled.retain(|earlier| earlier.story != *story);
             self.settled.push((**settled).clone());
         }
         let loud = self.verbosity == Verbosity::Normal;

@@ -244,6 +244,17 @@ impl Board {
     }
 }
 
+/// Reads the story in a file of the board below `root`.
+pub(super) fn read_story(root: &Path, path: &Path) -> Result<Story, Problem> {
+    let directory = path.parent().unwrap_or(root);
+    let read = Places::of(root).read_story(directory)?;
+    read.ok_or_else(|| Problem {
+        path: path.to_owned(),
+        line: None,
+        reason: "it is not there any more".to_owned(),
+    })
+}
+
 /// The directories below `<root>/stories`, by name. Hidden ones are not stories.
 pub(crate) fn story_directories(root: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let path = root.join("stories");

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::board::{self, Board, STORY_FILE, Story};
+use super::board::{self, Board, Problem, STORY_FILE, Story};
 use super::edit::Edit;
 use super::error::StoreError;
 use super::fields::Priority;
@@ -66,6 +66,14 @@ impl Store {
     /// As [`Board::load`].
     pub fn load(&self) -> Result<Board, StoreError> {
         Board::load(&self.root)
+    }
+
+    /// Reads the story in a file of the board.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(&self, path: &Path) -> Result<Story, Problem> {
+        board::read_story(&self.root, path)
     }
 
     /// Edits the front matter of a story.

@@ -112,6 +112,7 @@ fn when_the_orchestrator_is_killed_everything_ends_and_the_next_run_goes_on_in_t
     let gates = Gates::new(&env, &ids);
     let run = env.ai_sdlc(&["run", "--concurrent", "2"]).start();
     assert_eq!(gates.next_in_any_order(2), ids);
+    env.kills_runs();
     run.signal(Signal::KILL);
     assert_eq!(run.wait().code, None);
     let left = await_none(env.mark(), Duration::from_secs(15));
@@ -151,6 +152,7 @@ fn agents_that_ignore_sigterm_end_as_well_when_the_orchestrator_is_killed() {
     let run = env.ai_sdlc(&["run"]).start();
     assert_eq!(gates.next(), "S-0001");
     assert!(living(env.mark()).len() >= 3);
+    env.kills_runs();
     run.signal(Signal::KILL);
     run.wait();
     let left = await_none(env.mark(), Duration::from_secs(15));
@@ -198,6 +200,7 @@ fn what_is_left_when_orchestrator_and_executor_are_killed_at_once_is_ended_by_th
     let run = env.ai_sdlc(&["run"]).start();
     assert_eq!(gates.next(), "S-0001");
     let executor = executor_of(env.mark(), "S-0001").unwrap();
+    env.kills_runs();
     run.signal(Signal::KILL);
     executor.kill();
     assert_eq!(run.wait().code, None);

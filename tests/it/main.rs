@@ -3,6 +3,7 @@
 //! Linux only: that a test has left no process behind is read from `/proc`.
 #![cfg(target_os = "linux")]
 
+mod bases;
 mod board;
 mod commits;
 mod crash;
@@ -18,3 +19,4 @@ mod stopping;
 mod support;
 mod surfaces;
 mod terminal;
+mod watching;

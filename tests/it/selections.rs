@@ -247,6 +247,25 @@ fn the_time_of_a_story_and_of_a_run_is_bounded() {
     output.assert_code(4);
     assert_eq!(output.outcome("S-0002"), "timed_out");
     assert_eq!(output.outcome("S-0003"), "skipped");
+    // Neither of them did anything wrong.
+    assert_eq!(env.status("S-0002"), "ready");
+    assert_eq!(env.status("S-0003"), "ready");
+}
+
+#[test]
+fn where_time_outs_are_retried_the_next_attempt_has_as_much_time_again() {
+    let env = TestEnv::new();
+    env.write(
+        ".ai-sdlc.json",
+        "{\"limits\": {\"story\": {\"minutes\": 0.05}}, \"attempts\": {\"retry\": [\"timed_out\"], \"backOffMs\": 10}}",
+    );
+    env.story("S-0001")
+        .script("if [ ! -e mark ]; then echo 1 > mark; sleep 60; fi")
+        .write();
+    let output = env.ai_sdlc(&["run", "--json"]).run();
+    output.assert_code(0);
+    let retrying = output.events("story_retrying");
+    assert_eq!(retrying[0]["outcome"], "timed_out");
 }
 
 #[test]

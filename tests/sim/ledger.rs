@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use ai_sdlc::engine::scheduler::MOST_OVERTAKEN;
 use ai_sdlc::engine::{
-    BoardEntry, BoardWrite, Claim, Decision, Delay, Effect, Event, Exit, FilePattern, Limits,
-    Notice, OnFailure, Order, Outcome, OutcomeKind, PlannedStory, Provider, RunView, Settings,
-    Settlement, Standing, StopReason, StoryView, Unit, Usage, Verdict,
+    BoardEntry, BoardWrite, Claim, Decision, Delay, Effect, Event, Exit, FilePattern, Fingerprint,
+    Limits, Notice, OnFailure, Order, Outcome, OutcomeKind, PlannedStory, Provider, RunView,
+    Settings, Settlement, Standing, StopReason, StoryView, Unit, Usage, Verdict, WhenIdle,
 };
 use ai_sdlc::story::StoryId;
 
@@ -29,14 +29,21 @@ struct Known {
     unwritten: usize,
     comparing: bool,
     begun: Begun,
-    /// When the current attempt began.
+    /// When the current attempt began, and when its process had ended.
     began_at: u64,
+    ended_at: Option<u64>,
+    /// How many attempts had been started when one failed whose end is being taken care of.
+    failed_after: Option<u64>,
     /// What its earlier attempts count for against its limits: milliseconds, and what was used.
     time: u64,
     account: Usage,
     /// What all its attempts have used.
     used: Usage,
     asked_for: AskedFor,
+    files: Vec<FilePattern>,
+    fingerprint: Fingerprint,
+    /// Since it first could have started: how many others have.
+    waits: Option<u64>,
 }
 
 /// Whether a story has begun since it joined.
@@ -68,9 +75,14 @@ impl Known {
         };
     }
 
+    /// Whether it is through, and everything of that is written down and compared.
+    fn is_written_down(&self) -> bool {
+        self.ended.is_some() && self.unwritten == 0 && !self.comparing
+    }
+
     /// An attempt is over.
     fn charge(&mut self, until: u64, usage: Usage) {
-        self.time += until - self.began_at;
+        self.time += self.ended_at.unwrap_or(until) - self.began_at;
         self.account = self.account + usage;
     }
 
@@ -130,7 +142,12 @@ pub(crate) struct Ledger {
     overlaps: BTreeSet<(StoryId, StoryId)>,
     /// Stories that are to join in this step.
     joining: BTreeSet<StoryId>,
+    /// The board is to be looked at in this step.
+    look: bool,
+    /// Attempts that said that they are through, or closed their connection.
+    leaving: BTreeSet<Unit>,
     places: usize,
+    starts: u64,
     board_failed: bool,
     lives: BTreeMap<Unit, Life>,
     paused_until: u64,
@@ -173,7 +190,10 @@ impl Ledger {
             overlapping: BTreeSet::new(),
             overlaps: BTreeSet::new(),
             joining: BTreeSet::new(),
+            look: false,
+            leaving: BTreeSet::new(),
             places: 0,
+            starts: 0,
             board_failed: false,
             lives: BTreeMap::new(),
             paused_until: 0,
@@ -197,31 +217,77 @@ impl Ledger {
     fn admit(&mut self, plan: &[PlannedStory]) {
         let ready: BTreeSet<&StoryId> = plan.iter().map(|planned| &planned.id).collect();
         for (id, known) in &mut self.stories {
-            let written = known.unwritten == 0 && !known.comparing;
-            if known.ended.is_some() && written && !ready.contains(id) {
+            if known.is_written_down() && !ready.contains(id) {
                 known.asked_for = AskedFor::WhenReadyAgain;
             }
         }
+        let again = self.asked_for_again(plan, &ready);
         for planned in plan {
             self.places += 1;
             let fresh = !self.stories.contains_key(&planned.id);
             let known = self.stories.entry(planned.id.clone()).or_default();
-            let again = known.ended.is_some()
-                && known.haunted.is_none()
-                && known.asked_for == AskedFor::WhenReadyAgain;
+            let again = again.contains(&planned.id);
             if fresh || again {
                 known.join();
                 known.dependencies.clone_from(&planned.dependencies);
                 known.provider.clone_from(&planned.provider);
+                known.files.clone_from(&planned.files);
                 self.joining.insert(planned.id.clone());
             }
             if again {
                 *self.seen.entry("comebacks").or_default() += 1;
             }
+            if known.begun == Begun::No {
+                known.fingerprint = planned.fingerprint;
+            }
             if known.attempting.is_none() && known.ended.is_none() {
                 known.place = self.places;
             }
         }
+    }
+
+    /// The stories that are through and come back. What was never started only needs what it depends on; anything else
+    /// has to be made ready by somebody, or to say something else than before.
+    fn asked_for_again(
+        &self,
+        plan: &[PlannedStory],
+        ready: &BTreeSet<&StoryId>,
+    ) -> BTreeSet<StoryId> {
+        let mut again = BTreeSet::new();
+        let mut never_started = Vec::new();
+        for planned in plan {
+            let Some(known) = self.stories.get(&planned.id) else {
+                continue;
+            };
+            if !known.is_written_down() || known.haunted.is_some() {
+                continue;
+            }
+            let by_us = matches!(known.board, Some(BoardEntry::Returned { .. }));
+            if matches!(known.ended, Some(Outcome::Skipped(_))) {
+                never_started.push(planned);
+            } else if known.asked_for == AskedFor::WhenReadyAgain
+                || !by_us
+                || known.fingerprint != planned.fingerprint
+            {
+                again.insert(planned.id.clone());
+            }
+        }
+        let in_vain = |id: &StoryId| {
+            self.stories
+                .get(id)
+                .is_some_and(|known| match &known.ended {
+                    Some(outcome) => !outcome.is_success(),
+                    // It is withdrawn in this step.
+                    None => known.begun == Begun::No && !ready.contains(id),
+                })
+        };
+        while let Some(place) = never_started.iter().position(|planned| {
+            let mut needs = planned.dependencies.iter();
+            needs.all(|id| again.contains(id) || !in_vain(id))
+        }) {
+            again.insert(never_started.swap_remove(place).id.clone());
+        }
+        again
     }
 
     fn count(&mut self, what: &'static str) {
@@ -276,9 +342,17 @@ impl Ledger {
                 self.board_failed |= *write == BoardWrite::Failed;
                 let known = self.stories.get_mut(story).unwrap();
                 known.unwritten = known.unwritten.saturating_sub(1);
+                self.expect_look(story);
             }
-            Event::Compared(story, _) => self.stories.get_mut(story).unwrap().comparing = false,
+            Event::Compared(story, _) => {
+                self.stories.get_mut(story).unwrap().comparing = false;
+                self.expect_look(story);
+            }
+            Event::Disconnected(unit) if current(self, unit) => {
+                self.leaving.insert(unit.clone());
+            }
             Event::Claimed(unit, claim) if current(self, unit) => {
+                self.leaving.insert(unit.clone());
                 self.claims
                     .entry(unit.clone())
                     .or_insert_with(|| claim.clone());
@@ -324,6 +398,13 @@ impl Ledger {
         }
     }
 
+    /// What there was to write of a story may be written: whoever waits for stories looks at the board then.
+    fn expect_look(&mut self, story: &StoryId) {
+        let watched = self.settings.when_idle == WhenIdle::WaitForStories;
+        let open = self.stopped_at.is_none() && self.closed.is_none() && !self.finished;
+        self.look |= watched && open && self.stories[story].is_written_down();
+    }
+
     /// The attempts that were under way are lost, those whose end was being taken care of are not. Nothing lives, and
     /// nothing of what was asked for will be answered.
     fn resume(&mut self, last: u64) {
@@ -336,7 +417,9 @@ impl Ledger {
             self.lost.insert(unit);
         }
         for known in self.stories.values_mut() {
-            known.began_at += away;
+            if known.ended_at.is_none() {
+                known.began_at += away;
+            }
             known.haunted = None;
             known.unwritten = 0;
             known.comparing = false;
@@ -392,7 +475,13 @@ impl Ledger {
                     format!("{unit:?} is not alive: {effect:?}")
                 });
             }
-            Effect::Settle { unit, .. } => {
+            Effect::Settle { unit, outcome, .. } => {
+                let (now, starts) = (self.now, self.starts);
+                let known = self.stories.get_mut(&unit.story).unwrap();
+                known.ended_at.get_or_insert(now);
+                if is_failure(outcome) && self.settings.on_failure != OnFailure::GoOn {
+                    known.failed_after.get_or_insert(starts);
+                }
                 self.holders.remove(unit);
                 self.touched.remove(unit);
                 self.settling.insert(unit.clone());
@@ -426,6 +515,7 @@ impl Ledger {
             Effect::AbandonPreparation(unit) => {
                 self.asked.insert(unit.clone());
             }
+            Effect::LookAtBoard => self.look = false,
             Effect::LookAtFiles(_) => {}
         }
     }
@@ -510,6 +600,19 @@ impl Ledger {
             None
         };
         let place = known.place;
+        if self.settings.order == Order::AnyReady
+            && known.waits.unwrap_or_default() < MOST_OVERTAKEN
+            && self.is_in_the_way(&unit.story, known)
+        {
+            let mut others = self.stories.iter();
+            let better = others.find(|(id, other)| {
+                **id != unit.story && self.startable(id, other) && !self.is_in_the_way(id, other)
+            });
+            let better = better.map(|(id, _)| id.clone());
+            self.must(better.is_none(), || {
+                format!("{unit:?} starts beside the same files, and {better:?} does not")
+            });
+        }
         self.must(problem.is_none(), || {
             format!("{unit:?} starts although {}", problem.unwrap_or_default())
         });
@@ -528,12 +631,25 @@ impl Ledger {
                 format!("{id} is overtaken more than {most} times")
             });
         }
+        let came: BTreeSet<StoryId> = self
+            .stories
+            .iter()
+            .filter(|(_, known)| known.waits.is_some() || self.is_eligible(known))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in came {
+            *self.stories.get_mut(&id).unwrap().waits.get_or_insert(0) += 1;
+        }
         let known = self.stories.get_mut(&unit.story).unwrap();
+        known.waits = None;
         known.attempting = Some(unit.clone());
         known.delayed_until = None;
         known.overtaken = 0;
         known.begun = Begun::Yes;
         known.began_at = self.now;
+        known.ended_at = None;
+        known.failed_after = None;
+        self.starts += 1;
         self.preparing.insert(unit.clone());
         self.holders.insert(unit.clone());
     }
@@ -555,12 +671,26 @@ impl Ledger {
             .provider
             .as_ref()
             .and_then(|provider| self.providers.get(provider));
+        provider.is_none_or(|until| *until <= self.clock) && self.is_eligible(known)
+    }
+
+    /// Whether it could start if its provider served it.
+    fn is_eligible(&self, known: &Known) -> bool {
         known.ended.is_none()
             && known.attempting.is_none()
             && known.haunted.is_none()
             && known.delayed_until.is_none_or(|until| until <= self.clock)
-            && provider.is_none_or(|until| *until <= self.clock)
             && self.may_begin(known)
+    }
+
+    /// Whether its files overlap with those that a running story names or has changed.
+    fn is_in_the_way(&self, id: &StoryId, known: &Known) -> bool {
+        let others = self.holders.iter().filter(|unit| unit.story != *id);
+        let mut touched = others.flat_map(|unit| {
+            let changed = self.touched.get(unit).into_iter().flatten();
+            self.stories[&unit.story].files.iter().chain(changed)
+        });
+        touched.any(|file| known.files.iter().any(|own| own.overlaps(file)))
     }
 
     fn notice(&mut self, notice: &Notice) {
@@ -596,14 +726,20 @@ impl Ledger {
                     *self.seen.entry("allowances").or_default() += 1;
                 }
                 known.attempting = None;
+                known.failed_after = None;
                 known.delayed_until = Some(self.now + millis(*wait));
                 match reason {
                     Delay::BackOff => known.back_offs += 1,
                     Delay::Quota => known.quota_waits += 1,
                 }
+                let doublings = known.back_offs.saturating_sub(1).min(20);
+                let longest = retry.longest_wait.min(retry.first_wait * (1 << doublings));
+                let fits = *wait <= longest && *wait + Duration::from_millis(1) >= longest * 3 / 4;
+                let fits = fits || *reason == Delay::Quota;
                 let bounded = known.back_offs < retry.most_attempts.get()
                     && known.quota_waits <= retry.most_quota_waits;
                 self.must(bounded, || format!("{unit:?} is retried too often"));
+                self.must(fits, || format!("{unit:?} is retried after {wait:?}"));
             }
             Notice::StartsPaused { pause, .. } => {
                 self.count("pauses");
@@ -654,6 +790,7 @@ impl Ledger {
         };
         let twice = known.ended.replace(outcome.clone());
         let delayed = known.delayed_until.is_some();
+        let failed_after = known.failed_after.take();
         known.attempting = None;
         self.must(twice.is_none(), || format!("{story} is reported twice"));
         if let Some(unit) = unit
@@ -682,10 +819,19 @@ impl Ledger {
         if unit.is_none() && outcome.kind() == OutcomeKind::Skipped {
             self.count("never started");
         }
-        let fails = !matches!(
-            outcome.kind(),
-            OutcomeKind::Succeeded | OutcomeKind::Cancelled | OutcomeKind::Skipped
-        );
+        let fails = is_failure(outcome);
+        let settled = unit.is_some_and(|unit| self.settled.contains(unit));
+        if let Some(before) = failed_after
+            && fails
+            && settled
+            && self.closed.is_none()
+            && self.stopped_at.is_none()
+        {
+            let none = self.starts == before;
+            self.must(none, || {
+                format!("something starts between the failure of {story} and its end")
+            });
+        }
         if fails && self.settings.on_failure == OnFailure::StopStarting && self.stopped_at.is_none()
         {
             self.closed.get_or_insert("a story did not succeed");
@@ -704,6 +850,20 @@ impl Ledger {
             format!("{alive} executors are alive, of {slots}")
         });
         self.check_budgets();
+        let came: Vec<StoryId> = self
+            .stories
+            .iter()
+            .filter(|(_, known)| !known.files.is_empty() && known.waits.is_none())
+            .filter(|(_, known)| self.is_eligible(known))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in came {
+            self.stories.get_mut(&id).unwrap().waits = Some(0);
+        }
+        let look = !self.look;
+        self.must(look, || {
+            "a story is through, and nobody looks at the board".to_owned()
+        });
         let missing = self.joining.first().cloned();
         self.must(missing.is_none(), || format!("{missing:?} does not join"));
         let untold = self.overlaps.first().cloned();
@@ -714,7 +874,9 @@ impl Ledger {
             && self.closed.is_none()
             && !self.asking
             && !self.finished
-            && self.paused_until <= self.clock;
+            && self.paused_until <= self.clock
+            // Whether a failure ends its story is known when its end is taken care of.
+            && self.stories.values().all(|known| known.failed_after.is_none());
         if holders < slots && open {
             let idle = match self.settings.order {
                 Order::AnyReady => self
@@ -753,6 +915,17 @@ impl Ledger {
             "a budget of the run is used up, and it goes on".to_owned()
         });
         let limits = self.settings.story_limits;
+        let late = self.holders.iter().find(|unit| {
+            let known = &self.stories[&unit.story];
+            let took = known.time + self.clock.saturating_sub(known.began_at);
+            let excused = self.asked.contains(unit) || self.leaving.contains(unit);
+            let limit = limits.time.map(|limit| limit.as_millis());
+            !excused && limit.is_some_and(|limit| u128::from(took) >= limit)
+        });
+        let late = late.filter(|_| self.stopped_at.is_none()).cloned();
+        self.must(late.is_none(), || {
+            format!("{late:?} goes on although its time is up")
+        });
         if limits.tokens.is_none() && limits.cost_micros_usd.is_none() {
             return;
         }
@@ -907,4 +1080,11 @@ impl Ledger {
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap()
+}
+
+fn is_failure(outcome: &Outcome) -> bool {
+    !matches!(
+        outcome.kind(),
+        OutcomeKind::Succeeded | OutcomeKind::Cancelled | OutcomeKind::Skipped
+    )
 }

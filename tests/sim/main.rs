@@ -3,6 +3,7 @@
 //! - `cargo test --test sim`: 100,000 runs, kills at every event of small runs, and the list of mutations
 //! - `AI_SDLC_SIM_RUNS=10000000 cargo test --release --test sim`: a soak
 //! - `AI_SDLC_SIM_SEED=123 cargo test --test sim`: one run, with its whole trace
+//! - `AI_SDLC_SIM_SEED=12 AI_SDLC_SIM_KILL_AT=34 cargo test --test sim`: a small run that is killed before that event
 
 mod ledger;
 mod rng;
@@ -41,6 +42,7 @@ const EXPECTED: &[&str] = &[
     "waits too long",
     "joins",
     "comebacks",
+    "told twice",
     "allowances",
     "overlaps",
     "conflicts",
@@ -69,7 +71,10 @@ const EXPECTED: &[&str] = &[
 fn main() -> ExitCode {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     if let Some(seed) = number("AI_SDLC_SIM_SEED") {
-        let done = play(seed, Tracing::On);
+        let done = match number("AI_SDLC_SIM_KILL_AT").map(usize::try_from) {
+            Some(Ok(kill)) => play_small(seed, Some(kill), Tracing::On),
+            _ => play(seed, Tracing::On),
+        };
         say(&done.trace.join("\n"));
         say(&format!("seed {seed}: {:?}", done.violation));
         return ExitCode::from(u8::from(done.violation.is_some()));
@@ -87,6 +92,16 @@ fn say(text: &str) {
 fn play(seed: u64, tracing: Tracing) -> Done {
     let mut rng = Rng::new(seed);
     let scenario = Scenario::wild(&mut rng);
+    let mut done = World::new(&scenario, rng, tracing).run();
+    if tracing == Tracing::On {
+        done.trace.insert(0, format!("{scenario:#?}"));
+    }
+    done
+}
+
+fn play_small(seed: u64, kill: Option<usize>, tracing: Tracing) -> Done {
+    let mut rng = Rng::new(seed);
+    let scenario = Scenario::steady(&mut rng, kill);
     let mut done = World::new(&scenario, rng, tracing).run();
     if tracing == Tracing::On {
         done.trace.insert(0, format!("{scenario:#?}"));
@@ -166,7 +181,7 @@ fn simulate_part(first: u64, step: u64, end: u64) -> Total {
             total.broken = Some((seed, violation));
             return total;
         }
-        if total.runs % 1_000_000 == 0 {
+        if total.runs.is_multiple_of(1_000_000) {
             say(&format!("  … {} runs on one thread", total.runs));
         }
         seed += step;
@@ -175,30 +190,34 @@ fn simulate_part(first: u64, step: u64, end: u64) -> Total {
 }
 
 fn explain(seed: u64, violation: &str) {
-    let trace = play(seed, Tracing::On).trace;
-    let from = trace.len().saturating_sub(SHOWN);
-    say(&trace[from..].join("\n"));
+    show_end(&play(seed, Tracing::On).trace);
     say(&format!("FAILED: seed {seed}: {violation}"));
     say(&format!(
         "all of it: AI_SDLC_SIM_SEED={seed} cargo test --test sim"
     ));
 }
 
+fn show_end(trace: &[String]) {
+    let from = trace.len().saturating_sub(SHOWN);
+    say(&trace[from..].join("\n"));
+}
+
 /// Small runs, killed before each of their events: they come to the same ends as without.
 fn kill_everywhere() -> bool {
     let (mut kills, mut lost) = (0, None);
     for seed in 0..KILLED_EVERYWHERE {
-        let play = |kill| {
-            let mut rng = Rng::new(seed);
-            let scenario = Scenario::steady(&mut rng, kill);
-            World::new(&scenario, rng, Tracing::Off).run()
-        };
-        let undisturbed = play(None);
+        let undisturbed = play_small(seed, None, Tracing::Off);
+        if undisturbed.violation.is_some() {
+            lost.get_or_insert((seed, undisturbed.events, undisturbed.violation));
+            continue;
+        }
         for kill in 0..undisturbed.events {
-            let done = play(Some(kill));
+            let done = play_small(seed, Some(kill), Tracing::Off);
             kills += 1;
             if done.violation.is_some() || done.outcomes != undisturbed.outcomes {
-                lost.get_or_insert((seed, kill, done.violation));
+                let otherwise = format!("{:?}, not {:?}", done.outcomes, undisturbed.outcomes);
+                let violation = done.violation.or(Some(otherwise));
+                lost.get_or_insert((seed, kill, violation));
             }
         }
     }
@@ -210,8 +229,13 @@ fn kill_everywhere() -> bool {
             true
         }
         Some((seed, kill, violation)) => {
+            show_end(&play_small(seed, Some(kill), Tracing::On).trace);
             say(&format!(
-                "FAILED: small run {seed}, killed before event {kill}, ends otherwise: {violation:?}"
+                "FAILED: small run {seed}, killed before event {kill}: {}",
+                violation.unwrap_or_default()
+            ));
+            say(&format!(
+                "all of it: AI_SDLC_SIM_SEED={seed} AI_SDLC_SIM_KILL_AT={kill} cargo test --test sim"
             ));
             false
         }

@@ -4,8 +4,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use ai_sdlc::engine::{
-    AttemptNumber, FilePattern, Limits, OnFailure, Order, OutcomeKind, PlannedStory, Provider,
-    Settings, WhenIdle,
+    AttemptNumber, FilePattern, Fingerprint, Limits, OnFailure, Order, OutcomeKind, PlannedStory,
+    Provider, Settings, WhenIdle,
 };
 use ai_sdlc::story::StoryId;
 
@@ -13,6 +13,9 @@ use crate::rng::Rng;
 
 /// The most stories of a run.
 const MOST_STORIES: u64 = 200;
+
+/// When everything that a small run does is over for long, in milliseconds.
+const LATE: u64 = 10_000_000;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
@@ -148,14 +151,34 @@ impl Scenario {
     pub(crate) fn steady(rng: &mut Rng, kill: Option<usize>) -> Self {
         let count = 1 + rng.index(8);
         let slots = NonZeroUsize::new(1 + rng.index(4)).unwrap();
+        let mut settings = Settings::new(slots);
+        let mut plan = stories(rng, count, 0);
+        let (mut later, mut stops) = (Vec::new(), Vec::new());
+        match rng.below(6) {
+            0 => settings.order = Order::AsGiven,
+            // What is started before a failure does not depend on how long anything takes when it is one at a time.
+            1 => {
+                settings.order = Order::AsGiven;
+                settings.on_failure = OnFailure::StopStarting;
+            }
+            // Before anything can be through.
+            2 => stops.push(0),
+            // When all is through, and never before.
+            3 => {
+                settings.when_idle = WhenIdle::WaitForStories;
+                later = plan.split_off(rng.index(count + 1));
+                stops.push(LATE);
+            }
+            _ => {}
+        }
         Self {
-            settings: Settings::new(slots),
-            plan: stories(rng, count, 0),
-            later: Vec::new(),
+            settings,
+            plan,
+            later,
             temper: Temper::Steady,
             trouble: 0,
             ghosts: 0,
-            stops: Vec::new(),
+            stops,
             kills: kill.into_iter().collect(),
         }
     }
@@ -201,6 +224,7 @@ fn stories(rng: &mut Rng, count: usize, providers: u64) -> Vec<PlannedStory> {
                 files: (0..named)
                     .map(|_| FilePattern::parse(pool[rng.index(pool.len())]).unwrap())
                     .collect(),
+                fingerprint: Fingerprint::default(),
             }
         })
         .collect()

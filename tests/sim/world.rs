@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use ai_sdlc::engine::{
     BoardEntry, BoardWrite, Claim, Clash, Comparison, Decision, Effect, Engine, Event, Exit,
-    FilePattern, Moment, OutcomeKind, Phase, PlannedStory, Provider, Settlement, StopSignal, Unit,
-    Usage, Vitals, Wait, WhenIdle,
+    FilePattern, Fingerprint, Moment, OutcomeKind, Phase, PlannedStory, Provider, Settlement,
+    StopSignal, Unit, Usage, Vitals, Wait, WhenIdle,
 };
 use ai_sdlc::story::StoryId;
 
@@ -28,7 +28,10 @@ enum Happening {
     Exit(Unit, Exit),
     BoardWritten(StoryId, BoardEntry, BoardWrite),
     Stop(StopSignal),
+    /// A person changes the board.
     Replan(usize),
+    /// The board is looked at as it is.
+    Look,
 }
 
 pub(crate) struct World<'a> {
@@ -41,6 +44,10 @@ pub(crate) struct World<'a> {
     agenda: BinaryHeap<Reverse<(u64, u64, usize)>>,
     happenings: Vec<Option<(Happening, u32)>>,
     generations: BTreeMap<Unit, u32>,
+    /// How many thirds of the later stories are on the board.
+    part: usize,
+    /// How often people have changed what stories say.
+    edits: BTreeMap<StoryId, u64>,
     slow: BTreeSet<Unit>,
     preparing: BTreeSet<Unit>,
     journal: Vec<(Event, u64)>,
@@ -83,6 +90,8 @@ impl<'a> World<'a> {
             agenda: BinaryHeap::new(),
             happenings: Vec::new(),
             generations: BTreeMap::new(),
+            part: 0,
+            edits: BTreeMap::new(),
             slow: BTreeSet::new(),
             preparing: BTreeSet::new(),
             journal: Vec::new(),
@@ -211,29 +220,58 @@ impl<'a> World<'a> {
             }
             Happening::Stop(signal) => self.tell(Event::StopRequested(signal)),
             Happening::Replan(part) => {
-                let share = self.scenario.later.len() * part / 3;
-                let known = self.ledger.outcomes();
-                let all = self
-                    .scenario
-                    .plan
-                    .iter()
-                    .chain(&self.scenario.later[..share]);
-                // Some of those that are through are made ready again, and some others are taken back.
-                let all: Vec<PlannedStory> = all.cloned().collect();
-                let ready = all
-                    .into_iter()
-                    .filter(|planned| {
-                        let share = if known.contains_key(&planned.id) {
-                            40
-                        } else {
-                            95
-                        };
-                        self.rng.percent(share)
-                    })
-                    .collect();
+                self.part = self.part.max(part);
+                let ready = match self.scenario.temper {
+                    Temper::Wild => self.change_board(),
+                    Temper::Steady => self.board(),
+                };
+                self.tell(Event::Replanned(ready));
+            }
+            Happening::Look => {
+                let ready = self.board();
                 self.tell(Event::Replanned(ready));
             }
         }
+    }
+
+    /// The stories that people have written so far, with what they say now.
+    fn stories(&self) -> Vec<PlannedStory> {
+        let share = self.scenario.later.len() * self.part / 3;
+        let later = &self.scenario.later[..share];
+        let said = |planned: &PlannedStory| {
+            let edits = self.edits.get(&planned.id).copied().unwrap_or_default();
+            PlannedStory {
+                fingerprint: Fingerprint::from(edits << 16),
+                ..planned.clone()
+            }
+        };
+        self.scenario.plan.iter().chain(later).map(said).collect()
+    }
+
+    /// The stories that are ready when nobody but the run has changed the board.
+    fn board(&self) -> Vec<PlannedStory> {
+        let mut stories = self.stories();
+        stories.retain(|planned| {
+            let entry = self.written.get(&planned.id);
+            matches!(entry, None | Some(BoardEntry::Returned { .. }))
+        });
+        stories
+    }
+
+    /// Somebody makes some of those that are through ready again, takes back others, and changes what they say.
+    fn change_board(&mut self) -> Vec<PlannedStory> {
+        let known = self.ledger.outcomes();
+        for planned in self.stories() {
+            if self.rng.percent(10) {
+                *self.edits.entry(planned.id).or_default() += 1;
+            }
+        }
+        let mut ready = self.stories();
+        ready.retain(|planned| {
+            let through = known.contains_key(&planned.id);
+            self.rng.percent(if through { 40 } else { 95 })
+        });
+        ready
     }
 
     fn tell(&mut self, event: Event) {
@@ -288,11 +326,11 @@ impl<'a> World<'a> {
         }
         if !self.told.is_empty() && self.rng.percent(5) {
             let old = self.told.swap_remove(self.rng.index(self.told.len()));
-            // Only when nobody could take it for a first one.
-            if event_unit(&old).is_some_and(|unit| !self.ledger.is_current(unit)) {
-                let at = self.now + self.rng.below(3);
-                self.schedule(at, Happening::Tell(old), u32::MAX);
+            if event_unit(&old).is_some_and(|unit| self.ledger.is_current(unit)) {
+                *self.ledger.seen.entry("told twice").or_default() += 1;
             }
+            let at = self.now + self.rng.below(3);
+            self.schedule(at, Happening::Tell(old), u32::MAX);
         }
     }
 
@@ -479,6 +517,7 @@ impl<'a> World<'a> {
                 };
                 self.soon(300, Happening::Tell(Event::Compared(story, comparison)));
             }
+            Effect::LookAtBoard => drop(self.soon(1_000, Happening::Look)),
             Effect::AskToGoOn(_) => {
                 let decision = *self.rng.pick(&[Decision::GoOn, Decision::StopHere]);
                 if self.rng.percent(5) {
@@ -683,7 +722,10 @@ fn unit_of(happening: &Happening) -> Option<&Unit> {
     match happening {
         Happening::Exit(unit, _) => Some(unit),
         Happening::Tell(event) => event_unit(event),
-        Happening::BoardWritten(..) | Happening::Stop(_) | Happening::Replan(_) => None,
+        Happening::BoardWritten(..)
+        | Happening::Stop(_)
+        | Happening::Replan(_)
+        | Happening::Look => None,
     }
 }
 

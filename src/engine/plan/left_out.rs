@@ -214,7 +214,7 @@ impl Completeness {
 mod tests {
     use super::*;
     use crate::engine::id::AttemptNumber;
-    use crate::engine::plan::{Candidate, Candidates, plan};
+    use crate::engine::plan::{Candidate, Candidates, Fingerprint, plan};
 
     fn board(rows: &[(&str, &str, &[&str])]) -> Candidates {
         let stories = rows.iter().map(|(id, status, dependencies)| Candidate {
@@ -227,6 +227,7 @@ mod tests {
             files: Vec::new(),
             next_attempt: AttemptNumber::FIRST,
             usable: Ok(()),
+            fingerprint: Fingerprint::default(),
         });
         Candidates {
             stories: stories.collect(),

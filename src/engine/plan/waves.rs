@@ -251,6 +251,7 @@ impl Bits {
 mod tests {
     use super::*;
     use crate::engine::id::AttemptNumber;
+    use crate::engine::plan::Fingerprint;
 
     fn story(id: &str, dependencies: &[&str], files: &[&str]) -> PlannedStory {
         PlannedStory {
@@ -262,6 +263,7 @@ mod tests {
                 .iter()
                 .map(|file| FilePattern::parse(file).unwrap())
                 .collect(),
+            fingerprint: Fingerprint::default(),
         }
     }
 

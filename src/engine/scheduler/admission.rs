@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::queue::{Place, Turn};
 use super::{Comeback, Engine, Key, OnBoard, Remains, Stage, Stop, Tracked};
-use crate::engine::effect::{Effects, Notice};
+use crate::engine::effect::{Effect, Effects, Notice};
 use crate::engine::fault::{self, Fault};
 use crate::engine::limits::{Account, Usage};
 use crate::engine::outcome::{Outcome, Skip};
@@ -21,8 +21,12 @@ pub(super) struct Admitted {
 }
 
 impl Engine {
-    /// Takes stories into the run, behind those that are there.
-    pub(super) fn admit(&mut self, plan: Vec<PlannedStory>) -> Admitted {
+    /// Takes stories into the run, behind those that are there, and of those that are through the ones that come back.
+    pub(super) fn admit(
+        &mut self,
+        plan: Vec<PlannedStory>,
+        coming_back: &BTreeSet<Key>,
+    ) -> Admitted {
         let mut joined = Vec::new();
         let mut fresh = Vec::new();
         let mut place = self.next_place();
@@ -34,16 +38,13 @@ impl Engine {
                     fresh.push((self.add(&planned, place), planned));
                 }
                 Some(key) => match &self.story(key).stage {
-                    // A story that crashed for good is ready again on the board. To take it for new would be to retry
-                    // it for ever.
-                    Stage::Done(_) if !self.may_come_back(key) => {}
+                    Stage::Done(_) if !coming_back.contains(&key) => {}
                     Stage::Done(_) => {
                         joined.push(planned.id.clone());
                         self.readmit(key, &planned, place);
                         fresh.push((key, planned));
                     }
                     Stage::Waiting if self.story(key).board == OnBoard::AsBefore => {
-                        self.take_back(key);
                         self.change(key, &planned, place);
                         fresh.push((key, planned));
                     }
@@ -62,10 +63,53 @@ impl Engine {
         Admitted { joined, hopeless }
     }
 
-    fn may_come_back(&self, key: Key) -> bool {
-        let tracked = self.story(key);
-        let alone = tracked.remains == Remains::Nothing || fault::is(Fault::UnendableComesBack);
-        tracked.comeback == Comeback::Allowed && alone
+    /// Which stories that are through and ready are worked on once more.
+    ///
+    /// One that never started is, as soon as nothing that it depends on is in its way any more. Any other one has to be
+    /// asked for again: somebody has made it ready, or has changed what it says. A story that crashed for good is ready
+    /// on the board without that, and to take it for new would be to retry it for ever.
+    fn coming_back(&self, plan: &[PlannedStory]) -> BTreeSet<Key> {
+        let awaited = self.awaited();
+        let mut coming_back = BTreeSet::new();
+        let mut skipped = Vec::new();
+        for planned in plan {
+            let Some(key) = self.key(&planned.id) else {
+                continue;
+            };
+            let tracked = self.story(key);
+            let alone = tracked.remains == Remains::Nothing || fault::is(Fault::UnendableComesBack);
+            if !alone || awaited.contains(&key) || fault::is(Fault::NothingComesBack) {
+                continue;
+            }
+            let asked_again = tracked.comeback == Comeback::Allowed
+                || (tracked.fingerprint != planned.fingerprint && !fault::is(Fault::EditIgnored));
+            match &tracked.stage {
+                Stage::Done(Outcome::Skipped(_)) => skipped.push((key, planned)),
+                Stage::Done(_) if asked_again => drop(coming_back.insert(key)),
+                _ => {}
+            }
+        }
+        // One may be what another one waits for; each round finds at least one, or is the last.
+        loop {
+            let before = coming_back.len();
+            skipped.retain(|(key, planned)| {
+                let hopeless = planned.dependencies.iter().any(|id| {
+                    let dependency = self.key(id);
+                    dependency.is_some_and(|dependency| {
+                        self.is_in_vain(dependency) && !coming_back.contains(&dependency)
+                    })
+                });
+                hopeless || !coming_back.insert(*key)
+            });
+            if coming_back.len() == before {
+                return coming_back;
+            }
+        }
+    }
+
+    /// Whether a story is through without success.
+    fn is_in_vain(&self, key: Key) -> bool {
+        matches!(&self.story(key).stage, Stage::Done(outcome) if !outcome.is_success())
     }
 
     fn next_place(&self) -> Place {
@@ -95,6 +139,7 @@ impl Engine {
             queued_at: None,
             turn: Turn::MayBePutOff,
             comeback: Comeback::NotYet,
+            fingerprint: planned.fingerprint,
             remains: Remains::Nothing,
         });
         self.unsettled += 1;
@@ -111,6 +156,8 @@ impl Engine {
         tracked.account = Account::default();
         tracked.stage = Stage::Waiting;
         tracked.comeback = Comeback::NotYet;
+        // While it was not ready it has not waited.
+        tracked.queued_at = None;
         self.unsettled += 1;
     }
 
@@ -120,6 +167,7 @@ impl Engine {
         tracked.place = place;
         tracked.provider = provider;
         tracked.files.clone_from(&planned.files);
+        tracked.fingerprint = planned.fingerprint;
         tracked.next_attempt = tracked.next_attempt.max(planned.next_attempt);
         tracked.missing.clear();
     }
@@ -168,13 +216,29 @@ impl Engine {
         hopeless
     }
 
-    /// Stories that are through and not ready any more may come back: somebody makes them ready again then. Not before
-    /// what they have left is written down and compared, so that an answer never means two ends of one story.
-    fn allow_comebacks(&mut self, ready: &HashSet<StoryId>) {
-        let mut awaited: HashSet<Key> = self.unwritten.iter().map(|(key, _)| *key).collect();
+    /// Stories of which something is still to be written down or compared. None of them comes back before, so that an
+    /// answer never means two ends of one story.
+    fn awaited(&self) -> BTreeSet<Key> {
+        let mut awaited: BTreeSet<Key> = self.unwritten.iter().map(|(key, _)| *key).collect();
         if !fault::is(Fault::ComesBackUncompared) {
             awaited.extend(&self.comparing);
         }
+        awaited
+    }
+
+    /// Something of a story is written down or compared. When that was the last of its end, the board says how it is,
+    /// and whoever has asked for it again meanwhile is heard now.
+    pub(super) fn look_at_board(&self, key: Key, effects: &mut Effects) {
+        let through = matches!(self.story(key).stage, Stage::Done(_));
+        let nothing_awaited = !self.awaited().contains(&key) && !fault::is(Fault::BoardNotLookedAt);
+        if through && self.expects_stories() && nothing_awaited {
+            effects.push(Effect::LookAtBoard);
+        }
+    }
+
+    /// Stories that are through and not ready any more may come back: somebody makes them ready again then.
+    fn allow_comebacks(&mut self, ready: &HashSet<StoryId>) {
+        let awaited = self.awaited();
         for (key, tracked) in (0_u32..).map(Key).zip(&mut self.stories) {
             let through = matches!(tracked.stage, Stage::Done(_)) && !awaited.contains(&key);
             if through && !ready.contains(&tracked.id) {
@@ -183,22 +247,33 @@ impl Engine {
         }
     }
 
+    /// The stories that wait for their first attempt.
+    fn unbegun(&self) -> Vec<Key> {
+        let mut waiting = self.waiting();
+        waiting.retain(|key| self.story(*key).board == OnBoard::AsBefore);
+        waiting
+    }
+
     /// The board has changed while the run waits for further stories.
     pub(super) fn replan(&mut self, plan: Vec<PlannedStory>, effects: &mut Effects) {
         if self.stop != Stop::No || self.gate_is_closed() {
             return;
         }
         let ready: HashSet<StoryId> = plan.iter().map(|planned| planned.id.clone()).collect();
-        self.allow_comebacks(&ready);
-        let withdrawn: Vec<Key> = self
-            .waiting()
+        let (kept, withdrawn): (Vec<Key>, Vec<Key>) = self
+            .unbegun()
             .into_iter()
-            .filter(|key| {
-                let tracked = self.story(*key);
-                tracked.board == OnBoard::AsBefore && !ready.contains(&tracked.id)
-            })
-            .collect();
-        let Admitted { joined, hopeless } = self.admit(plan);
+            .partition(|key| ready.contains(&self.story(*key).id));
+        // What they depend on is said anew, so that nothing that is withdrawn takes them with it.
+        for key in kept {
+            self.take_back(key);
+        }
+        for key in withdrawn {
+            self.conclude(key, None, Outcome::Skipped(Skip::Withdrawn), effects);
+        }
+        self.allow_comebacks(&ready);
+        let coming_back = self.coming_back(&plan);
+        let Admitted { joined, hopeless } = self.admit(plan, &coming_back);
         if !joined.is_empty() {
             effects.tell(Notice::Joined(joined));
         }
@@ -206,9 +281,6 @@ impl Engine {
             let dependency = self.story(dependency).id.clone();
             let skipped = Outcome::Skipped(Skip::Dependency(dependency));
             self.conclude(key, None, skipped, effects);
-        }
-        for key in withdrawn {
-            self.conclude(key, None, Outcome::Skipped(Skip::Withdrawn), effects);
         }
     }
 }

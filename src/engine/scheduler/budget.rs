@@ -25,7 +25,8 @@ impl Engine {
         }
         let of_story = tracked.account.usage + total;
         self.feed(unit, Input::Progressed, effects);
-        if let Some(budget) = self.settings.story_limits.exceeded_by(of_story) {
+        let exceeded = self.settings.story_limits.exceeded_by(of_story);
+        if let Some(budget) = exceeded.filter(|_| !fault::is(Fault::StoryBudgetIgnored)) {
             let overrun = Overrun {
                 scope: Scope::Story,
                 budget,
@@ -74,6 +75,7 @@ impl Engine {
         let Limits { time, .. } = self.settings.story_limits;
         let tracked = self.story(key);
         match &tracked.stage {
+            Stage::Attempting(_) if fault::is(Fault::StoryTimeIgnored) => None,
             Stage::Attempting(attempt) => {
                 Some(attempt.trial.began + time?.saturating_sub(tracked.account.time))
             }
@@ -91,20 +93,26 @@ impl Engine {
         })
     }
 
-    /// An attempt that lasted until `end` counts against what its story may use.
+    /// An attempt that lasted until `end` at the latest counts against what its story may use.
     pub(super) fn charge(&mut self, key: Key, trial: Trial, end: Moment) {
         let tracked = self.story_mut(key);
         tracked.used_before = tracked.used_before + trial.usage;
-        tracked.account.usage = tracked.account.usage + trial.usage;
-        tracked.account.time += end.since(trial.began);
+        tracked.account = charged(tracked.account, trial, end);
     }
 
     /// Whoever wants stories to be tried again that have used up what they may use wants the next attempt to have as
     /// much once more.
-    pub(super) fn renew_allowance(&mut self, key: Key, kind: OutcomeKind) {
+    pub(super) fn renews_allowance(&self, kind: OutcomeKind) -> bool {
         let used_up = matches!(kind, OutcomeKind::TimedOut | OutcomeKind::BudgetExceeded);
-        if used_up && self.settings.retry.retried.contains(&kind) {
-            self.story_mut(key).account = Account::default();
+        used_up && self.settings.retry.retried.contains(&kind)
+    }
+
+    /// What a story counts for when an attempt at it has ended so and is taken care of.
+    pub(super) fn account_after(&self, key: Key, trial: Trial, kind: OutcomeKind) -> Account {
+        if self.renews_allowance(kind) {
+            Account::default()
+        } else {
+            charged(self.story(key).account, trial, self.now)
         }
     }
 
@@ -121,4 +129,9 @@ impl Engine {
             });
         attempting.collect()
     }
+}
+
+fn charged(account: Account, trial: Trial, end: Moment) -> Account {
+    let end = trial.ended.unwrap_or(end);
+    account.charged(end.since(trial.began), trial.usage)
 }

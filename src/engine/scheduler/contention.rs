@@ -34,7 +34,8 @@ struct Footprint {
 
 impl Contention {
     pub(super) fn is_hot(&self, key: Key) -> bool {
-        self.heat.get(key.index()).is_some_and(|heat| *heat > 0)
+        let heat = self.heat.get(key.index()).copied().unwrap_or_default();
+        heat > 0 && !fault::is(Fault::ConflictNotAvoided)
     }
 
     /// A story joins, or says something else about its files than before.

@@ -1,11 +1,12 @@
 //! What follows the end of an attempt: another one, or the end of its story and what that means for others.
 
 use super::{
-    BoardEntry, Effect, Effects, Engine, Gate, Key, Notice, OnBoard, Outcome, Remains, Sequel,
-    Skip, Stage, Stop, Trial, Unit,
+    Account, Attempt, BoardEntry, Comeback, Effect, Effects, Engine, Gate, Key, Notice, OnBoard,
+    Outcome, Remains, Sequel, Skip, Stage, Stop, Trial, Unit,
 };
 use crate::engine::event::Decision;
 use crate::engine::fault::{self, Fault};
+use crate::engine::lifecycle::State;
 use crate::engine::outcome::OutcomeKind;
 use crate::engine::retry::{Delay, Next};
 use crate::engine::settings::OnFailure;
@@ -19,6 +20,7 @@ impl Engine {
         (outcome, sequel): (Outcome, Sequel),
         effects: &mut Effects,
     ) {
+        self.failing.remove(&key);
         self.charge(key, trial, self.now);
         if sequel == Sequel::Forbidden {
             self.story_mut(key).remains = Remains::Something;
@@ -35,12 +37,11 @@ impl Engine {
         effects: &mut Effects,
     ) {
         let kind = outcome.kind();
+        let renewed = self.renews_allowance(kind);
         let tracked = self.story_mut(key);
-        match kind {
-            OutcomeKind::QuotaExhausted => tracked.tries.quota_waits += 1,
-            OutcomeKind::Cancelled => {}
-            _ if fault::is(Fault::RetriesUnbounded) => {}
-            _ => tracked.tries.attempts += 1,
+        tracked.tries = tracked.tries.counting(kind);
+        if renewed {
+            tracked.account = Account::default();
         }
         let unit = Unit {
             story: tracked.id.clone(),
@@ -50,7 +51,6 @@ impl Engine {
         if kind.is_abnormal() {
             self.note_abnormal_end(effects);
         }
-        self.renew_allowance(key, kind);
         let next = self.what_follows(key, &unit, &outcome, sequel);
         match next {
             Next::Through => self.conclude(key, Some(unit), outcome, effects),
@@ -90,6 +90,34 @@ impl Engine {
             self.settings.retry.after(unit, outcome, tries, self.now)
         } else {
             Next::Through
+        }
+    }
+
+    /// The process of an attempt has ended, and with that its slot is free. Where a failure stops the starts, one that
+    /// is certain stops them from now on, and not only when it is taken care of.
+    pub(super) fn foresee_failure(&mut self, unit: &Unit, key: Key) {
+        let Stage::Attempting(Attempt { trial, state }) = &self.story(key).stage else {
+            return;
+        };
+        let State::Settling {
+            outcome, sequel, ..
+        } = state
+        else {
+            return;
+        };
+        if self.settings.on_failure == OnFailure::GoOn
+            || is_harmless(outcome)
+            || fault::is(Fault::FailureCountsLate)
+        {
+            return;
+        }
+        let kind = outcome.kind();
+        let account = self.account_after(key, *trial, kind);
+        let used_up = self.settings.story_limits.used_up_by(account).is_some();
+        let tries = self.story(key).tries.counting(kind);
+        let next = self.settings.retry.after(unit, outcome, tries, self.now);
+        if *sequel == Sequel::Forbidden || used_up || next == Next::Through {
+            self.failing.insert(key);
         }
     }
 
@@ -163,16 +191,18 @@ impl Engine {
         // A story that never started is on the board as it was.
         if self.story(key).board == OnBoard::Started {
             self.story_mut(key).board = OnBoard::AsBefore;
-            let entry = match outcome {
+            let entry = match BoardEntry::of(outcome) {
                 // A story that is skipped was worked on when a restart has cost it its attempt.
-                Outcome::Cancelled | Outcome::Skipped(_) => Some(BoardEntry::Returned {
+                None | Some(BoardEntry::Returned { error: None }) => BoardEntry::Returned {
                     error: self.last_error(key),
-                }),
-                outcome => BoardEntry::of(outcome),
+                },
+                Some(entry) => entry,
             };
-            if let Some(entry) = entry {
-                self.write_board(key, entry, effects);
+            // What we have not made ready ourselves is ready only when somebody asks for it again.
+            if !matches!(entry, BoardEntry::Returned { .. }) {
+                self.story_mut(key).comeback = Comeback::Allowed;
             }
+            self.write_board(key, entry, effects);
         }
     }
 
@@ -194,11 +224,7 @@ impl Engine {
 
     /// What a story that did not succeed means for those that have nothing to do with it.
     fn follow_policy(&mut self, key: Key, outcome: &Outcome, effects: &mut Effects) {
-        let harmless = matches!(
-            outcome.kind(),
-            OutcomeKind::Succeeded | OutcomeKind::Cancelled | OutcomeKind::Skipped
-        );
-        if harmless || self.gate != Gate::Open || self.stop != Stop::No {
+        if is_harmless(outcome) || self.gate != Gate::Open || self.stop != Stop::No {
             return;
         }
         match self.settings.on_failure {
@@ -245,4 +271,12 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whether an end says nothing against going on.
+fn is_harmless(outcome: &Outcome) -> bool {
+    matches!(
+        outcome.kind(),
+        OutcomeKind::Succeeded | OutcomeKind::Cancelled | OutcomeKind::Skipped
+    )
 }

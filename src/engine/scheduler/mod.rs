@@ -32,7 +32,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::effect::{BoardEntry, Effect, Effects, Notice};
-use crate::engine::event::{BoardWrite, Comparison, Event, StopSignal, Unit};
+use crate::engine::event::{BoardWrite, Clash, Comparison, Event, StopSignal, Unit};
 use crate::engine::fault::{self, Fault};
 use crate::engine::files::FilePattern;
 use crate::engine::id::AttemptNumber;
@@ -40,7 +40,7 @@ use crate::engine::intensity::RecentEnds;
 use crate::engine::lifecycle::{Input, Rules, Scene, Sequel, State, Step};
 use crate::engine::limits::{Account, Budget, Limits, Overrun, Scope, Usage};
 use crate::engine::outcome::{Outcome, Skip};
-use crate::engine::plan::PlannedStory;
+use crate::engine::plan::{Fingerprint, PlannedStory};
 use crate::engine::retry::{Delay, Tries};
 use crate::engine::settings::{Settings, WhenIdle};
 use crate::engine::time::Moment;
@@ -96,6 +96,9 @@ pub struct Engine {
     conflicts: Vec<Conflict>,
     usage: Usage,
     gate: Gate,
+    /// Stories of which it is known that they are through and did not succeed, while the end of their last attempt is
+    /// being taken care of.
+    failing: BTreeSet<Key>,
     recent_ends: RecentEnds,
     paused_until: Option<Moment>,
     stop: Stop,
@@ -130,6 +133,7 @@ struct Tracked {
     queued_at: Option<u64>,
     turn: Turn,
     comeback: Comeback,
+    fingerprint: Fingerprint,
     remains: Remains,
     /// Its entry in the deadlines of the run.
     scheduled: Option<Moment>,
@@ -159,6 +163,9 @@ struct Attempt {
 struct Trial {
     number: AttemptNumber,
     began: Moment,
+    /// When its process had ended, or it was known that there is none: what is still to be taken care of is not what
+    /// its story takes.
+    ended: Option<Moment>,
     usage: Usage,
 }
 
@@ -239,6 +246,7 @@ impl Engine {
             conflicts: Vec::new(),
             usage: Usage::default(),
             gate: Gate::Open,
+            failing: BTreeSet::new(),
             recent_ends: RecentEnds::default(),
             paused_until: None,
             stop: Stop::No,
@@ -247,8 +255,8 @@ impl Engine {
             progress: Progress::NotBegun,
             trouble: Trouble::default(),
         };
-        // Nothing is through yet, so that nothing can be hopeless.
-        drop(engine.admit(plan));
+        // Nothing is through yet, so that nothing can be hopeless or come back.
+        drop(engine.admit(plan, &BTreeSet::new()));
         engine
     }
 
@@ -305,7 +313,7 @@ impl Engine {
             Event::Settled(unit, settlement) => {
                 self.feed(&unit, Input::Settled(settlement), effects);
             }
-            Event::BoardWritten(story, write) => self.note_written(&story, &write),
+            Event::BoardWritten(story, write) => self.note_written(&story, &write, effects),
             Event::Compared(story, comparison) => {
                 self.note_comparison(&story, comparison, effects);
             }
@@ -407,13 +415,16 @@ impl Engine {
         else {
             return;
         };
-        let Attempt { trial, state } = attempt;
+        let Attempt { mut trial, state } = attempt;
         let held = state.holds_slot();
         let by_time_alone = input == Input::TimePassed;
         let scene = Scene { unit, now, rules };
         match state.advance(input, &scene, effects) {
             Step::In(state) => {
                 let given_back = held && !state.holds_slot();
+                if given_back {
+                    trial.ended = Some(now);
+                }
                 tracked.stage = Stage::Attempting(Attempt { trial, state });
                 self.reschedule(key);
                 if given_back {
@@ -421,6 +432,7 @@ impl Engine {
                     // it is given up as impossible to end.
                     self.trouble.unendable += usize::from(by_time_alone);
                     self.release_slot(key);
+                    self.foresee_failure(unit, key);
                 }
             }
             Step::Over(outcome, sequel) => {
@@ -441,7 +453,7 @@ impl Engine {
     fn may_start(&self) -> bool {
         let stopping = self.stop != Stop::No && !fault::is(Fault::StartsAfterStop);
         let pausing = self.paused_until.is_some() && !fault::is(Fault::IntensityIgnored);
-        !stopping && !pausing && self.gate == Gate::Open
+        !stopping && !pausing && self.gate == Gate::Open && self.failing.is_empty()
     }
 
     fn start(&mut self, key: Key, effects: &mut Effects) {
@@ -451,6 +463,7 @@ impl Engine {
         let trial = Trial {
             number: tracked.next_attempt,
             began: now,
+            ended: None,
             usage: Usage::default(),
         };
         tracked.queued_at = None;
@@ -502,7 +515,7 @@ impl Engine {
         effects.push(Effect::WriteBoard(story, entry));
     }
 
-    fn note_written(&mut self, story: &StoryId, write: &BoardWrite) {
+    fn note_written(&mut self, story: &StoryId, write: &BoardWrite, effects: &mut Effects) {
         let Some(key) = self.key(story) else { return };
         // Entries of one story are written in order, so that the first one is meant.
         let first = self.unwritten.iter().position(|(of, _)| *of == key);
@@ -511,6 +524,7 @@ impl Engine {
         if *write == BoardWrite::Failed {
             self.trouble.board_failures += 1;
         }
+        self.look_at_board(key, effects);
     }
 
     fn note_comparison(&mut self, story: &StoryId, comparison: Comparison, effects: &mut Effects) {
@@ -518,28 +532,40 @@ impl Engine {
         if !self.comparing.remove(&key) {
             return;
         }
-        let Comparison::Compared(clashes) = comparison else {
-            return;
-        };
-        for clash in clashes {
+        if let Comparison::Compared(clashes) = comparison {
+            self.note_clashes(story, clashes, effects);
+        }
+        self.look_at_board(key, effects);
+    }
+
+    /// With which others a branch cannot be merged now. That of a story that was run again has been compared before: a
+    /// pair is told once, and forgotten when it can be merged.
+    fn note_clashes(&mut self, story: &StoryId, clashes: Vec<Clash>, effects: &mut Effects) {
+        self.conflicts.retain(|known| {
+            let other = known.other_than(story);
+            other.is_none_or(|other| clashes.iter().any(|clash| clash.with == *other))
+        });
+        for Clash { with, files } in clashes {
+            let is_pair = |known: &&mut Conflict| known.other_than(story) == Some(&with);
+            if let Some(known) = self.conflicts.iter_mut().find(is_pair) {
+                known.files = files;
+                continue;
+            }
             effects.tell(Notice::Conflict {
-                one: clash.with.clone(),
+                one: with.clone(),
                 other: story.clone(),
-                files: clash.files.clone(),
+                files: files.clone(),
             });
             self.conflicts.push(Conflict {
-                one: clash.with,
+                one: with,
                 other: story.clone(),
-                files: clash.files,
+                files,
             });
         }
     }
 
     fn finish_when_through(&mut self, effects: &mut Effects) {
-        let expecting = self.settings.when_idle == WhenIdle::WaitForStories
-            && self.stop == Stop::No
-            && !matches!(self.gate, Gate::Closed(_));
-        if self.unsettled > 0 || expecting {
+        if self.unsettled > 0 || self.expects_stories() {
             self.wrap_up = None;
             return;
         }
@@ -548,6 +574,13 @@ impl Engine {
         } else if self.wrap_up.is_none() {
             self.wrap_up = Some(self.now + self.settings.deadlines.wrap_up);
         }
+    }
+
+    /// Whether further stories may join.
+    fn expects_stories(&self) -> bool {
+        self.settings.when_idle == WhenIdle::WaitForStories
+            && self.stop == Stop::No
+            && !self.gate_is_closed()
     }
 
     fn finish(&mut self, effects: &mut Effects) {

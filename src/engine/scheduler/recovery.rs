@@ -40,6 +40,9 @@ impl Engine {
         for key in &self.comparing {
             effects.push(Effect::Compare(self.story(*key).id.clone()));
         }
+        if self.expects_stories() {
+            effects.push(Effect::LookAtBoard);
+        }
         let under_way: Vec<Key> = (0_u32..)
             .map(Key)
             .zip(&self.stories)
@@ -99,7 +102,6 @@ impl Engine {
             return None;
         };
         if matches!(attempt.state, State::Settling { .. }) {
-            attempt.trial.began = attempt.trial.began + now.since(last);
             if !fault::is(Fault::RestartForgetsSettling) {
                 let unit = Unit {
                     story: tracked.id.clone(),

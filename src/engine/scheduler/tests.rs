@@ -1,6 +1,8 @@
 //! What single schedules come to, told as stories of a run.
 
+mod failures;
 mod restarts;
+mod watching;
 
 use std::collections::VecDeque;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -14,7 +16,7 @@ use crate::engine::health::{Patience, Vitals};
 use crate::engine::id::AttemptNumber;
 use crate::engine::limits::{Limits, Usage};
 use crate::engine::outcome::{Claim, Exit, Outcome, OutcomeKind, Skip};
-use crate::engine::plan::PlannedStory;
+use crate::engine::plan::{Fingerprint, PlannedStory};
 use crate::engine::settings::{OnFailure, Settings, WhenIdle};
 use crate::engine::time::Moment;
 use crate::story::StoryId;
@@ -33,6 +35,7 @@ fn planned(number: Number) -> PlannedStory {
         next_attempt: AttemptNumber::FIRST,
         provider: None,
         files: Vec::new(),
+        fingerprint: Fingerprint::default(),
     }
 }
 
@@ -350,71 +353,13 @@ fn a_success_that_is_not_on_the_board_is_not_the_fault_of_a_budget() {
     assert_eq!(run.engine.verdict(), Verdict::SomeDidNot);
 }
 
-// Stories that come back.
+// A run that waits for stories.
 
 fn watching() -> Settings {
     Settings {
         when_idle: WhenIdle::WaitForStories,
         ..rules(2)
     }
-}
-
-#[test]
-fn a_story_that_is_through_comes_back_when_it_is_made_ready_again() {
-    let mut run = Run::begin(watching(), &[1]);
-    run.work(1);
-    run.fail(1);
-    run.catch_up();
-    run.replan(&[1]);
-    assert_eq!(run.attempts(1), 1);
-    run.select_again(1);
-    assert_eq!(run.attempts(1), 2);
-}
-
-#[test]
-fn a_story_of_which_something_is_alive_comes_back_only_after_a_restart() {
-    let mut run = Run::begin(watching(), &[1]);
-    run.work(1);
-    run.give_up(1);
-    assert_eq!(run.ended_as(1), [OutcomeKind::Crashed]);
-    run.catch_up();
-    run.select_again(1);
-    run.select_again(1);
-    assert_eq!(run.attempts(1), 1);
-    run.restart(5);
-    run.select_again(1);
-    assert_eq!(run.attempts(1), 2);
-}
-
-#[test]
-fn a_restart_lets_a_story_be_tried_again_whose_process_could_not_be_ended() {
-    let mut run = Run::begin(rules(1), &[1]);
-    run.work(1);
-    run.tell(Event::Disconnected(run.unit(1)));
-    run.pass(60);
-    run.restart(5);
-    run.tell(Event::Settled(run.unit(1), Settlement::Confirmed));
-    run.pass(10);
-    assert_eq!(run.attempts(1), 2);
-}
-
-#[test]
-fn a_story_does_not_come_back_before_its_branch_has_been_compared() {
-    let mut run = Run::begin(watching(), &[1]);
-    run.work(1);
-    run.succeed(1);
-    run.tell(Event::BoardWritten(id(1), BoardWrite::Written));
-    run.tell(Event::BoardWritten(id(1), BoardWrite::Written));
-    run.select_again(1);
-    assert_eq!(run.attempts(1), 1);
-    run.catch_up();
-    run.select_again(1);
-    assert_eq!(run.attempts(1), 2);
-    run.work(1);
-    run.succeed(1);
-    run.catch_up();
-    let compared = run.count(|effect| matches!(effect, Effect::Compare(_)));
-    assert_eq!(compared, 2);
 }
 
 // What a story may use.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, Gate, Key, Stage, Verdict};
+use super::{Engine, Gate, Key, OnBoard, Stage, Verdict};
 use crate::engine::id::Phase;
 use crate::engine::lifecycle::State;
 use crate::engine::limits::Usage;
@@ -81,6 +81,17 @@ pub struct Conflict {
     pub files: Vec<String>,
 }
 
+impl Conflict {
+    /// The other one of the pair, if the story is one of it.
+    pub fn other_than(&self, story: &StoryId) -> Option<&StoryId> {
+        if self.one == *story {
+            Some(&self.other)
+        } else {
+            (self.other == *story).then_some(&self.one)
+        }
+    }
+}
+
 impl fmt::Display for Standing {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |ids: &[StoryId]| {
@@ -154,6 +165,15 @@ impl Engine {
         let open = |tracked: &&super::Tracked| !matches!(tracked.stage, Stage::Done(_));
         let open = self.stories.iter().filter(open);
         open.map(|tracked| tracked.id.clone()).collect()
+    }
+
+    /// The stories that the run has begun and that are not through: the board says so of them.
+    pub fn in_hand(&self) -> BTreeSet<StoryId> {
+        let begun = |tracked: &&super::Tracked| {
+            tracked.board == OnBoard::Started && !matches!(tracked.stage, Stage::Done(_))
+        };
+        let begun = self.stories.iter().filter(begun);
+        begun.map(|tracked| tracked.id.clone()).collect()
     }
 
     /// Whether a person is being asked whether to go on.

@@ -11,7 +11,7 @@ mod replanning;
 use replanning::Replanning;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -23,13 +23,14 @@ use crate::engine::{
 use crate::git::{CommitId, Origin, Prepared};
 use crate::journal::JournalError;
 use crate::launcher::{AttemptSpec, Launcher};
+use crate::orchestrator::assigned::Assigned;
 use crate::orchestrator::clock::{RunClock, Waking};
 use crate::orchestrator::finished::Finished as FinishedBranches;
 use crate::orchestrator::narrator::{Narrator, millis};
 use crate::orchestrator::run_journal::RunJournal;
 use crate::orchestrator::tasks::{Finished, Tasks, Work};
 use crate::orchestrator::unit::{Command, Message};
-use crate::orchestrator::workspace::Settled;
+use crate::orchestrator::workspace::{Dependency, Settled, Unprepared};
 use crate::orchestrator::{RunRequest, board, unit};
 use crate::protocol::{Evidence, FromExecutor, Reason, ShutdownReason, Start};
 use crate::report::event::{KeptWorktree, RunEvent, StoryName};
@@ -53,6 +54,8 @@ pub(in crate::orchestrator) struct Driver<L> {
     entries: VecDeque<(StoryId, BoardEntry)>,
     /// The branches of attempts that are through, for the story's file and for comparing them.
     branches: HashMap<StoryId, SettledBranch>,
+    /// Where the work of stories ended that have changed something.
+    tips: HashMap<StoryId, CommitId>,
     finished: FinishedBranches,
     replanning: Replanning,
 }
@@ -66,6 +69,10 @@ struct SettledBranch {
 /// What the world has of an attempt.
 #[derive(Default)]
 struct Attempt {
+    /// What it is to do, once that was read.
+    assigned: Option<Assigned>,
+    /// The commit that its worktree starts from, once that is known.
+    starts_from: Arc<OnceLock<CommitId>>,
     prepared: Option<Prepared>,
     phase: Option<Phase>,
     usage: Usage,
@@ -107,6 +114,7 @@ impl<L: Launcher> Driver<L> {
             attempts: HashMap::new(),
             entries: VecDeque::new(),
             branches: HashMap::new(),
+            tips: HashMap::new(),
             finished: FinishedBranches::default(),
             replanning: Replanning::default(),
         }
@@ -177,6 +185,7 @@ impl<L: Launcher> Driver<L> {
             }
             Effect::LookAtFiles(unit) => self.look_at_files(unit),
             Effect::Compare(story) => self.compare(story),
+            Effect::LookAtBoard => self.replan(),
             Effect::AskToGoOn(story) => self.ask_to_go_on(story),
             Effect::Tell(notice) => self.tell(notice),
             Effect::Finish => {}
@@ -274,16 +283,37 @@ impl<L: Launcher> Driver<L> {
             .get(&unit.story)
             .map_or("", String::as_str);
         self.narrator.started(&unit, &story, agent);
-        self.attempts.insert(unit.clone(), Attempt::default());
+        let attempt = Attempt::default();
+        let starts_from = Arc::clone(&attempt.starts_from);
+        self.attempts.insert(unit.clone(), attempt);
         let workspaces = self.request.workspaces.clone();
         let dependencies = self.dependencies(&story);
+        let (store, agent) = (
+            self.request.store.clone(),
+            self.request.default_agent.clone(),
+        );
         self.tasks.spawn(Work::Prepare(unit), async move {
-            Finished::Prepared(workspaces.prepare(&story, &dependencies).await)
+            let prepared = async {
+                let read = move || Assigned::read(&store, &story, &agent);
+                let reading = tokio::task::spawn_blocking(read).await;
+                let assigned = reading
+                    .map_err(|error| error.to_string())
+                    .flatten()
+                    .map_err(Unprepared::Failed)?;
+                let worktree = workspaces.prepare(&assigned.story, &dependencies, &starts_from);
+                Ok(Box::new((worktree.await?, assigned)))
+            };
+            Finished::Prepared(prepared.await)
         });
     }
 
-    fn dependencies(&self, story: &Story) -> Vec<Arc<Story>> {
-        let known = |id| self.request.stories.get(id).cloned();
+    fn dependencies(&self, story: &Story) -> Vec<Dependency> {
+        let known = |id: &StoryId| {
+            Some(Dependency {
+                story: self.request.stories.get(id)?.clone(),
+                tip: self.tips.get(id).copied(),
+            })
+        };
         story.dependencies.iter().filter_map(known).collect()
     }
 
@@ -311,8 +341,9 @@ impl<L: Launcher> Driver<L> {
     /// What an executor is started with, and what it is told.
     fn assignment(&self, unit: &Unit) -> Option<(AttemptSpec, Start)> {
         let request = &self.request;
-        let story = request.stories.get(&unit.story)?;
-        let prepared = self.attempts.get(unit)?.prepared.as_ref()?;
+        let attempt = self.attempts.get(unit)?;
+        let Assigned { story, agent } = attempt.assigned.as_ref()?;
+        let prepared = attempt.prepared.as_ref()?;
         let previous = match prepared.origin {
             Origin::Fresh => None,
             Origin::ContinuedBranch => Some("the branch holds the work of an earlier attempt"),
@@ -327,7 +358,7 @@ impl<L: Launcher> Driver<L> {
         let start = Start {
             title: story.title.clone(),
             story_text: story.text.clone(),
-            agent: request.agents.get(&unit.story)?.clone(),
+            agent: agent.clone(),
             base: prepared.base.to_string(),
             branch: prepared.branch.clone(),
             phases: vec![Phase::Implement],
@@ -355,9 +386,13 @@ impl<L: Launcher> Driver<L> {
 
     fn settle(&mut self, unit: Unit, outcome: Outcome, disposal: Disposal) {
         let attempt = self.attempts.get_mut(&unit);
-        let (prepared, evidence) = match attempt {
-            Some(attempt) => (attempt.prepared.clone(), attempt.evidence.take()),
-            None => (None, None),
+        let (prepared, evidence, starts_from) = match attempt {
+            Some(attempt) => (
+                attempt.prepared.clone(),
+                attempt.evidence.take(),
+                attempt.starts_from.get().copied(),
+            ),
+            None => (None, None, None),
         };
         if let Some(prepared) = &prepared {
             let branch = SettledBranch {
@@ -371,22 +406,20 @@ impl<L: Launcher> Driver<L> {
         }
         let workspaces = self.request.workspaces.clone();
         let story = self.request.stories.get(&unit.story).cloned();
-        let story = story.map(|story| {
-            let dependencies = self.dependencies(&story);
-            (story, dependencies)
-        });
         self.tasks.spawn(Work::Settle(unit), async move {
             if let Some(prepared) = prepared {
                 let evidence = evidence.as_ref();
                 let settling = workspaces.settle(&prepared, &outcome, evidence, disposal);
                 return Finished::Settled(settling.await);
             }
-            if let Some((story, dependencies)) = story {
-                workspaces.undo_unfinished(&story, &dependencies).await;
+            // Without a base nothing was made yet.
+            if let Some((story, base)) = story.zip(starts_from) {
+                workspaces.undo_unfinished(&story, base).await;
             }
             Finished::Settled(Settled {
                 settlement: Settlement::Confirmed,
                 kept: None,
+                head: None,
             })
         });
     }
@@ -424,8 +457,8 @@ impl<L: Launcher> Driver<L> {
         let event = RunEvent::RunStarted {
             stories: self.names(self.request.plan.iter().map(|planned| &planned.id)),
             concurrent: self.request.settings.slots.get(),
-            base_branch: self.request.base_branch.clone(),
-            base_commit: self.request.workspaces.base.to_string(),
+            base_branch: self.request.workspaces.base.name().map(str::to_owned),
+            base_commit: self.request.workspaces.base.start().to_string(),
             folder: PathBuf::from(self.request.folder.path()),
         };
         self.narrator.tell(&event);

@@ -1,7 +1,10 @@
 //! What comes of the tasks of a run, as events.
 
+use std::sync::Arc;
+
 use super::{Driver, Settling};
 use crate::engine::{BoardWrite, Comparison, Event, Exit, FilePattern, Settlement};
+use crate::git::CommitId;
 use crate::launcher::Launcher;
 use crate::orchestrator::tasks::{Finished, Work};
 use crate::orchestrator::workspace::Unprepared;
@@ -12,10 +15,14 @@ impl<L: Launcher> Driver<L> {
     /// A task has ended.
     pub(in crate::orchestrator) fn finish(&mut self, (work, finished): (Work, Finished)) {
         match (work, finished) {
-            (Work::Prepare(unit), Finished::Prepared(Ok(prepared))) => {
+            (Work::Prepare(unit), Finished::Prepared(Ok(ready))) => {
+                let (prepared, assigned) = *ready;
                 self.narrator.prepared(&unit, &prepared);
+                let stories = &mut self.request.stories;
+                stories.insert(unit.story.clone(), Arc::clone(&assigned.story));
                 if let Some(attempt) = self.attempts.get_mut(&unit) {
                     attempt.prepared = Some(prepared);
+                    attempt.assigned = Some(assigned);
                 }
                 self.feed(Event::Prepared(unit));
             }
@@ -39,6 +46,7 @@ impl<L: Launcher> Driver<L> {
                 if let Some(attempt) = self.attempts.get_mut(&unit) {
                     attempt.settled = Settling::Done;
                 }
+                self.note_tip(&unit.story, settled.head);
                 self.narrator.kept(&unit, settled.kept);
                 self.feed(Event::Settled(unit, settled.settlement));
             }
@@ -80,6 +88,16 @@ impl<L: Launcher> Driver<L> {
             (Work::Ask, Finished::Answered(answer)) => self.answered(answer),
             (Work::Ask, _) => self.answered(Answer::Nothing),
             (work, finished) => tracing::debug!(?work, ?finished, "nothing to do"),
+        }
+    }
+
+    /// A success is proved by the commit at which its work ends.
+    fn note_tip(&mut self, story: &StoryId, head: Option<CommitId>) {
+        let base = self.branches.get(story).map(|branch| branch.base);
+        match head {
+            Some(head) if base == Some(head) => drop(self.tips.remove(story)),
+            Some(head) => drop(self.tips.insert(story.clone(), head)),
+            None => {}
         }
     }
 

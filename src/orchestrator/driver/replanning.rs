@@ -1,11 +1,10 @@
 //! Stories that join a run which waits for them: the board is planned anew whenever it may have changed.
 
-use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Driver;
-use crate::engine::{Event, PlannedStory};
+use crate::engine::Event;
 use crate::launcher::Launcher;
 use crate::orchestrator::Replan;
 use crate::orchestrator::tasks::{Finished, Work};
@@ -17,8 +16,6 @@ pub(super) struct Replanning {
     stage: Stage,
     /// Rises with every board entry of ours that is written: a plan over a board that was read before says nothing.
     writes: u64,
-    /// The last plan that the engine was told.
-    told: Vec<PlannedStory>,
     /// Remarks that were made already.
     remarked: HashSet<String>,
 }
@@ -91,20 +88,13 @@ impl<L: Launcher> Driver<L> {
         for remark in planned.remarks {
             self.remark(remark);
         }
-        if planned.plan == self.replanning.told {
-            return;
-        }
-        self.replanning.told.clone_from(&planned.plan);
-        let running: HashMap<_, _> = self
-            .engine
-            .under_way()
-            .into_iter()
-            .filter_map(|id| Some((id.clone(), self.request.stories.get(&id)?.clone())))
-            .collect();
-        // What is being worked on keeps the text that its executor was given.
-        self.request.stories = planned.stories;
-        self.request.stories.extend(running);
+        // What is being worked on is known as it was before. What is not on the board any more may still be told of.
+        let in_hand = self.engine.in_hand();
+        let mut stories = planned.stories;
+        stories.retain(|id, _| !in_hand.contains(id));
+        self.request.stories.extend(stories);
         self.request.agents.extend(planned.agents);
+        // Also when it says the same as before: what that means depends on what has ended since.
         self.feed(Event::Replanned(planned.plan));
     }
 

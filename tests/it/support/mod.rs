@@ -14,13 +14,14 @@ pub(crate) use processes::{await_none, executor_of, executors, living};
 pub(crate) use running::Running;
 pub(crate) use story::StoryFile;
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -38,6 +39,7 @@ pub(crate) struct TestEnv {
     base: TempDir,
     repository: PathBuf,
     mark: String,
+    ends: Cell<replays::Ends>,
 }
 
 impl TestEnv {
@@ -92,7 +94,13 @@ impl TestEnv {
             base,
             repository,
             mark: format!("test-{}-{number}.", std::process::id()),
+            ends: Cell::new(replays::Ends::ByThemselves),
         }
+    }
+
+    /// Some runs of this test are killed, so that their journals do not say how they ended.
+    pub(crate) fn kills_runs(&self) {
+        self.ends.set(replays::Ends::Killed);
     }
 
     /// The directory that holds everything of this test.
@@ -204,6 +212,15 @@ impl TestEnv {
         self.field(id, "status").unwrap_or_default()
     }
 
+    /// Waits until the board says that of a story.
+    pub(crate) fn await_status(&self, id: &str, status: &str) {
+        let began = Instant::now();
+        while self.status(id) != status {
+            assert!(began.elapsed() < DEADLINE, "{id} does not become {status}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// The branches of stories.
     pub(crate) fn branches(&self) -> Vec<String> {
         let listed = self.git(&[
@@ -293,7 +310,7 @@ impl Drop for TestEnv {
         assert!(alive.is_empty(), "processes were left behind: {alive:#?}");
         let left = self.leftovers();
         assert!(left.is_empty(), "files were left behind: {left:#?}");
-        let faults = replays::faults(self.base());
+        let faults = replays::faults(self.base(), self.ends.get());
         assert!(
             faults.is_empty(),
             "runs cannot be played again: {faults:#?}"

@@ -7,20 +7,32 @@ use ai_sdlc::engine::replay::Agreement;
 use ai_sdlc::engine::{Moment, Record, Replay};
 use ai_sdlc::journal::{Reader, Tail};
 
+/// How the runs of a test ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// By themselves: every journal says how.
+    ByThemselves,
+    /// Some were killed.
+    Killed,
+}
+
 /// What is wrong with the journals below a directory.
-pub(super) fn faults(base: &Path) -> Vec<String> {
+pub(super) fn faults(base: &Path, ends: Ends) -> Vec<String> {
     let fault = |journal: PathBuf| {
-        let played = replay(&journal).err();
+        let played = replay(&journal, ends).err();
         played.map(|fault| format!("{}: {fault}", journal.display()))
     };
     journals(base).into_iter().filter_map(fault).collect()
 }
 
-fn replay(journal: &Path) -> Result<(), String> {
+fn replay(journal: &Path, ends: Ends) -> Result<(), String> {
     let mut reader: Reader<Record> = Reader::open(journal).map_err(|error| error.to_string())?;
     let Some(first) = reader.next() else {
         // The run was killed before it had written anything.
-        return Ok(());
+        return match ends {
+            Ends::Killed => Ok(()),
+            Ends::ByThemselves => Err("it is empty".to_owned()),
+        };
     };
     let first = first.map_err(|error| error.to_string())?;
     let mut replay = Replay::open(first.record).map_err(|error| error.to_string())?;
@@ -36,8 +48,11 @@ fn replay(journal: &Path) -> Result<(), String> {
     match (replay.agrees(), reader.tail()) {
         (Some(Agreement::Differs), _) => Err(format!("another end than {:#?}", replay.view())),
         (Some(Agreement::Same), Tail::Complete) if events > 1 => Ok(()),
-        // A run that was killed, or whose journal could not be written any more, does not say how it ended.
-        (None, _) => Ok(()),
+        // A run that was killed does not say how it ended.
+        (None, _) if ends == Ends::Killed => Ok(()),
+        (None, tail) => Err(format!(
+            "it does not say how the run ended: {events} events, {tail:?}"
+        )),
         (Some(Agreement::Same), tail) => Err(format!("{events} events, {tail:?}")),
     }
 }
