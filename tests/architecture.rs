@@ -140,7 +140,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("git2::", &["git/"]),
     ("serde_saphyr", &["story/tree.rs"]),
     ("notify::", &["watch/ear.rs"]),
-    ("io::stdout", &["report/"]),
+    ("io::stdout", &["report/", "process/follow.rs"]),
     ("io::stderr", &["report/", "diagnostics.rs"]),
     ("println!", &[]),
     ("waitpid(-1", &[]),
@@ -493,6 +493,16 @@ const NUMBERS: &[(&str, &str, &str)] = &[
         "the bound of what is read from a terminal",
     ),
     (
+        "orchestrator/signals.rs",
+        "WAITING",
+        "the bound of a queue: a third signal ends the run",
+    ),
+    (
+        "orchestrator/signals.rs",
+        "CUT_OFF",
+        "the exit code of a process that hangs",
+    ),
+    (
         "orchestrator/log_tail.rs",
         "BYTES",
         "how much of a log is shown",
@@ -565,7 +575,8 @@ fn the_orchestrator_has_no_rules_of_its_own() {
     let mut unused: Vec<_> = NUMBERS.to_vec();
     for source in of_orchestrator {
         for policy in POLICY {
-            if source.code.contains(policy) {
+            // No time is no rule.
+            if source.code.replace("Duration::ZERO", "").contains(policy) {
                 broken.push(format!("{} has `{policy}`", source.name));
             }
         }

@@ -18,7 +18,7 @@ pub(super) fn run(args: &ReapArgs) -> Result<ExitCode, CliError> {
     // Of a run that is alive nothing is left over: the lock tells them apart.
     let lock = RunLock::acquire(&project.board, &run, Housekeeping::default().lock)?;
     let last = lock.predecessor();
-    let earlier = EarlierRuns::of(&project.runs(), &project.worktree_base(), &run, last);
+    let earlier = earlier_runs(&project, &run, last);
     if args.dry_run {
         let left = earlier.leftovers();
         show(&left);
@@ -45,7 +45,7 @@ pub(super) fn end_leftovers(
     run: &RunId,
     last: Predecessor,
 ) -> Result<(), CliError> {
-    let earlier = EarlierRuns::of(&project.runs(), &project.worktree_base(), run, last);
+    let earlier = earlier_runs(project, run, last);
     let reaped = earlier.end_leftovers(&Housekeeping::default());
     if !reaped.ended.is_empty() {
         let (count, names) = (count(&reaped.ended), names(&reaped.ended));
@@ -57,6 +57,11 @@ pub(super) fn end_leftovers(
     let (count, names) = (count(&reaped.stayed), names(&reaped.stayed));
     Err(CliError::new(format!("{count} cannot be ended: {names}"))
         .hint("end them by hand; `ai-sdlc reap --dry-run` lists what is left"))
+}
+
+fn earlier_runs(project: &Project, run: &RunId, last: Predecessor) -> EarlierRuns {
+    EarlierRuns::of(&project.runs(), &project.worktree_base(), run, last)
+        .keeping(&project.config.kept_processes)
 }
 
 fn count(left: &[Leftover]) -> String {

@@ -448,7 +448,7 @@ mod tests {
             "pauseAfter":9,"pauseWindowSeconds":2},
             "limits":{"story":{"minutes":1.5,"tokens":7,"costUsd":0.5},"run":{"minutes":60}},
             "costLimits":{"perStoryMaxTokens":1,"perRunMaxTokens":9},
-            "health":{"quietMinutes":1,"stalledMinutes":0.03,"waitingMinutes":3,"answerSeconds":9},
+            "health":{"quietMinutes":0.02,"stalledMinutes":0.03,"waitingMinutes":3,"answerSeconds":9},
             "conflicts":{"lookEverySeconds":0},
             "epic":{"maxConcurrent":8,"keepWorktrees":true,"continueOnFailure":false},
             "daemon":{"pollingInterval":1,"processDelay":2}}"#;

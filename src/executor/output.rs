@@ -68,10 +68,7 @@ impl Output {
     /// Follows what this process and its children write to its standard output, when that is a file. The orchestrator
     /// has opened it for reading, too.
     pub(super) fn of_this_process(line: impl FnMut(Line<'_>) + Send + 'static) -> Self {
-        let own = rustix::io::dup(rustix::stdio::stdout())
-            .map_err(io::Error::from)
-            .and_then(|own| Follower::new(own.into(), "/dev/stdout".into(), Limits::default()));
-        match own {
+        match Follower::of_own_output(Limits::default()) {
             Ok(follower) => Self::follow(follower, line),
             Err(error) => {
                 tracing::warn!(%error, "the output is not followed");

@@ -19,6 +19,7 @@ pub struct EarlierRuns {
     worktrees: PathBuf,
     current: RunId,
     last: Predecessor,
+    keep: Vec<String>,
 }
 
 impl EarlierRuns {
@@ -32,6 +33,16 @@ impl EarlierRuns {
             worktrees: resolved.unwrap_or_else(|_| worktrees.to_owned()),
             current: current.clone(),
             last,
+            keep: Vec::new(),
+        }
+    }
+
+    /// The same, but for processes of these names.
+    #[must_use]
+    pub fn keeping(self, names: &[String]) -> Self {
+        Self {
+            keep: names.to_vec(),
+            ..self
         }
     }
 
@@ -71,6 +82,7 @@ impl EarlierRuns {
             run: identity::RUN,
             story: identity::STORY,
             is_over,
+            keep: &self.keep,
             worktrees: &self.worktrees,
             since: known.first().and_then(began),
             newest,

@@ -140,6 +140,18 @@ impl Follower {
         Self::new(file, path, limits)
     }
 
+    /// Follows the file that is this process's standard output, and with it that of its children, from its beginning.
+    ///
+    /// # Errors
+    /// When it is no regular file.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn of_own_output(limits: Limits) -> io::Result<Self> {
+        let own = rustix::io::dup(rustix::stdio::stdout())?;
+        Self::new(own.into(), PathBuf::from("the standard output"), limits)
+    }
+
     /// Follows a file that is open for reading and writing, from its beginning. The name is for messages alone.
     ///
     /// # Errors

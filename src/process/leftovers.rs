@@ -19,6 +19,8 @@ pub struct Search<'a> {
     pub story: &'a str,
     /// Whether a run is over, and one of this board. The caller holds the lock that makes sure of it.
     pub is_over: &'a dyn Fn(&str) -> bool,
+    /// Names of processes that may stay, with everything below them.
+    pub keep: &'a [String],
     /// The folder of the worktrees of this board.
     pub worktrees: &'a Path,
     /// When the first of the runs began; none when there was none.
@@ -172,7 +174,9 @@ mod linux {
                     continue;
                 };
                 // The same number has the same start, or it is another process that is not meant.
-                let marked = |_: &Entry| Variables::of(pid).get(search.run) == Some(run);
+                let marked = |entry: &Entry| {
+                    Variables::of(pid).get(search.run) == Some(run) && !entry.is_named(search.keep)
+                };
                 if let Some(handle) = Handle::open(pid, marked) {
                     handle.signal(Ending::Kill);
                     chased = Chased::Some;
@@ -205,7 +209,7 @@ mod linux {
         let mut found: BTreeMap<u32, Option<Leftover>> = BTreeMap::new();
         let mut open = Vec::new();
         for entry in entries.values() {
-            if untouchable.contains(&entry.pid) {
+            if untouchable.contains(&entry.pid) || entry.is_named(search.keep) {
                 continue;
             }
             if let Some(left) = recognise(entry, &entries, search) {
@@ -216,6 +220,9 @@ mod linux {
         // What descends from them came from the same run, whatever it says of itself.
         while let Some(parent) = open.pop() {
             for entry in entries.values().filter(|entry| entry.parent == parent) {
+                if entry.is_named(search.keep) {
+                    continue;
+                }
                 if !untouchable.contains(&entry.pid) && !found.contains_key(&entry.pid) {
                     found.insert(entry.pid, None);
                     open.push(entry.pid);
@@ -363,6 +370,7 @@ mod tests {
             run: RUN,
             story: "LEFTOVERS_TEST_STORY",
             is_over: mark,
+            keep: &[],
             worktrees,
             since: Some(SystemTime::now()),
             newest: Duration::ZERO,

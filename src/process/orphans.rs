@@ -122,6 +122,7 @@ mod linux {
     use std::collections::BTreeSet;
     use std::io;
     use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::{Duration, Instant};
 
     use rustix::io::Errno;
@@ -140,6 +141,15 @@ mod linux {
 
     /// The most processes below the orphans that one round looks at; the next one finds the others.
     const MOST_IN_A_ROUND: usize = 4096;
+
+    /// How many looks in a row must find nothing, and have nothing ended meanwhile, before it counts as nothing. What
+    /// forks and ends all the time is in no list for long, but it leaves something to be reaped with every step.
+    const QUIET_LOOKS: u32 = 5;
+    /// The time between two such looks: longer than a step of the fastest runner takes, which is a fork.
+    const QUIET_NAP: Duration = Duration::from_micros(500);
+
+    /// How many orphans have been reaped.
+    static REAPED: AtomicU64 = AtomicU64::new(0);
 
     /// The children that were there before this process inherited anybody. They are none of its business.
     static STRANGERS: OnceLock<BTreeSet<u32>> = OnceLock::new();
@@ -206,7 +216,10 @@ mod linux {
         };
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         match waitid(WaitId::Pid(number), options) {
-            Ok(Some(_)) => Reaped::Yes,
+            Ok(Some(_)) => {
+                REAPED.fetch_add(1, Ordering::Relaxed);
+                Reaped::Yes
+            }
             Ok(None) | Err(_) => Reaped::No,
         }
     }
@@ -227,8 +240,9 @@ mod linux {
         }
         let began = Instant::now();
         let mut signalled = BTreeSet::new();
-        let mut quiet_rounds = 0;
+        let mut quiet_looks = 0;
         loop {
+            let reaped_before = REAPED.load(Ordering::Relaxed);
             let elapsed = began.elapsed();
             let ending = if elapsed < sweep.polite {
                 Ending::Terminate
@@ -237,14 +251,20 @@ mod linux {
             };
             let left = round(sweep, ending, &mut signalled, &mut swept);
             if left.found.is_empty() {
-                // A list that was read while a process came may have missed it.
-                quiet_rounds += 1;
-                if quiet_rounds == 2 || has_no_children() {
+                if has_no_children() {
                     return swept;
+                }
+                let is_quiet = REAPED.load(Ordering::Relaxed) == reaped_before;
+                quiet_looks = if is_quiet { quiet_looks + 1 } else { 0 };
+                if quiet_looks == QUIET_LOOKS || elapsed >= sweep.within {
+                    return swept;
+                }
+                if is_quiet {
+                    std::thread::sleep(QUIET_NAP);
                 }
                 continue;
             }
-            quiet_rounds = 0;
+            quiet_looks = 0;
             if elapsed >= sweep.within {
                 swept.stayed = left.found;
                 swept.count = swept.count.saturating_sub(swept.stayed.len());
@@ -338,7 +358,7 @@ mod linux {
                 let Some(entry) = Entry::read(pid) else {
                     continue;
                 };
-                if is_kept(&entry, sweep) || is_spared(&entry, &sweep.whose) {
+                if entry.is_named(sweep.keep) || is_spared(&entry, &sweep.whose) {
                     continue;
                 }
                 if note(&entry, signalled, swept) || ending == Ending::Kill {
@@ -358,7 +378,7 @@ mod linux {
                 let Some(handle) = Handle::open(pid, |entry| entry.parent == parent) else {
                     continue;
                 };
-                if is_kept(&handle.entry, sweep) {
+                if handle.entry.is_named(sweep.keep) {
                     continue;
                 }
                 if note(&handle.entry, signalled, swept) || ending == Ending::Kill {
@@ -382,21 +402,6 @@ mod linux {
             });
         }
         first
-    }
-
-    /// The system keeps 15 bytes of a name.
-    fn is_kept(entry: &Entry, sweep: &Sweep<'_>) -> bool {
-        let short = |name: &str| {
-            name.as_bytes()
-                .iter()
-                .take(15)
-                .copied()
-                .collect::<Vec<u8>>()
-        };
-        sweep
-            .keep
-            .iter()
-            .any(|name| short(name) == entry.name.as_bytes())
     }
 
     fn is_spared(entry: &Entry, whose: &Whose<'_>) -> bool {

@@ -52,6 +52,14 @@ impl Entry {
         Self::parse(&stat)
     }
 
+    /// Whether it has one of these names, of which the system keeps 15 bytes.
+    pub(super) fn is_named(&self, names: &[String]) -> bool {
+        names.iter().any(|name| {
+            let kept = name.as_bytes().get(..15).unwrap_or(name.as_bytes());
+            kept == self.name.as_bytes()
+        })
+    }
+
     /// The name in field 2 may hold anything, parentheses as well, so counting starts after its last one.
     fn parse(stat: &str) -> Option<Self> {
         let (front, rest) = stat.rsplit_once(')')?;
@@ -145,6 +153,16 @@ mod tests {
         );
         assert_eq!(entry.name, "a) b (c");
         assert_eq!(entry.terminal, Terminal::None);
+    }
+
+    #[test]
+    fn names_are_compared_as_far_as_the_system_keeps_them() {
+        let stat =
+            "7 (a-very-long-nam) S 1 6 5 0 -1 4194304 0 0 0 0 11 22 0 0 20 0 1 0 555 1000 333 1";
+        let entry = Entry::parse(stat).unwrap();
+        assert!(entry.is_named(&["other".to_owned(), "a-very-long-name".to_owned()]));
+        assert!(!entry.is_named(&["a-very-long".to_owned()]));
+        assert!(!entry.is_named(&[]));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(crate) struct Program {
     process: Process,
     lines: Lines,
     events: Vec<Value>,
+    said: Vec<String>,
     errors: PathBuf,
 }
 
@@ -27,6 +28,8 @@ pub(crate) struct End {
     pub(crate) code: Option<i32>,
     /// All of its events.
     pub(crate) events: Vec<Value>,
+    /// What it wrote to its standard output besides.
+    pub(crate) said: Vec<String>,
 }
 
 impl Program {
@@ -41,6 +44,7 @@ impl Program {
             child,
             process,
             events: Vec::new(),
+            said: Vec::new(),
             errors: errors.to_owned(),
         }
     }
@@ -76,6 +80,8 @@ impl Program {
     fn take(&mut self, line: &str) {
         if let Ok(mut record) = serde_json::from_str::<Value>(line) {
             self.events.push(record["event"].take());
+        } else {
+            self.said.push(line.trim_end().to_owned());
         }
     }
 
@@ -105,6 +111,7 @@ impl Program {
         End {
             code,
             events: std::mem::take(&mut self.events),
+            said: std::mem::take(&mut self.said),
         }
     }
 

@@ -399,6 +399,7 @@ fn a_run_can_be_played_again_up_to_any_record() {
 #[test]
 fn a_run_that_goes_on_is_told_from_one_that_was_killed() {
     let env = TestEnv::new();
+    env.kills_runs();
     env.story("S-0001").script(HOLD).write();
     let gates = Gates::new(&env, &["S-0001"]);
     let run = env.ai_sdlc(&["run"]).start();

@@ -72,9 +72,10 @@ fn is_armed(info: &str) -> bool {
 fn is_connected(pid: u32, sockets: &BTreeSet<u64>) -> bool {
     let mut connections = BTreeSet::new();
     for (table, states) in [
-        // Established, and those that are being established from either side; of UDP those with a fixed other end.
-        ("tcp", &["01", "02", "03"][..]),
-        ("tcp6", &["01", "02", "03"]),
+        // Established, those that are being established from either side, and those on which a server waits for whoever
+        // comes; of UDP those with a fixed other end.
+        ("tcp", &["01", "02", "03", "0A"][..]),
+        ("tcp6", &["01", "02", "03", "0A"]),
         ("udp", &["01"]),
         ("udp6", &["01"]),
     ] {
