@@ -488,11 +488,6 @@ const NUMBERS: &[(&str, &str, &str)] = &[
         "the bound of a queue that is never full",
     ),
     (
-        "orchestrator/driver/observe.rs",
-        "LONGEST_ANSWER",
-        "the bound of what is read from a terminal",
-    ),
-    (
         "orchestrator/signals.rs",
         "WAITING",
         "the bound of a queue: a third signal ends the run",

@@ -87,7 +87,7 @@ impl Default for Housekeeping {
             drain: Duration::from_secs(2),
             left_alone: Duration::from_secs(1),
             left_asked: Duration::from_secs(1),
-            look_at_newest: Duration::from_millis(50),
+            look_at_newest: Duration::from_millis(250),
             late: Duration::from_secs(1),
             catch_up: Duration::from_secs(2),
             lock: Duration::from_millis(500),

@@ -162,7 +162,8 @@ mod linux {
             let newest = newest_process().unwrap_or_default();
             // Numbers start again from below when all have been used.
             let first = if newest > last { last + 1 } else { newest };
-            for pid in first..=newest {
+            // The newest first: the others may have ended by now, and it may soon.
+            for pid in (first..=newest).rev() {
                 if pid == last {
                     continue;
                 }

@@ -280,7 +280,10 @@ fn merge(under: &mut serde_json::Value, over: &serde_json::Value) {
 fn root() -> &'static Path {
     static ROOT: OnceLock<TempDir> = OnceLock::new();
     let made = || {
-        let place = std::env::var_os("AI_SDLC_CHAOS_FOLDER").unwrap_or_else(|| "/tmp".into());
+        let asked_for = std::env::var_os("AI_SDLC_CHAOS_FOLDER").map(PathBuf::from);
+        // Hundreds of repositories are made and removed: in memory where there is a place for that.
+        let in_memory = Some(PathBuf::from("/dev/shm")).filter(|place| place.is_dir());
+        let place = asked_for.or(in_memory).unwrap_or_else(|| "/tmp".into());
         let made = tempfile::Builder::new().prefix("ch").tempdir_in(place);
         made.expect("folders can be made")
     };
