@@ -20,24 +20,11 @@ pub async fn until_ended(pid: u32) {
 async fn watch_end(pid: u32) -> bool {
     use rustix::process::{PidfdFlags, pidfd_open};
     let descriptor = super::to_pid(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
-    let Some(descriptor) = descriptor.and_then(watch) else {
+    let Some(descriptor) = descriptor.and_then(|one| super::readable::watch(one).ok()) else {
         return false;
     };
     // A process descriptor is readable once its process has ended.
     descriptor.readable().await.is_ok()
-}
-
-#[cfg(target_os = "linux")]
-#[expect(
-    unsafe_code,
-    reason = "tokio cannot know that a descriptor stays open while it is watched"
-)]
-fn watch(
-    descriptor: std::os::fd::OwnedFd,
-) -> Option<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>> {
-    let readable = tokio::io::Interest::READABLE;
-    // SAFETY: the watcher owns the descriptor, so it is closed only after it is no longer watched.
-    unsafe { tokio::io::unix::AsyncFd::register_with_interest(descriptor, readable) }.ok()
 }
 
 fn wait_unreaped(pid: u32) {

@@ -14,6 +14,8 @@ mod leftovers;
 mod limits;
 mod orphans;
 mod own;
+#[cfg(target_os = "linux")]
+mod readable;
 mod session;
 #[cfg(target_os = "linux")]
 mod table;

@@ -15,6 +15,9 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 #[cfg(target_os = "linux")]
 use tokio::io::unix::AsyncFd;
 
+#[cfg(target_os = "linux")]
+use super::super::readable;
+
 /// How often a file is looked at when nobody tells of it.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -68,19 +71,7 @@ fn watch(file: &File) -> io::Result<AsyncFd<OwnedFd>> {
     let watch = news::init(news::CreateFlags::NONBLOCK | news::CreateFlags::CLOEXEC)?;
     let file = format!("/proc/self/fd/{}", file.as_raw_fd());
     news::add_watch(&watch, file, news::WatchFlags::MODIFY)?;
-    Ok(register(watch)?)
-}
-
-#[cfg(target_os = "linux")]
-#[expect(
-    unsafe_code,
-    reason = "tokio cannot know that a descriptor stays open while it is watched"
-)]
-fn register(
-    watch: OwnedFd,
-) -> Result<AsyncFd<OwnedFd>, tokio::io::unix::AsyncFdRegisterError<OwnedFd>> {
-    // SAFETY: the watcher owns the descriptor, so it is closed only after it is no longer watched.
-    unsafe { AsyncFd::register_with_interest(watch, tokio::io::Interest::READABLE) }
+    Ok(readable::watch(watch)?)
 }
 
 /// Waits for events and takes them. The system keeps one event for any number of writings that nobody has heard of yet,
