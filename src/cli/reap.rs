@@ -9,17 +9,19 @@ use super::{find_project, working_directory};
 use crate::config::Project;
 use crate::engine::{Housekeeping, RunId};
 use crate::orchestrator::{EarlierRuns, Predecessor, RunLock};
-use crate::process::Leftover;
+use crate::process::{Leftover, can_see_processes};
 use crate::report::{self, plural};
 
 pub(super) fn run(args: &ReapArgs) -> Result<ExitCode, CliError> {
     let project = find_project(&working_directory()?)?;
     let (run, _) = new_run_id()?;
     // Of a run that is alive nothing is left over: the lock tells them apart.
-    let lock = RunLock::acquire(&project.board, &run, Housekeeping::default().lock)?;
+    let mut lock = RunLock::acquire(&project.board, &run, Housekeeping::default().lock)?;
     let last = lock.predecessor();
     let earlier = earlier_runs(&project, &run, last);
+    check_sight()?;
     if args.dry_run {
+        lock.hand_on();
         let left = earlier.leftovers();
         show(&left);
         report::note("Found", &count(&left));
@@ -31,6 +33,7 @@ pub(super) fn run(args: &ReapArgs) -> Result<ExitCode, CliError> {
     if reaped.stayed.is_empty() {
         return Ok(ExitCode::from(SUCCESS));
     }
+    lock.hand_on();
     report::warning(&format!("cannot be ended: {}", names(&reaped.stayed)));
     Ok(ExitCode::from(SOME_DID_NOT))
 }
@@ -57,6 +60,16 @@ pub(super) fn end_leftovers(
     let (count, names) = (count(&reaped.stayed), names(&reaped.stayed));
     Err(CliError::new(format!("{count} cannot be ended: {names}"))
         .hint("end them by hand; `ai-sdlc reap --dry-run` lists what is left"))
+}
+
+fn check_sight() -> Result<(), CliError> {
+    if can_see_processes() {
+        return Ok(());
+    }
+    Err(
+        CliError::new("processes cannot be seen: /proc is not there")
+            .hint("what earlier runs have left running is found only with it"),
+    )
 }
 
 fn earlier_runs(project: &Project, run: &RunId, last: Predecessor) -> EarlierRuns {

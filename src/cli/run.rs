@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::args::RunArgs;
 use super::dry_run::DryRun;
-use super::error::{CliError, exit_code};
+use super::error::{CliError, LOCKED, exit_code};
 use super::init::ignore_what_is_local;
 use super::reap::end_leftovers;
 use super::run_plan::{Planner, RunPlan};
@@ -20,7 +20,9 @@ use crate::diagnostics;
 use crate::engine::{Housekeeping, LeftOut, Obstacle, RunId, Selection, Verdict, WhenIdle};
 use crate::git::{Git, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
-use crate::orchestrator::{self, Base, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces};
+use crate::orchestrator::{
+    self, Base, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces, unlocked_run,
+};
 use crate::process::FileLimit;
 use crate::protocol::identity;
 use crate::report::event::Counts;
@@ -77,8 +79,19 @@ async fn run_project(
     let _lock = if args.dry_run {
         None
     } else {
-        let lock = RunLock::acquire(&project.board, &run, patience)?;
-        end_leftovers(&project, &run, lock.predecessor())?;
+        let mut lock = RunLock::acquire(&project.board, &run, patience)?;
+        if let Some(process) = unlocked_run(&project.runs(), &project.board) {
+            lock.hand_on();
+            return Err(CliError::new(format!(
+                "another run works on this board: process {process}, whose lock file was removed"
+            ))
+            .hint("wait for its end, or stop it with Ctrl-C")
+            .exit(LOCKED));
+        }
+        if let Err(error) = end_leftovers(&project, &run, lock.predecessor()) {
+            lock.hand_on();
+            return Err(error);
+        }
         Some(lock)
     };
     let store = Store::new(&project.board);
@@ -97,7 +110,13 @@ async fn run_project(
     plan.check_agents()?;
     let settings = settings(args, &project.config, &planner.selection, seed);
     let files = FileLimit::raise();
-    check_slots(settings.slots.get(), &files)?;
+    let watches = settings.when_idle == WhenIdle::WaitForStories;
+    let most = if watches {
+        usize::MAX
+    } else {
+        plan.plan.stories.len()
+    };
+    check_slots(settings.slots.get().min(most), &files)?;
     let base = base(&project, &repository)?;
     let batch = check_batch(&planner.selection, &plan);
     // A dry run shows what is left out in its plan, when there is one.
@@ -245,6 +264,7 @@ fn run_folder(project: &Project, run: &RunId) -> Result<RunFolder, CliError> {
     // A board of the predecessor has none, and then `git add` would take worktrees for parts of the repository.
     ignore_what_is_local(&project.board)?;
     let folder = RunFolder::create(&runs, run).map_err(cannot(runs.clone()))?;
+    orchestrator::sign(folder.path(), &project.board).map_err(cannot(folder.path().to_owned()))?;
     let diagnostics = folder.diagnostics();
     let file = OpenOptions::new()
         .create(true)

@@ -114,10 +114,11 @@ impl<'a> Attempt<'a> {
                 self.status(Phase::Implement, Activity::new(&invocation.activity));
                 let mut session = self.spawn(&invocation, worktree)?;
                 let exit = self.drive(&mut session, orders).await;
+                let group = Some(session.group());
                 drop(session);
                 // Whatever the agent has left running could still write while its work is committed.
                 self.household
-                    .sweep(orders.time_left(), self.outbox)
+                    .sweep(orders.time_left(), group, self.outbox)
                     .await
                     .map_err(Setback::Crashed)?;
                 let exit = exit?;

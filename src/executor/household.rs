@@ -8,7 +8,7 @@ use crate::protocol::{Log, LogLevel, OutboxHandle, identity};
 /// How long processes that an agent has left may take to end when they are asked to. A server of an agent's tools ends
 /// within that; nobody waits for longer, since every story would.
 const POLITE: Duration = Duration::from_secs(1);
-/// How long a sweep may take in all.
+/// How long a sweep may take to kill what does not end.
 const WITHIN: Duration = Duration::from_secs(5);
 
 /// The keeper of everything below this executor.
@@ -23,16 +23,19 @@ impl Household {
         Self { keep }
     }
 
-    /// Ends what is left running, the sooner the less time there is, and says what it was.
+    /// Ends what is left running and says what it was. When everything was asked to stop, it has the time that is left of
+    /// that, and `asked` is the process group that knows of it already.
     ///
     /// # Errors
     /// When something cannot be ended; the text says what.
     pub(super) async fn sweep(
         &self,
         time_left: Option<Duration>,
+        asked: Option<u32>,
         outbox: &OutboxHandle,
     ) -> Result<(), String> {
-        let polite = time_left.map_or(POLITE, |left| left.min(POLITE));
+        let polite = time_left.unwrap_or(POLITE);
+        let asked = asked.filter(|_| time_left.is_some());
         let keep = self.keep.clone();
         let sweeping = tokio::task::spawn_blocking(move || {
             process::sweep_orphans(&Sweep {
@@ -40,6 +43,7 @@ impl Household {
                     mark: identity::RUN,
                 },
                 keep: &keep,
+                asked,
                 polite,
                 within: WITHIN,
             })

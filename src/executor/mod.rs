@@ -57,6 +57,7 @@ pub fn main(story: &str) -> ExitCode {
     // First of all: a signal from the terminal is for the orchestrator, which then ends this process in its own way.
     process::enter_own_session();
     process::take_executor_name();
+    process::wake_at_death_of_parent();
     crate::diagnostics::to_stderr();
     if let Err(error) = process::adopt_orphans() {
         tracing::warn!(%error, "what leaves the agent's tree will not be found");
@@ -105,7 +106,7 @@ async fn run(identity: Identity) -> u8 {
             let attempt = Attempt::new(&identity, *start, &outbox, &household, output.seen());
             let claim = attempt.work(&mut orders).await;
             // A hook of the commit may have left something running as well.
-            match household.sweep(orders.time_left(), &outbox).await {
+            match household.sweep(orders.time_left(), None, &outbox).await {
                 Ok(()) => claim,
                 Err(reason) => Claim::Crashed {
                     reason: Reason::new(&reason),

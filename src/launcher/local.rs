@@ -178,8 +178,9 @@ impl Keeper {
                 Some(ending) = orders.recv() => signal_process(pid, ending),
             }
         };
-        // An executor that ended by itself has left nothing. What a killed one had below it belongs to this process now.
-        if killed {
+        // An executor that came to its end has swept. What any other had below it belongs to this process now.
+        let swept = !killed && matches!(exit, Exit::Code(0 | 1));
+        if !swept {
             self.end_what_it_left().await;
         }
         // Nobody waits for it any more when the run was given up.
@@ -206,6 +207,7 @@ async fn sweep(whose: Whose<'static>, keep: &Arc<[String]>, polite: Duration) ->
         process::sweep_orphans(&Sweep {
             whose,
             keep: &keep,
+            asked: None,
             polite,
             within: SWEEPING,
         })

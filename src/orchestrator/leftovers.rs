@@ -4,12 +4,15 @@
 //! die at the same moment, nobody is left to do it. So whoever takes the run lock of a board next does it: no run of
 //! that board can be alive then.
 
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::run_lock::Predecessor;
 use crate::engine::{Housekeeping, RunId};
-use crate::process::{self, Leftover, Reaped, Search};
+use crate::process::{self, Identity, Leftover, Reaped, Search};
 use crate::protocol::identity;
 
 /// The runs of a board that are over.
@@ -84,7 +87,11 @@ impl EarlierRuns {
             is_over,
             keep: &self.keep,
             worktrees: &self.worktrees,
-            since: known.first().and_then(began),
+            // A run that ended well has left nothing, and what those before the last one left was ended by the next.
+            since: match self.last {
+                Predecessor::Died => known.last().and_then(began),
+                Predecessor::EndedWell => None,
+            },
             newest,
         }
     }
@@ -93,7 +100,8 @@ impl EarlierRuns {
         run != self.current.as_str() && known.iter().any(|known| known.as_str() == run)
     }
 
-    /// The runs that there are folders of, the oldest first.
+    /// The runs that there are folders of and whose orchestrator is not alive, the oldest first. One that is alive holds
+    /// another lock than ours: this board is a copy of its own, or its lock file was removed.
     fn known(&self) -> Vec<RunId> {
         let Ok(entries) = std::fs::read_dir(&self.runs) else {
             return Vec::new();
@@ -101,11 +109,69 @@ impl EarlierRuns {
         let mut known: Vec<RunId> = entries
             .filter_map(Result::ok)
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter(|run| *run != self.current)
+            .filter(|run: &RunId| *run != self.current)
+            .filter(|run| {
+                Orchestrator::of(&self.runs.join(run.as_str())).is_none_or(|one| !one.is_alive())
+            })
             .collect();
         known.sort();
         known
     }
+}
+
+/// The orchestrator of a run, as it has written itself down in the run's folder.
+struct Orchestrator {
+    identity: Identity,
+    board: PathBuf,
+}
+
+impl Orchestrator {
+    fn of(run: &Path) -> Option<Self> {
+        let text = std::fs::read(run.join(ORCHESTRATOR)).ok()?;
+        let line = text.iter().position(|byte| *byte == b'\n')?;
+        let (identity, board) = text.split_at(line);
+        Some(Self {
+            identity: std::str::from_utf8(identity).ok()?.parse().ok()?,
+            board: PathBuf::from(OsStr::from_bytes(board.trim_ascii())),
+        })
+    }
+
+    fn is_alive(&self) -> bool {
+        self.identity.is_alive()
+    }
+}
+
+/// The name of the file in a run's folder that says which process is its orchestrator, and of which board.
+const ORCHESTRATOR: &str = "orchestrator";
+
+/// Writes down that this process is the orchestrator of a run, where a process can be told from others.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn sign(run: &Path, board: &Path) -> io::Result<()> {
+    let Some(identity) = Identity::of_this_process() else {
+        return Ok(());
+    };
+    let board = board.canonicalize()?;
+    let text = [
+        identity.to_string().as_bytes(),
+        b"\n",
+        board.as_os_str().as_bytes(),
+        b"\n",
+    ]
+    .concat();
+    std::fs::write(run.join(ORCHESTRATOR), text)
+}
+
+/// The process of a run of this board that is alive although its lock is free: somebody has removed the lock file.
+pub fn unlocked_run(runs: &Path, board: &Path) -> Option<u32> {
+    let board = board.canonicalize().ok()?;
+    let folders = std::fs::read_dir(runs).ok()?;
+    folders
+        .filter_map(Result::ok)
+        .filter_map(|folder| Orchestrator::of(&folder.path()))
+        .find(|one| one.board == board && one.is_alive())
+        .map(|one| one.identity.pid())
 }
 
 /// When a run began, as its name says.

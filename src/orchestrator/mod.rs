@@ -24,7 +24,7 @@ mod workspace;
 
 pub use base::Base;
 pub use board::{CheckError, check_writable, fingerprint};
-pub use leftovers::EarlierRuns;
+pub use leftovers::{EarlierRuns, sign, unlocked_run};
 pub use run_folder::{JOURNAL, PastAttempts, RunFolder};
 pub use run_lock::{Predecessor, RunLock, RunLockError};
 pub use workspace::Workspaces;

@@ -21,6 +21,14 @@ const LONGEST_DESCRIPTION: u64 = 200;
 pub struct RunLock {
     file: File,
     predecessor: Predecessor,
+    sign: Sign,
+}
+
+/// What becomes of the text in the file when the lock is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    TakenOut,
+    Left,
 }
 
 /// How the last holder of a lock ended.
@@ -34,7 +42,9 @@ pub enum Predecessor {
 
 impl Drop for RunLock {
     fn drop(&mut self) {
-        if let Err(error) = self.file.set_len(0) {
+        if self.sign == Sign::TakenOut
+            && let Err(error) = self.file.set_len(0)
+        {
             tracing::warn!(%error, "the next run will take this one for killed");
         }
     }
@@ -110,7 +120,18 @@ impl RunLock {
             // The lock counts, the text does not.
             tracing::warn!(%error, "the lock file cannot be written");
         }
-        Ok(Self { file, predecessor })
+        Ok(Self {
+            file,
+            predecessor,
+            sign: Sign::TakenOut,
+        })
+    }
+
+    /// Leaves to the next holder what the last one should have seen to: it will find that its predecessor died.
+    pub fn hand_on(&mut self) {
+        if self.predecessor == Predecessor::Died {
+            self.sign = Sign::Left;
+        }
     }
 
     /// How the last holder ended.
@@ -185,6 +206,12 @@ mod tests {
         assert_eq!(acquire().predecessor(), Predecessor::EndedWell);
         // One that is killed takes nothing out.
         std::fs::write(folder.path().join("run.lock"), text).unwrap();
+        let mut third = acquire();
+        assert_eq!(third.predecessor(), Predecessor::Died);
+        // Who only looks leaves it to the next one.
+        third.hand_on();
+        drop(third);
         assert_eq!(acquire().predecessor(), Predecessor::Died);
+        assert_eq!(acquire().predecessor(), Predecessor::EndedWell);
     }
 }

@@ -12,7 +12,7 @@ use signal_hook::iterator::{Handle, Signals as Incoming};
 use tokio::sync::mpsc;
 
 use crate::engine::StopSignal;
-use crate::process::end_process_after;
+use crate::process::{end_process_after, is_ignored};
 
 /// Signals that may wait. A third one already ends the run at once.
 const WAITING: usize = 8;
@@ -28,7 +28,10 @@ pub(super) struct Signals {
 impl Signals {
     /// `lives` are how long this process may live after the first, the second and the third signal, whatever it hangs at.
     pub(super) fn listen(lives: [Duration; 3]) -> io::Result<Self> {
-        let mut incoming = Incoming::new([SIGINT, SIGTERM, SIGHUP])?;
+        // Who started this process with `nohup` wants it to outlive its terminal.
+        let heard = [SIGINT, SIGTERM, SIGHUP].into_iter();
+        let mut incoming =
+            Incoming::new(heard.filter(|signal| *signal != SIGHUP || !is_ignored(SIGHUP)))?;
         let listening = incoming.handle();
         let (sender, received) = mpsc::channel(WAITING);
         std::thread::Builder::new()

@@ -23,7 +23,7 @@ pub struct Search<'a> {
     pub keep: &'a [String],
     /// The folder of the worktrees of this board.
     pub worktrees: &'a Path,
-    /// When the first of the runs began; none when there was none.
+    /// When the run began that left processes without a mark; none when such are not looked for.
     pub since: Option<SystemTime>,
     /// For how long to look at every process that starts as well. One that forks and ends, over and over, is never in a
     /// list that takes longer to read than it lives.
@@ -175,8 +175,9 @@ mod linux {
                     continue;
                 };
                 // The same number has the same start, or it is another process that is not meant.
-                let marked = |entry: &Entry| {
-                    Variables::of(pid).get(search.run) == Some(run) && !entry.is_named(search.keep)
+                let marked = |_: &Entry| {
+                    Variables::of(pid).get(search.run) == Some(run)
+                        && !is_untouchable(pid, search.keep)
                 };
                 if let Some(handle) = Handle::open(pid, marked) {
                     handle.signal(Ending::Kill);
@@ -206,11 +207,12 @@ mod linux {
             .into_iter()
             .filter_map(|pid| Some((pid, Entry::read(pid)?)))
             .collect();
-        let untouchable = ancestors(&entries);
+        let mut untouchable = ancestors(&entries);
+        untouchable.extend(kept(&entries, search.keep));
         let mut found: BTreeMap<u32, Option<Leftover>> = BTreeMap::new();
         let mut open = Vec::new();
         for entry in entries.values() {
-            if untouchable.contains(&entry.pid) || entry.is_named(search.keep) {
+            if untouchable.contains(&entry.pid) {
                 continue;
             }
             if let Some(left) = recognise(entry, &entries, search) {
@@ -221,9 +223,6 @@ mod linux {
         // What descends from them came from the same run, whatever it says of itself.
         while let Some(parent) = open.pop() {
             for entry in entries.values().filter(|entry| entry.parent == parent) {
-                if entry.is_named(search.keep) {
-                    continue;
-                }
                 if !untouchable.contains(&entry.pid) && !found.contains_key(&entry.pid) {
                     found.insert(entry.pid, None);
                     open.push(entry.pid);
@@ -243,6 +242,43 @@ mod linux {
                 Some((handle, left))
             })
             .collect()
+    }
+
+    /// The processes that may stay, and everything below them.
+    fn kept(entries: &BTreeMap<u32, Entry>, names: &[String]) -> BTreeSet<u32> {
+        let named = entries.values().filter(|entry| entry.is_named(names));
+        let mut open: Vec<u32> = named.map(|entry| entry.pid).collect();
+        let mut kept = BTreeSet::new();
+        while let Some(pid) = open.pop() {
+            if kept.insert(pid) {
+                let below = entries.values().filter(|entry| entry.parent == pid);
+                open.extend(below.map(|entry| entry.pid));
+            }
+        }
+        kept
+    }
+
+    /// Whether a process that has just started belongs to this one or to one that may stay.
+    fn is_untouchable(pid: u32, names: &[String]) -> bool {
+        let mut line = BTreeSet::new();
+        let mut above = pid;
+        while above > 1 && line.insert(above) {
+            let Some(entry) = Entry::read(above) else {
+                break;
+            };
+            if above == std::process::id() || entry.is_named(names) {
+                return true;
+            }
+            above = entry.parent;
+        }
+        let mut own = std::process::id();
+        while own > 1 && own != pid {
+            match Entry::read(own) {
+                Some(entry) => own = entry.parent,
+                None => break,
+            }
+        }
+        own == pid
     }
 
     /// This process and those that it descends from: a person may well have started it from what an agent left.

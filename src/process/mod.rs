@@ -10,6 +10,7 @@ mod exit;
 mod follow;
 #[cfg(target_os = "linux")]
 mod handle;
+mod identity;
 mod leftovers;
 mod limits;
 mod orphans;
@@ -24,6 +25,7 @@ mod watchdog;
 pub use evidence::{Evidence, TreeUsage, TreeWatch, Wait, Work};
 pub use exit::{until_ended, was_killed};
 pub use follow::{Chunk, Counts, Follower, Limits, Rest};
+pub use identity::{Identity, IdentityError};
 pub use leftovers::{Leftover, Reaped, Search, end_leftovers, leftovers};
 pub use limits::FileLimit;
 pub use orphans::{
@@ -108,6 +110,43 @@ pub fn take_executor_name() {
 /// Gives the calling process the name of an executor, where the system has such names.
 #[cfg(not(target_os = "linux"))]
 pub fn take_executor_name() {}
+
+/// Whether a signal is ignored since whoever started this process wanted it so: `nohup`, for one.
+#[expect(
+    unsafe_code,
+    reason = "there is no safe way to ask how a signal is handled"
+)]
+pub fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: nothing is changed without a new action, and the old one is written to memory of its size, which was
+    // zeroed and is valid whatever is written.
+    let action = unsafe {
+        if libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) != 0 {
+            return false;
+        }
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
+}
+
+/// Whether processes can be seen at all. Where a system tells of them and does not, nothing that is left can be found.
+pub fn can_see_processes() -> bool {
+    !cfg!(target_os = "linux") || std::path::Path::new("/proc/self/stat").exists()
+}
+
+/// Has a stopped process go on when the one that started it dies, so that it can see to its own end. Where the system
+/// cannot do that, it stays stopped.
+#[cfg(target_os = "linux")]
+pub fn wake_at_death_of_parent() {
+    // It comes as well when only the thread ends that started this process, which does no harm.
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::CONT)) {
+        tracing::debug!(%error, "a stopped executor will not notice the death of its orchestrator");
+    }
+}
+
+/// Has a stopped process go on when the one that started it dies, where the system can do that.
+#[cfg(not(target_os = "linux"))]
+pub fn wake_at_death_of_parent() {}
 
 /// Puts the calling process into a session of its own: no terminal, and no signal that a terminal sends.
 pub fn enter_own_session() {

@@ -22,17 +22,20 @@ pub struct Sweep<'a> {
     pub whose: Whose<'a>,
     /// Names of processes that may stay, with everything below them.
     pub keep: &'a [String],
+    /// A process group whose members have been asked to end before. Nobody is asked twice: many take a second request
+    /// for an order to leave at once.
+    pub asked: Option<u32>,
     /// How long processes have to end when they are asked to; then they are killed. None are asked when it is zero.
     pub polite: Duration,
-    /// How long all of it may take. Only a process that hangs in the kernel needs it.
+    /// How long the killing may take. Only a process that hangs in the kernel needs it.
     pub within: Duration,
 }
 
 /// Which orphans are swept. All of them carry marks: variables of the environment that they were started with.
 #[derive(Debug, Clone, Copy)]
 pub enum Whose<'a> {
-    /// Every orphan, marked or not; of a process that had children before it was this program, only those that carry
-    /// this mark: the others may come from those.
+    /// Every orphan, marked or not; of a process that had children before it was this program, or that is the first one
+    /// of a container and inherits whatever there is, only those that carry this mark: the others may be anybody's.
     All {
         /// The mark of everything that this program starts.
         mark: &'a str,
@@ -161,6 +164,9 @@ mod linux {
     }
 
     fn has_strangers() -> bool {
+        if std::process::id() == 1 {
+            return true;
+        }
         STRANGERS
             .get()
             .is_some_and(|strangers| !strangers.is_empty())
@@ -256,7 +262,7 @@ mod linux {
                 }
                 let is_quiet = REAPED.load(Ordering::Relaxed) == reaped_before;
                 quiet_looks = if is_quiet { quiet_looks + 1 } else { 0 };
-                if quiet_looks == QUIET_LOOKS || elapsed >= sweep.within {
+                if quiet_looks == QUIET_LOOKS || elapsed >= sweep.polite + sweep.within {
                     return swept;
                 }
                 if is_quiet {
@@ -265,7 +271,7 @@ mod linux {
                 continue;
             }
             quiet_looks = 0;
-            if elapsed >= sweep.within {
+            if elapsed >= sweep.polite + sweep.within {
                 swept.stayed = left.found;
                 swept.count = swept.count.saturating_sub(swept.stayed.len());
                 swept.named.retain(|found| !swept.stayed.contains(found));
@@ -285,33 +291,23 @@ mod linux {
     /// Kills every descendant of this process, owned or not, for a process that is about to leave. Blocks.
     pub fn kill_descendants(within: Duration) {
         let began = Instant::now();
+        // No lock is taken here: whoever holds it may be what hangs. So each is signalled through its descriptor, and
+        // reaping is left to others.
         while began.elapsed() < within {
-            let mut open = Vec::new();
-            {
-                let owned = owned();
-                for pid in table::children(std::process::id()) {
-                    // Whoever owns a child may reap it at any moment: it is signalled through its descriptor.
-                    if owned.contains(&pid) {
-                        if let Some(handle) = Handle::open(pid, |_| true) {
-                            handle.signal(Ending::Kill);
-                            open.push(pid);
-                        }
-                    } else if reap_one(pid) == Reaped::No && !is_stranger(pid) {
-                        signal_process(pid, Ending::Kill);
-                        open.push(pid);
-                    }
-                }
-            }
-            if open.is_empty() {
-                return;
-            }
+            let mut open = vec![std::process::id()];
+            let mut killed = 0;
             while let Some(parent) = open.pop() {
                 for pid in table::children(parent) {
-                    if let Some(handle) = Handle::open(pid, |entry| entry.parent == parent) {
+                    let handle = Handle::open(pid, |entry| entry.parent == parent);
+                    if let Some(handle) = handle.filter(|_| !is_stranger(pid)) {
                         handle.signal(Ending::Kill);
+                        killed += 1;
                         open.push(pid);
                     }
                 }
+            }
+            if killed == 0 {
+                return;
             }
             std::thread::sleep(KILLED_NAP);
         }
@@ -351,7 +347,15 @@ mod linux {
         {
             // Nobody reaps an orphan while the list is held, so that their numbers are their own.
             let owned = owned();
-            for pid in table::children(std::process::id()) {
+            let Some(children) = table::try_children(std::process::id()) else {
+                // What cannot be seen is not gone.
+                left.found.push(Found {
+                    pid: std::process::id(),
+                    name: "children that cannot be listed".to_owned(),
+                });
+                return left;
+            };
+            for pid in children {
                 if owned.contains(&pid) || is_stranger(pid) || reap_one(pid) == Reaped::Yes {
                     continue;
                 }
@@ -361,15 +365,16 @@ mod linux {
                 if entry.is_named(sweep.keep) || is_spared(&entry, &sweep.whose) {
                     continue;
                 }
-                if note(&entry, signalled, swept) || ending == Ending::Kill {
+                let first = note(&entry, signalled, swept);
+                if ending == Ending::Kill || (first && !was_asked(&entry, sweep)) {
                     signal_process(pid, ending);
                 }
-                open.push(entry.pid);
+                open.push((entry.pid, entry.started));
                 let handle = Handle::open(pid, |now| now.started == entry.started);
                 left.add(&entry, handle);
             }
         }
-        while let Some(parent) = open.pop() {
+        while let Some((parent, started)) = open.pop() {
             if left.found.len() >= MOST_IN_A_ROUND {
                 break;
             }
@@ -378,13 +383,18 @@ mod linux {
                 let Some(handle) = Handle::open(pid, |entry| entry.parent == parent) else {
                     continue;
                 };
+                // The number of a parent that has ended may be somebody else's by now, and so are the children then.
+                if Entry::read(parent).is_none_or(|now| now.started != started) {
+                    break;
+                }
                 if handle.entry.is_named(sweep.keep) {
                     continue;
                 }
-                if note(&handle.entry, signalled, swept) || ending == Ending::Kill {
+                let first = note(&handle.entry, signalled, swept);
+                if ending == Ending::Kill || (first && !was_asked(&handle.entry, sweep)) {
                     handle.signal(ending);
                 }
-                open.push(pid);
+                open.push((pid, handle.entry.started));
                 let entry = handle.entry.clone();
                 left.add(&entry, Some(handle));
             }
@@ -402,6 +412,10 @@ mod linux {
             });
         }
         first
+    }
+
+    fn was_asked(entry: &Entry, sweep: &Sweep<'_>) -> bool {
+        sweep.asked == Some(entry.group)
     }
 
     fn is_spared(entry: &Entry, whose: &Whose<'_>) -> bool {

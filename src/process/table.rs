@@ -13,6 +13,7 @@ pub(super) struct Entry {
     /// Its name: at most 15 bytes, as the program chose it.
     pub(super) name: String,
     pub(super) parent: u32,
+    pub(super) group: u32,
     pub(super) session: u32,
     pub(super) terminal: Terminal,
     /// When it started, in clock ticks since the system did. With the number, this is its identity.
@@ -73,6 +74,7 @@ impl Entry {
             pid: pid.trim().parse().ok()?,
             name: name.chars().filter(|c| !c.is_control()).collect(),
             parent: u32::try_from(number(4)?).ok()?,
+            group: u32::try_from(number(5)?).ok()?,
             session: u32::try_from(number(6)?).ok()?,
             // Field 7 is signed: a kernel thread has none, which is shown as 0.
             terminal: match fields.get(4) {
@@ -95,24 +97,30 @@ pub(super) fn all() -> Vec<u32> {
         .collect()
 }
 
-/// The children of a process, those that have ended and are not reaped included. One that starts or ends meanwhile may
-/// be missing.
+/// The children of a process, those that have ended and are not reaped included; none when it is gone or they cannot be
+/// read. One that starts or ends meanwhile may be missing.
 pub(super) fn children(pid: u32) -> Vec<u32> {
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Vec::new();
-    };
+    try_children(pid).unwrap_or_default()
+}
+
+/// The children of a process, as far as they can be read: none when nothing can.
+pub(super) fn try_children(pid: u32) -> Option<Vec<u32>> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let lists: Vec<std::io::Result<String>> = threads
         .filter_map(Result::ok)
         .map(|thread| std::fs::read_to_string(thread.path().join("children")))
         .collect();
     // A kernel without `CONFIG_PROC_CHILDREN`: every process is asked for its parent.
     if lists.iter().all(Result::is_err) {
-        return all()
-            .into_iter()
-            .filter(|other| parent_of(*other) == Some(pid))
-            .collect();
+        let all = all();
+        // Not even this process is seen: nothing can be read.
+        if all.is_empty() {
+            return None;
+        }
+        let own = |other: &u32| parent_of(*other) == Some(pid);
+        return Some(all.into_iter().filter(own).collect());
     }
-    lists
+    let children = lists
         .into_iter()
         .filter_map(Result::ok)
         .flat_map(|list| {
@@ -120,7 +128,8 @@ pub(super) fn children(pid: u32) -> Vec<u32> {
                 .filter_map(|child| child.parse().ok())
                 .collect::<Vec<u32>>()
         })
-        .collect()
+        .collect();
+    Some(children)
 }
 
 /// Also of a process that has ended.

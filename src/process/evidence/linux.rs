@@ -1,6 +1,7 @@
 //! What `/proc` tells of a tree of processes. A process that ends while it is looked at is left out, and so is what
 //! may not be read.
 
+use super::super::table;
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -14,7 +15,7 @@ pub(super) fn snapshot(owner: u32) -> Snapshot {
     let page_kib = rustix::param::page_size() as u64 / 1024;
     let tick_ms = 1000 / rustix::param::clock_ticks_per_second().max(1);
     let mut processes: BTreeMap<Identity, Counters> = BTreeMap::new();
-    let mut open = children(owner);
+    let mut open = table::children(owner);
     while let Some(pid) = open.pop() {
         if processes.len() >= MOST {
             break;
@@ -30,7 +31,7 @@ pub(super) fn snapshot(owner: u32) -> Snapshot {
             rss_kib: stat.pages * page_kib,
         };
         processes.insert((pid, stat.start), counters);
-        open.extend(children(pid));
+        open.extend(table::children(pid));
     }
     Snapshot {
         processes,
@@ -76,18 +77,6 @@ fn threads_of(pid: u32) -> Vec<String> {
         .filter_map(Result::ok)
         .filter_map(|task| task.file_name().into_string().ok())
         .map(|task| format!("/proc/{pid}/task/{task}"))
-        .collect()
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    threads_of(pid)
-        .into_iter()
-        .filter_map(|task| read(&format!("{task}/children")))
-        .flat_map(|list| {
-            list.split_whitespace()
-                .filter_map(|child| child.parse().ok())
-                .collect::<Vec<u32>>()
-        })
         .collect()
 }
 
