@@ -170,7 +170,7 @@ async fn run_project(
         .map_err(|error| CliError::from_error(&error))?;
     sweep_in_the_background(worktrees.clone());
     let folder = run_folder(&project, &run)?;
-    let launcher = LocalLauncher::new(files, &project.config.kept_processes)?;
+    let launcher = LocalLauncher::new(files, &project.config.kept_processes, folder.group())?;
     let workspaces = Workspaces {
         repository,
         git,

@@ -13,9 +13,12 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use super::groups::Groups;
 use super::{AttemptSpec, Closed, Connection, Control, LaunchError, Launched, Launcher};
 use crate::engine::Exit;
-use crate::process::{self, Ending, FileLimit, Ownership, Sweep, Swept, Whose, signal_process};
+use crate::process::{
+    self, Ending, FileLimit, Leaf, Ownership, Sweep, Swept, Whose, signal_process,
+};
 use crate::protocol::{Listener, SocketDir, identity};
 
 /// Orders to one executor that may wait: it gets a SIGTERM, perhaps a second one, and a SIGKILL.
@@ -36,6 +39,7 @@ pub struct LocalLauncher {
     files: FileLimit,
     /// Names of processes that may outlive their agent.
     keep: Arc<[String]>,
+    groups: Groups,
     reaping: AbortHandle,
 }
 
@@ -47,11 +51,12 @@ impl Drop for LocalLauncher {
 
 impl LocalLauncher {
     /// A launcher of this very program, which from here on inherits what its executors leave behind. Called inside a
-    /// runtime, before anything is started. `keep` are names of processes that may outlive their agent.
+    /// runtime, before anything is started. `keep` are names of processes that may outlive their agent; the file gets the
+    /// path of the group of processes of the run, if it has one, for as long as it has it.
     ///
     /// # Errors
     /// When there is no place for sockets, or this program cannot be found.
-    pub fn new(files: FileLimit, keep: &[String]) -> Result<Self, LaunchError> {
+    pub fn new(files: FileLimit, keep: &[String], group: PathBuf) -> Result<Self, LaunchError> {
         let sockets =
             SocketDir::create().map_err(|error| LaunchError::Socket(error.to_string()))?;
         let program = own_program().map_err(LaunchError::Spawn)?;
@@ -64,6 +69,7 @@ impl LocalLauncher {
             bound: AtomicU64::new(0),
             files,
             keep: keep.into(),
+            groups: Groups::noted_in(group),
             reaping: tokio::spawn(process::reap_orphans()).abort_handle(),
         })
     }
@@ -113,9 +119,26 @@ impl Launcher for LocalLauncher {
             .map_err(|error| LaunchError::Socket(error.to_string()))?;
         let mut command = self.command(spec, listener.path())?;
         // A start waits until the new program runs, close to a millisecond: not on the thread of all the others.
-        let spawning = tokio::task::spawn_blocking(move || process::spawn(&mut command));
+        let (groups, run, unit) = (self.groups.clone(), spec.run.clone(), spec.unit.clone());
+        let spawning = tokio::task::spawn_blocking(move || {
+            let leaf = groups.leaf(&run, &unit);
+            match process::spawn(&mut command) {
+                Ok((child, ownership)) => {
+                    // It starts nothing before it is told to, and that takes its connection: nothing of it stays outside.
+                    let join = |(leaf, pid)| groups.join(leaf, pid);
+                    let leaf = leaf.zip(child.id()).and_then(join);
+                    Ok((child, ownership, leaf))
+                }
+                Err(error) => {
+                    if let Some(leaf) = leaf {
+                        leaf.remove();
+                    }
+                    Err(error)
+                }
+            }
+        });
         let spawned = spawning.await.map_err(io::Error::other).flatten();
-        let (child, ownership) = spawned.map_err(LaunchError::Spawn)?;
+        let (child, ownership, leaf) = spawned.map_err(LaunchError::Spawn)?;
         let Some(pid) = child.id() else {
             return Err(LaunchError::Spawn(io::Error::other("it has no process id")));
         };
@@ -127,6 +150,8 @@ impl Launcher for LocalLauncher {
             _ownership: ownership,
             pid,
             keep: Arc::clone(&self.keep),
+            groups: self.groups.clone(),
+            leaf: leaf.map(Arc::new),
         };
         tokio::spawn(keeper.stay(received, told));
         Ok(Launched {
@@ -143,6 +168,11 @@ impl Launcher for LocalLauncher {
     async fn close(&self) -> Closed {
         let mark = identity::RUN;
         let swept = sweep(Whose::All { mark }, &self.keep, LAST_POLITE).await;
+        let groups = self.groups.clone();
+        let removing = tokio::task::spawn_blocking(move || groups.close());
+        if let Err(error) = removing.await {
+            tracing::error!(%error, "groups of processes stay");
+        }
         let names: Vec<String> = swept.stayed.iter().map(ToString::to_string).collect();
         Closed {
             ended: (swept.count > 0).then(|| swept.to_string()),
@@ -157,6 +187,8 @@ struct Keeper {
     _ownership: Ownership,
     pid: u32,
     keep: Arc<[String]>,
+    groups: Groups,
+    leaf: Option<Arc<Leaf>>,
 }
 
 impl Keeper {
@@ -183,8 +215,31 @@ impl Keeper {
         if !swept {
             self.end_what_it_left().await;
         }
+        if let Some(leaf) = &self.leaf {
+            self.end_its_group(leaf).await;
+        }
         // Nobody waits for it any more when the run was given up.
         let _: Result<(), Exit> = told.send(exit);
+        if let Some(leaf) = self.leaf {
+            self.groups.remove(leaf);
+        }
+    }
+
+    /// What got past the sweeps. It was asked by those.
+    async fn end_its_group(&self, leaf: &Arc<Leaf>) {
+        let end = self
+            .groups
+            .end(Arc::clone(leaf), &self.keep, SWEEPING)
+            .await;
+        if !end.ended.is_empty() {
+            let (ended, stayed) = (&end.ended, &end.stayed);
+            tracing::warn!(
+                pid = self.pid,
+                ?ended,
+                ?stayed,
+                "an executor left processes in its group"
+            );
+        }
     }
 
     async fn end_what_it_left(&self) {

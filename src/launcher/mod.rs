@@ -4,6 +4,7 @@
 //! how it ended. It decides and retries nothing, and it does not look inside the connection. Today there is one, for
 //! this machine; what it gives must stay possible for a process on another one.
 
+mod groups;
 mod local;
 
 pub use local::LocalLauncher;

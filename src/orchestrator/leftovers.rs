@@ -2,7 +2,7 @@
 //!
 //! An executor ends its agent when its orchestrator dies, and an orchestrator ends what an executor leaves; when both
 //! die at the same moment, nobody is left to do it. So whoever takes the run lock of a board next does it: no run of
-//! that board can be alive then.
+//! that board can be alive then. Where a run could put its attempts into groups of processes, its folder says which.
 
 use std::ffi::OsStr;
 use std::io;
@@ -10,9 +10,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::run_folder::GROUP;
 use super::run_lock::Predecessor;
 use crate::engine::{Housekeeping, RunId};
-use crate::process::{self, Identity, Leftover, Reaped, Search};
+use crate::process::{self, Identity, Leftover, Reaped, RunGroup, Search};
 use crate::protocol::identity;
 
 /// The runs of a board that are over.
@@ -56,7 +57,8 @@ impl EarlierRuns {
             return Vec::new();
         }
         let is_over = |run: &str| self.is_over(&known, run);
-        process::leftovers(&self.search(&known, &is_over, Duration::ZERO))
+        let groups = self.groups(&known);
+        process::leftovers(&self.search(&known, &is_over, &groups, Duration::ZERO))
     }
 
     /// Ends what they have left. Blocks, for seconds when there is something to end.
@@ -71,14 +73,43 @@ impl EarlierRuns {
             Predecessor::Died => housekeeping.look_at_newest,
             Predecessor::EndedWell => Duration::ZERO,
         };
-        let search = self.search(&known, &is_over, newest);
-        process::end_leftovers(&search, housekeeping.left_alone, housekeeping.left_asked)
+        let groups = self.groups(&known);
+        let search = self.search(&known, &is_over, &groups, newest);
+        let reaped =
+            process::end_leftovers(&search, housekeeping.left_alone, housekeeping.left_asked);
+        for group in &groups {
+            // Something that may stay can be in it: then a later run looks again.
+            if group.remove() {
+                self.forget(group);
+            }
+        }
+        reaped
+    }
+
+    /// The groups that these runs have noted and not removed.
+    fn groups(&self, known: &[RunId]) -> Vec<RunGroup> {
+        let noted = known.iter().filter_map(|run| {
+            let path = std::fs::read_to_string(self.note(run.as_str())).ok()?;
+            RunGroup::noted(run.as_str(), Path::new(path.trim_end_matches('\n')))
+        });
+        noted.collect()
+    }
+
+    fn forget(&self, group: &RunGroup) {
+        if let Err(error) = std::fs::remove_file(self.note(group.run())) {
+            tracing::debug!(%error, run = group.run(), "the note of its group stays");
+        }
+    }
+
+    fn note(&self, run: &str) -> PathBuf {
+        self.runs.join(run).join(GROUP)
     }
 
     fn search<'a>(
         &'a self,
         known: &[RunId],
         is_over: &'a dyn Fn(&str) -> bool,
+        groups: &'a [RunGroup],
         newest: Duration,
     ) -> Search<'a> {
         Search {
@@ -87,6 +118,7 @@ impl EarlierRuns {
             is_over,
             keep: &self.keep,
             worktrees: &self.worktrees,
+            groups,
             // A run that ended well has left nothing, and what those before the last one left was ended by the next.
             since: match self.last {
                 Predecessor::Died => known.last().and_then(began),

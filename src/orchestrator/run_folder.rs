@@ -41,6 +41,11 @@ impl RunFolder {
         self.path.join(JOURNAL)
     }
 
+    /// The file that says which group of processes is the run's, while it has one.
+    pub fn group(&self) -> PathBuf {
+        self.path.join(GROUP)
+    }
+
     /// The log of an attempt.
     pub fn log(&self, unit: &Unit) -> PathBuf {
         let name = format!("{}-{}", unit.story, unit.attempt);
@@ -49,6 +54,9 @@ impl RunFolder {
 }
 
 const ATTEMPTS: &str = "attempts";
+
+/// The name of the file in a run's folder that says which group of processes is its own.
+pub(super) const GROUP: &str = "cgroup";
 
 /// The name of a run's journal in its folder.
 pub const JOURNAL: &str = "journal.jsonl";

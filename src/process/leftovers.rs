@@ -2,13 +2,14 @@
 //!
 //! A process is a leftover when it carries the mark of a run that is over; or when it has cleared its environment, works
 //! in a worktree of this board, started after such a run did, has no terminal and has lost its parent; or when it
-//! descends from one of these. Neither its name nor its working directory alone says anything: a person's shell and
+//! descends from one of these; or when it is in a group that only such a run has put processes into ([`super::cgroup`]),
+//! which needs no mark and no place. Neither its name nor its working directory alone says anything: a person's shell and
 //! editor work in worktrees too. Only Linux tells what is asked here; elsewhere nothing is found.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::Found;
+use super::{Found, RunGroup};
 
 /// Where to look and for what.
 #[derive(Clone, Copy)]
@@ -23,6 +24,8 @@ pub struct Search<'a> {
     pub keep: &'a [String],
     /// The folder of the worktrees of this board.
     pub worktrees: &'a Path,
+    /// The groups of those runs, where they could make some.
+    pub groups: &'a [RunGroup],
     /// When the run began that left processes without a mark; none when such are not looked for.
     pub since: Option<SystemTime>,
     /// For how long to look at every process that starts as well. One that forks and ends, over and over, is never in a
@@ -88,6 +91,9 @@ mod linux {
     /// The most processes that are named when many are ended.
     const MOST_NAMED: usize = 100;
 
+    /// How long a group that was killed may take to end before everything is looked at again.
+    const GROUP_KILLING: Duration = Duration::from_millis(100);
+
     /// How long one look waits for the first of those that were asked or killed.
     const NAP: Duration = Duration::from_millis(20);
 
@@ -108,7 +114,8 @@ mod linux {
             let hurried = elapsed >= alone + polite || there.is_empty();
             let chased = hurried && chase(search, &mut reaped) == Chased::Some;
             let Some((first, _)) = there.first() else {
-                if chased && elapsed < alone + polite + KILLING {
+                let killed = kill_groups(search, &mut reaped);
+                if (chased || killed) && elapsed < alone + polite + KILLING {
                     continue;
                 }
                 return reaped;
@@ -130,6 +137,9 @@ mod linux {
                         handle.signal(ending);
                     }
                 }
+                if ending == Ending::Kill {
+                    kill_groups(search, &mut reaped);
+                }
             }
             if elapsed >= alone + polite + KILLING {
                 reaped.stayed = there.into_iter().map(|(_, left)| left).collect();
@@ -143,6 +153,47 @@ mod linux {
             } else {
                 left
             });
+        }
+    }
+
+    /// Kills what is in the groups, also what is never there for long. One with a process that is not to be touched is
+    /// left to the other ways. Whether there was any.
+    fn kill_groups(search: &Search<'_>, reaped: &mut Reaped) -> bool {
+        let mut killed = false;
+        for group in search.groups.iter().filter(|group| group.is_populated()) {
+            let members = group.members();
+            let entries: Vec<(Entry, Option<String>)> = members
+                .into_iter()
+                .filter_map(|(pid, story)| Some((Entry::read(pid)?, story)))
+                .collect();
+            let untouchable = ancestors(Entry::read);
+            let is_barred =
+                |entry: &Entry| untouchable.contains(&entry.pid) || entry.is_named(search.keep);
+            if entries.iter().any(|(entry, _)| is_barred(entry)) {
+                continue;
+            }
+            killed = true;
+            group.kill(GROUP_KILLING);
+            for (entry, story) in entries {
+                let is_new = reaped.ended.iter().all(|left| left.found.pid != entry.pid);
+                if is_new && reaped.ended.len() < MOST_NAMED {
+                    reaped
+                        .ended
+                        .push(in_group(&entry, group.run(), story.as_deref()));
+                }
+            }
+        }
+        killed
+    }
+
+    fn in_group(entry: &Entry, run: &str, story: Option<&str>) -> Leftover {
+        Leftover {
+            found: super::Found {
+                pid: entry.pid,
+                name: entry.name.clone(),
+            },
+            run: Some(printable(run)),
+            story: story.map(printable),
         }
     }
 
@@ -207,8 +258,17 @@ mod linux {
             .into_iter()
             .filter_map(|pid| Some((pid, Entry::read(pid)?)))
             .collect();
-        let mut untouchable = ancestors(&entries);
-        untouchable.extend(kept(&entries, search.keep));
+        // Read after the table: who was in it before and is the same process afterwards was meant.
+        let mut members = BTreeMap::new();
+        for group in search.groups {
+            for (pid, story) in group.members() {
+                members.insert(pid, (group.run(), story));
+            }
+        }
+        let mut untouchable = ancestors(|pid| entries.get(&pid).cloned());
+        untouchable.extend(with_descendants(&entries, |entry| {
+            entry.is_named(search.keep)
+        }));
         let mut found: BTreeMap<u32, Option<Leftover>> = BTreeMap::new();
         let mut open = Vec::new();
         for entry in entries.values() {
@@ -216,6 +276,10 @@ mod linux {
                 continue;
             }
             if let Some(left) = recognise(entry, &entries, search) {
+                found.insert(entry.pid, Some(left));
+                open.push(entry.pid);
+            } else if let Some((run, story)) = members.get(&entry.pid) {
+                let left = in_group(entry, run, story.as_deref());
                 found.insert(entry.pid, Some(left));
                 open.push(entry.pid);
             }
@@ -244,20 +308,6 @@ mod linux {
             .collect()
     }
 
-    /// The processes that may stay, and everything below them.
-    fn kept(entries: &BTreeMap<u32, Entry>, names: &[String]) -> BTreeSet<u32> {
-        let named = entries.values().filter(|entry| entry.is_named(names));
-        let mut open: Vec<u32> = named.map(|entry| entry.pid).collect();
-        let mut kept = BTreeSet::new();
-        while let Some(pid) = open.pop() {
-            if kept.insert(pid) {
-                let below = entries.values().filter(|entry| entry.parent == pid);
-                open.extend(below.map(|entry| entry.pid));
-            }
-        }
-        kept
-    }
-
     /// Whether a process that has just started belongs to this one or to one that may stay.
     fn is_untouchable(pid: u32, names: &[String]) -> bool {
         let mut line = BTreeSet::new();
@@ -282,16 +332,33 @@ mod linux {
     }
 
     /// This process and those that it descends from: a person may well have started it from what an agent left.
-    fn ancestors(entries: &BTreeMap<u32, Entry>) -> BTreeSet<u32> {
+    fn ancestors(read: impl Fn(u32) -> Option<Entry>) -> BTreeSet<u32> {
         let mut line = BTreeSet::new();
         let mut pid = std::process::id();
         while line.insert(pid) {
-            match entries.get(&pid) {
+            match read(pid) {
                 Some(entry) => pid = entry.parent,
                 None => break,
             }
         }
         line
+    }
+
+    /// Those of these processes that are wanted, with everything below them.
+    fn with_descendants(
+        entries: &BTreeMap<u32, Entry>,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> BTreeSet<u32> {
+        let first = entries.values().filter(|entry| wanted(entry));
+        let mut open: Vec<u32> = first.map(|entry| entry.pid).collect();
+        let mut all = BTreeSet::new();
+        while let Some(pid) = open.pop() {
+            if all.insert(pid) {
+                let children = entries.values().filter(|entry| entry.parent == pid);
+                open.extend(children.map(|entry| entry.pid));
+            }
+        }
+        all
     }
 
     fn recognise(
@@ -409,6 +476,7 @@ mod tests {
             is_over: mark,
             keep: &[],
             worktrees,
+            groups: &[],
             since: Some(SystemTime::now()),
             newest: Duration::ZERO,
         }

@@ -5,6 +5,7 @@
 //! code. A process or a group is only ever signalled while its leader is unreaped, or through a descriptor of it, so a
 //! number that was reused is never hit; nothing is ever found by its name.
 
+mod cgroup;
 mod evidence;
 mod exit;
 mod follow;
@@ -22,6 +23,7 @@ mod session;
 mod table;
 mod watchdog;
 
+pub use cgroup::{Leaf, LeafEnd, RunGroup};
 pub use evidence::{Evidence, TreeUsage, TreeWatch, Wait, Work};
 pub use exit::{until_ended, was_killed};
 pub use follow::{Chunk, Counts, Follower, Limits, Rest};

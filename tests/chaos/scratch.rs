@@ -239,6 +239,7 @@ impl Drop for Scratch {
         // Runners see this.
         drop(fs::write(self.base.join(END), ""));
         Scope::Marked(&self.mark).kill_all();
+        self.remove_groups();
         // Some filesystems make new files slowly for a while after others were deleted, so that is done later; but not
         // with a gibibyte of log.
         if allocated(&self.base) > LARGE {
@@ -248,6 +249,32 @@ impl Drop for Scratch {
         used.push_back(std::mem::take(&mut self.base));
         if used.len() > MOST_USED {
             drop(used.pop_front().map(fs::remove_dir_all));
+        }
+    }
+}
+
+impl Scratch {
+    /// Removes the groups of processes of runs that were killed and that nobody came after.
+    fn remove_groups(&self) {
+        let Ok(runs) = fs::read_dir(self.base.join("r/.ai-sdlc/runs")) else {
+            return;
+        };
+        let notes = runs.filter_map(Result::ok);
+        for note in notes.filter_map(|run| fs::read_to_string(run.path().join("cgroup")).ok()) {
+            let group = Path::new(note.trim());
+            if !group.is_dir() || !group.is_absolute() {
+                continue;
+            }
+            drop(fs::write(group.join("cgroup.kill"), "1"));
+            let began = Instant::now();
+            while group.exists() && began.elapsed() < DEADLINE {
+                for leaf in fs::read_dir(group).into_iter().flatten().flatten() {
+                    drop(fs::remove_dir(leaf.path()));
+                }
+                if fs::remove_dir(group).is_err() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
         }
     }
 }

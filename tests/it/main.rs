@@ -9,6 +9,7 @@ mod commits;
 mod crash;
 mod demo;
 mod failure;
+mod groups;
 mod hangs;
 mod options;
 mod order;

@@ -2,6 +2,7 @@
 //! process and no file was left behind.
 
 mod fifo;
+pub(crate) mod groups;
 mod output;
 mod processes;
 mod replays;
@@ -304,9 +305,16 @@ impl Drop for TestEnv {
         for process in &alive {
             process.kill();
         }
+        let groups = groups::noted(&self.path(".ai-sdlc/runs"));
+        groups.iter().for_each(|group| groups::clear(group));
         if std::thread::panicking() {
             return;
         }
+        let killed = self.ends.get() == replays::Ends::Killed;
+        assert!(
+            killed || groups.is_empty(),
+            "groups were left behind: {groups:?}"
+        );
         assert!(alive.is_empty(), "processes were left behind: {alive:#?}");
         let left = self.leftovers();
         assert!(left.is_empty(), "files were left behind: {left:#?}");
