@@ -13,6 +13,7 @@ mod groups;
 mod hangs;
 mod options;
 mod order;
+mod ownership;
 mod refusals;
 mod selections;
 mod slots;
