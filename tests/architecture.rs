@@ -204,6 +204,7 @@ fn read(src: &Path, path: &Path) -> Source {
         "watch/tests.rs",
         "git/test_support.rs",
         "git/worktree_tests.rs",
+        "process/cgroup/linux/tests.rs",
         "process/follow/tests.rs",
         "protocol/golden.rs",
         "protocol/samples.rs",

@@ -306,7 +306,9 @@ impl Drop for TestEnv {
             process.kill();
         }
         let groups = groups::noted(&self.path(".ai-sdlc/runs"));
-        groups.iter().for_each(|group| groups::clear(group));
+        for group in &groups {
+            groups::clear(group);
+        }
         if std::thread::panicking() {
             return;
         }
