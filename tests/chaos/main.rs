@@ -35,8 +35,11 @@ mod scratch;
 mod terminal;
 mod windows;
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
+
+use rustix::process::Signal;
 
 use processes::Scope;
 
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
+    with_usual_signals(&arguments);
     // What the test harness of the language understands means nothing here.
     let mut filters: Vec<&str> = arguments
         .iter()
@@ -143,6 +147,27 @@ fn play_part(name: &str, part: &dyn Fn() -> Vec<String>) -> Vec<String> {
 }
 
 /// What this program itself has left: processes with one of its marks, and children.
+/// Starts this program once more where it was started with signals ignored, as a shell does in the background: what it
+/// starts would not hear a Ctrl-C that comes before it has learned to listen.
+fn with_usual_signals(arguments: &[String]) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = |signal: Signal| 1_u64 << (signal.as_raw() - 1);
+    let stops = bit(Signal::INT) | bit(Signal::TERM) | bit(Signal::HUP);
+    if ignored.is_some_and(|mask| mask & stops != 0) {
+        let own = std::env::current_exe().expect("it runs");
+        let error = Command::new("env")
+            .arg("--default-signal=INT,TERM,HUP")
+            .arg(own)
+            .args(arguments)
+            .exec();
+        say(&format!("signals stay ignored: {error}"));
+    }
+}
+
 fn left_behind() -> Vec<String> {
     let family = scratch::family();
     let gone = Scope::Marked(&family).await_none(Instant::now(), bounds::SLACK);
