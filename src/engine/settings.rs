@@ -53,7 +53,7 @@ pub struct Housekeeping {
     #[serde(with = "crate::engine::time::millis")]
     pub drain: Duration,
     /// For what an earlier run has left to end by itself: an executor whose orchestrator has just died is busy with its
-    /// agent, which it gives two seconds.
+    /// agent, which it gives a second and a half.
     #[serde(with = "crate::engine::time::millis")]
     pub left_alone: Duration,
     /// For it to end when it is asked to; then it is killed.

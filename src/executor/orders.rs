@@ -16,12 +16,12 @@ use crate::protocol::{LinkReader, OutboxHandle, Start, ToExecutor};
 const USUAL_GRACE: Duration = Duration::from_secs(10);
 /// How long an agent may take to end when the orchestrator is gone. Nobody waits for its result any more, and the
 /// next run may want to start soon.
-const ORPHAN_GRACE: Duration = Duration::from_secs(2);
+const ORPHAN_GRACE: Duration = Duration::from_millis(1500);
 /// When an executor whose orchestrator is gone has ended, with everything below it, whatever it hangs at. It is promised
 /// to be gone within three seconds.
 const ORPHAN_LIMIT: Duration = Duration::from_millis(2700);
 /// How long the descendants of such an executor are killed for.
-const LAST_KILLS: Duration = Duration::from_millis(200);
+const LAST_KILLS: Duration = Duration::from_millis(250);
 /// The exit code of an executor that had to be cut off.
 const CUT_OFF: u8 = 75;
 

@@ -293,7 +293,8 @@ mod linux {
         let began = Instant::now();
         // No lock is taken here: whoever holds it may be what hangs. So each is signalled through its descriptor, and
         // reaping is left to others.
-        while began.elapsed() < within {
+        let mut quiet_looks = 0;
+        while began.elapsed() < within && quiet_looks < QUIET_LOOKS {
             let mut open = vec![std::process::id()];
             let mut killed = 0;
             while let Some(parent) = open.pop() {
@@ -306,9 +307,8 @@ mod linux {
                     }
                 }
             }
-            if killed == 0 {
-                return;
-            }
+            // One that is just losing its parent may be in no list for a moment.
+            quiet_looks = if killed == 0 { quiet_looks + 1 } else { 0 };
             std::thread::sleep(KILLED_NAP);
         }
     }
