@@ -80,7 +80,7 @@ async fn run_project(
         None
     } else {
         let mut lock = RunLock::acquire(&project.board, &run, patience)?;
-        if let Some(process) = unlocked_run(&project.runs(), &project.board) {
+        if let Some(process) = unlocked_run(&project.runs(), &project.board, patience) {
             lock.hand_on();
             return Err(CliError::new(format!(
                 "another run works on this board: process {process}, whose lock file was removed"

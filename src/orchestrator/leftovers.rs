@@ -24,6 +24,8 @@ pub struct EarlierRuns {
     current: RunId,
     last: Predecessor,
     keep: Vec<String>,
+    /// How long an orchestrator that is just ending may take.
+    patience: Duration,
 }
 
 impl EarlierRuns {
@@ -38,6 +40,7 @@ impl EarlierRuns {
             current: current.clone(),
             last,
             keep: Vec::new(),
+            patience: Housekeeping::default().lock,
         }
     }
 
@@ -143,7 +146,8 @@ impl EarlierRuns {
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .filter(|run: &RunId| *run != self.current)
             .filter(|run| {
-                Orchestrator::of(&self.runs.join(run.as_str())).is_none_or(|one| !one.is_alive())
+                Orchestrator::of(&self.runs.join(run.as_str()))
+                    .is_none_or(|one| !one.is_alive(self.patience))
             })
             .collect();
         known.sort();
@@ -168,8 +172,8 @@ impl Orchestrator {
         })
     }
 
-    fn is_alive(&self) -> bool {
-        self.identity.is_alive()
+    fn is_alive(&self, patience: Duration) -> bool {
+        self.identity.goes_on(patience)
     }
 }
 
@@ -196,13 +200,13 @@ pub fn sign(run: &Path, board: &Path) -> io::Result<()> {
 }
 
 /// The process of a run of this board that is alive although its lock is free: somebody has removed the lock file.
-pub fn unlocked_run(runs: &Path, board: &Path) -> Option<u32> {
+pub fn unlocked_run(runs: &Path, board: &Path, patience: Duration) -> Option<u32> {
     let board = board.canonicalize().ok()?;
     let folders = std::fs::read_dir(runs).ok()?;
     folders
         .filter_map(Result::ok)
         .filter_map(|folder| Orchestrator::of(&folder.path()))
-        .find(|one| one.board == board && one.is_alive())
+        .find(|one| one.board == board && one.is_alive(patience))
         .map(|one| one.identity.pid())
 }
 

@@ -42,6 +42,26 @@ impl Identity {
         false
     }
 
+    /// Whether that very process goes on: one that is just ending gives its locks back before it is gone, and has
+    /// `patience` for the rest. Blocks.
+    #[cfg(target_os = "linux")]
+    pub fn goes_on(&self, patience: std::time::Duration) -> bool {
+        if !self.is_alive() {
+            return false;
+        }
+        let own = |entry: &super::table::Entry| entry.started == self.started;
+        if let Some(handle) = super::handle::Handle::open(self.pid, own) {
+            handle.wait(patience);
+        }
+        self.is_alive()
+    }
+
+    /// Whether that very process goes on, where the system tells.
+    #[cfg(not(target_os = "linux"))]
+    pub fn goes_on(&self, _patience: std::time::Duration) -> bool {
+        false
+    }
+
     /// Its number.
     pub fn pid(&self) -> u32 {
         self.pid
@@ -89,7 +109,7 @@ mod tests {
     #[test]
     fn this_process_is_alive_and_another_of_its_number_is_not_it() {
         let own = Identity::of_this_process().unwrap();
-        assert!(own.is_alive());
+        assert!(own.is_alive() && own.goes_on(std::time::Duration::from_millis(1)));
         assert_eq!(own.to_string().parse(), Ok(own.clone()));
         let earlier = Identity {
             started: own.started - 1,
