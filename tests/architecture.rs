@@ -489,6 +489,11 @@ const NUMBERS: &[(&str, &str, &str)] = &[
         "the bound of a queue that is never full",
     ),
     (
+        "orchestrator/driver/mod.rs",
+        "MOST_ENTRIES",
+        "how much of the board is written at once",
+    ),
+    (
         "orchestrator/signals.rs",
         "WAITING",
         "the bound of a queue: a third signal ends the run",

@@ -1,12 +1,14 @@
 //! What the engine wants the board to say, as edits of story files.
 
 use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::engine::{BoardEntry, Fingerprint};
+use crate::report::chain;
 use crate::story::{
-    Document, Edit, EditError, FrontMatterError, Key, Status, Store, StoreError, Story,
+    Document, Edit, EditError, FileEdit, FrontMatterError, Key, Status, Store, Story,
 };
 
 /// The longest reason that goes into a story file, in characters (the predecessor's limit).
@@ -31,15 +33,42 @@ impl Stamp {
     }
 }
 
-/// Writes one entry. Blocks.
-pub(super) fn write(
-    store: &Store,
-    story: &Story,
-    branch: Option<&str>,
-    entry: &BoardEntry,
-) -> Result<(), StoreError> {
-    let edits = edits(story.status, branch, entry, &Stamp::now());
-    store.edit_file(&story.path, &edits).map(drop)
+/// What is to be written of a story.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// As it was read; none when the run does not know it.
+    pub(super) story: Option<Arc<Story>>,
+    /// Where its work is.
+    pub(super) branch: Option<String>,
+    pub(super) says: BoardEntry,
+}
+
+/// Writes entries and says of each what came of it. Blocks.
+pub(super) fn write(store: &Store, entries: &[Entry]) -> Vec<Result<(), String>> {
+    let stamp = Stamp::now();
+    let wanted: Vec<FileEdit> = entries
+        .iter()
+        .filter_map(|entry| {
+            let story = entry.story.as_ref()?;
+            Some(FileEdit {
+                path: story.path.clone(),
+                edits: edits(story.status, entry.branch.as_deref(), &entry.says, &stamp),
+            })
+        })
+        .collect();
+    let mut results = match store.edit_files(&wanted) {
+        Ok(results) => results
+            .into_iter()
+            .map(|result| result.map(drop).map_err(|error| chain(&error)))
+            .collect(),
+        Err(error) => vec![Err(chain(&error)); wanted.len()],
+    }
+    .into_iter();
+    let written = entries.iter().map(|entry| match entry.story {
+        Some(_) => results.next().unwrap_or(Ok(())),
+        None => Ok(()),
+    });
+    written.collect()
 }
 
 /// The keys that a run writes.

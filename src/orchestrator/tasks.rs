@@ -18,7 +18,8 @@ pub(super) enum Work {
     Prepare(Unit),
     Attend(Unit),
     Settle(Unit),
-    Write(StoryId),
+    /// Board entries of these stories, one each.
+    Write(Vec<StoryId>),
     LookAtFiles(Unit),
     Compare(StoryId),
     Ask,
@@ -33,7 +34,8 @@ pub(super) enum Finished {
     Attended,
     NotLaunched(String),
     Settled(Settled),
-    Written(Result<(), String>),
+    /// What came of each board entry, in the order of the stories.
+    Written(Vec<Result<(), String>>),
     LookedAt(Result<Vec<String>, String>),
     Compared(Result<Comparison, String>),
     Answered(Answer),
@@ -68,7 +70,7 @@ impl Tasks {
         }
     }
 
-    /// Whether a board entry is being written.
+    /// Whether board entries are being written.
     pub(super) fn is_writing(&self) -> bool {
         self.handles
             .keys()

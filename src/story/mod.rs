@@ -28,4 +28,4 @@ pub use id::{Slug, StoryId, StoryIdError};
 pub use new_story::{Content, NewStory, TakenNames};
 pub use plan_files::{MAX_PLANNED_FILES, planned_files};
 pub use scalar::{Key, KeyError, Value};
-pub use store::{Store, Written};
+pub use store::{FileEdit, Store, Written};

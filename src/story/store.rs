@@ -4,9 +4,12 @@
 //! given once, and that a file is untouched when anything fails. Calls block; the longest wait is the patience of
 //! the store, for the lock and for the predecessor's lock each.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use super::board::{self, Board, Problem, STORY_FILE, Story};
@@ -24,11 +27,23 @@ pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
 /// How often an edit is tried again when the file changes under it.
 const MOST_TRIES: usize = 5;
 
+/// How many files are written at the same time: to wait for the disk with several costs little more than with one.
+const WRITERS: usize = 8;
+
 /// Writes to the board below one directory, usually `.ai-sdlc`.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
     patience: Duration,
+}
+
+/// Edits of the front matter of the story in a file.
+#[derive(Debug, Clone)]
+pub struct FileEdit {
+    /// The file. A link is followed, and the file behind it is replaced.
+    pub path: PathBuf,
+    /// The edits, made together.
+    pub edits: Vec<Edit>,
 }
 
 /// What an edit did to the file.
@@ -91,16 +106,79 @@ impl Store {
     /// When another writer holds a lock for too long, or the file cannot be read, edited line by line or written.
     pub fn edit_file(&self, path: &Path, edits: &[Edit]) -> Result<Written, StoreError> {
         let _lock = BoardLock::take(&self.root, self.patience)?;
-        let target = fs::canonicalize(path).map_err(StoreError::io("read", path))?;
-        file::wait_for_predecessor(&target, self.patience)?;
+        let target = resolve(path)?;
         file::sweep_temporaries(&target);
+        self.edit_target(path, &target, edits)
+    }
+
+    /// Makes many edits under one lock and says of each what came of it, as [`Store::edit_file`] does. Edits of the same
+    /// file are made in their order.
+    ///
+    /// # Errors
+    /// When another writer holds the lock for too long: then nothing was edited.
+    pub fn edit_files(
+        &self,
+        wanted: &[FileEdit],
+    ) -> Result<Vec<Result<Written, StoreError>>, StoreError> {
+        let _lock = BoardLock::take(&self.root, self.patience)?;
+        let mut results: Vec<_> = wanted.iter().map(|_| Ok(Written::AsItWas)).collect();
+        let mut targets: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
+        for (index, edit) in wanted.iter().enumerate() {
+            match resolve(&edit.path) {
+                Ok(target) => targets.entry(target).or_default().push(index),
+                Err(error) => results[index] = Err(error),
+            }
+        }
+        // Before any is written: files that links lead to may lie beside each other.
+        for target in targets.keys() {
+            file::sweep_temporaries(target);
+        }
+        let targets: Vec<_> = targets.into_iter().collect();
+        let next = AtomicUsize::new(0);
+        let write = || {
+            let mut written = Vec::new();
+            while let Some((target, indices)) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+                for &index in indices {
+                    let FileEdit { path, edits } = &wanted[index];
+                    written.push((index, self.edit_target(path, target, edits)));
+                }
+            }
+            written
+        };
+        thread::scope(|scope| {
+            let threads = WRITERS.min(targets.len());
+            // Those that cannot be started are not needed: this thread writes as well.
+            let others: Vec<_> = (1..threads)
+                .filter_map(|_| thread::Builder::new().spawn_scoped(scope, write).ok())
+                .collect();
+            let mut written = write();
+            for other in others {
+                match other.join() {
+                    Ok(more) => written.extend(more),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            for (index, result) in written {
+                results[index] = result;
+            }
+        });
+        Ok(results)
+    }
+
+    fn edit_target(
+        &self,
+        path: &Path,
+        target: &Path,
+        edits: &[Edit],
+    ) -> Result<Written, StoreError> {
+        file::wait_for_predecessor(target, self.patience)?;
         // People and their editors know nothing of the lock: a file that has changed since it was read is read again.
         for _ in 1..MOST_TRIES {
-            if let Some(written) = Self::try_edit(path, &target, edits)? {
+            if let Some(written) = Self::try_edit(path, target, edits)? {
                 return Ok(written);
             }
         }
-        let last = Self::try_edit(path, &target, edits)?;
+        let last = Self::try_edit(path, target, edits)?;
         last.ok_or_else(|| StoreError::io("edit", path)(io::ErrorKind::ResourceBusy.into()))
     }
 
@@ -206,6 +284,11 @@ impl Store {
     }
 }
 
+/// The file that is meant by a path.
+fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
+    fs::canonicalize(path).map_err(StoreError::io("read", path))
+}
+
 /// The names in a directory; none when it does not exist.
 fn names_in(directory: &Path) -> Result<Vec<String>, StoreError> {
     let entries = match fs::read_dir(directory) {
@@ -222,7 +305,6 @@ fn names_in(directory: &Path) -> Result<Vec<String>, StoreError> {
 mod tests {
     use std::collections::BTreeSet;
     use std::os::unix::fs::PermissionsExt as _;
-    use std::thread;
 
     use super::*;
     use crate::story::scalar::Key;
@@ -309,6 +391,47 @@ mod tests {
             files(&store),
             BTreeSet::from(["S-1/story.md".to_owned(), "odd/story.md".to_owned()])
         );
+    }
+
+    #[test]
+    fn many_edits_are_made_together_and_each_says_what_came_of_it() {
+        let names: Vec<String> = (1..=40).map(|number| format!("S-{number}")).collect();
+        let stories: Vec<_> = names
+            .iter()
+            .map(|name| (name.as_str(), "---\na: old\n---\n"))
+            .collect();
+        let (_project, store) = store(&stories);
+        let story = |name: &str| store.root().join("stories").join(name).join(STORY_FILE);
+        let edit = |name: &str, value: &str| FileEdit {
+            path: story(name),
+            edits: vec![set("a", value)],
+        };
+        let mut wanted: Vec<_> = names.iter().map(|name| edit(name, "new")).collect();
+        wanted.extend([
+            edit("S-7", "newest"),
+            edit("none", "new"),
+            edit("S-8", "old"),
+            edit("S-8", "old"),
+        ]);
+        let results = store.edit_files(&wanted).unwrap();
+        let (last, results) = (&results[40..], &results[..40]);
+        for result in results {
+            assert_eq!(result.as_ref().unwrap(), &Written::Changed);
+        }
+        assert_eq!(last[0].as_ref().unwrap(), &Written::Changed);
+        assert!(last[1].is_err());
+        assert_eq!(last[2].as_ref().unwrap(), &Written::Changed);
+        assert_eq!(last[3].as_ref().unwrap(), &Written::AsItWas);
+        for name in &names {
+            let expected = match name.as_str() {
+                "S-7" => "newest",
+                "S-8" => "old",
+                _ => "new",
+            };
+            let text = fs::read_to_string(story(name)).unwrap();
+            assert_eq!(text, format!("---\na: {expected}\n---\n"), "{name}");
+        }
+        assert_eq!(files(&store).len(), 40, "something is left");
     }
 
     #[test]

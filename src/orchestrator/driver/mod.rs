@@ -40,6 +40,9 @@ use crate::story::{Story, StoryId};
 /// Commands to one executor that may wait: there are never more than a stop, a quicker stop and a kill.
 const WAITING_COMMANDS: usize = 8;
 
+/// The most board entries that are written together, so that what a person reads on the board is seconds old at most.
+const MOST_ENTRIES: usize = 64;
+
 pub(in crate::orchestrator) struct Driver<L> {
     pub(in crate::orchestrator) engine: Engine,
     pub(in crate::orchestrator) clock: RunClock,
@@ -50,7 +53,7 @@ pub(in crate::orchestrator) struct Driver<L> {
     pub(in crate::orchestrator) tasks: Tasks,
     inbox: mpsc::Sender<Message>,
     attempts: HashMap<Unit, Attempt>,
-    /// Board entries that wait for the one being written: one at a time, so that those of a story stay in order.
+    /// Board entries that wait for those being written: those of a story stay in order.
     entries: VecDeque<(StoryId, BoardEntry)>,
     /// The branches of attempts that are through, for the story's file and for comparing them.
     branches: HashMap<StoryId, SettledBranch>,
@@ -181,7 +184,7 @@ impl<L: Launcher> Driver<L> {
             } => self.settle(unit, outcome, disposal),
             Effect::WriteBoard(story, entry) => {
                 self.entries.push_back((story, entry));
-                self.write_next_entry();
+                self.write_next_entries();
             }
             Effect::LookAtFiles(unit) => self.look_at_files(unit),
             Effect::Compare(story) => self.compare(story),
@@ -424,23 +427,29 @@ impl<L: Launcher> Driver<L> {
         });
     }
 
-    fn write_next_entry(&mut self) {
-        if self.tasks.is_writing() {
+    fn write_next_entries(&mut self) {
+        if self.tasks.is_writing() || self.entries.is_empty() {
             return;
         }
-        let Some((id, entry)) = self.entries.pop_front() else {
-            return;
-        };
-        let story = self.request.stories.get(&id).cloned();
-        let branch = self.branches.get(&id).map(|branch| branch.name.clone());
-        let store = self.request.store.clone();
-        self.tasks.spawn(Work::Write(id), async move {
-            let written = tokio::task::spawn_blocking(move || match story {
-                Some(story) => board::write(&store, &story, branch.as_deref(), &entry)
-                    .map_err(|error| chain(&error)),
-                None => Ok(()),
+        let mut stories = Vec::new();
+        let mut entries = Vec::new();
+        while let Some((id, _)) = self.entries.front()
+            && stories.len() < MOST_ENTRIES
+            && !stories.contains(id)
+            && let Some((id, entry)) = self.entries.pop_front()
+        {
+            entries.push(board::Entry {
+                story: self.request.stories.get(&id).cloned(),
+                branch: self.branches.get(&id).map(|branch| branch.name.clone()),
+                says: entry,
             });
-            Finished::Written(written.await.unwrap_or_else(|error| Err(error.to_string())))
+            stories.push(id);
+        }
+        let store = self.request.store.clone();
+        self.tasks.spawn(Work::Write(stories), async move {
+            let count = entries.len();
+            let written = tokio::task::spawn_blocking(move || board::write(&store, &entries)).await;
+            Finished::Written(written.unwrap_or_else(|error| vec![Err(error.to_string()); count]))
         });
     }
 

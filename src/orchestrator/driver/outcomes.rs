@@ -53,12 +53,15 @@ impl<L: Launcher> Driver<L> {
             (Work::Settle(unit), Finished::Broke(reason)) => {
                 self.feed(Event::Settled(unit, Settlement::Refuted(reason)));
             }
-            (Work::Write(story), Finished::Written(Err(reason)) | Finished::Broke(reason)) => {
-                self.narrator
-                    .warn(format!("the board does not say how {story} is: {reason}"));
-                self.written(story, BoardWrite::Failed);
+            (Work::Write(stories), Finished::Written(results)) => {
+                self.written(stories.into_iter().zip(results));
             }
-            (Work::Write(story), _) => self.written(story, BoardWrite::Written),
+            (Work::Write(stories), Finished::Broke(reason)) => {
+                let broke = stories
+                    .into_iter()
+                    .map(|story| (story, Err(reason.clone())));
+                self.written(broke);
+            }
             (Work::LookAtFiles(unit), Finished::LookedAt(Ok(files))) => {
                 let files = files.iter().map(|file| FilePattern::literal(file));
                 self.feed(Event::Touched(unit, files.collect()));
@@ -101,9 +104,19 @@ impl<L: Launcher> Driver<L> {
         }
     }
 
-    fn written(&mut self, story: StoryId, write: BoardWrite) {
+    fn written(&mut self, entries: impl Iterator<Item = (StoryId, Result<(), String>)>) {
         self.note_write();
-        self.write_next_entry();
-        self.feed(Event::BoardWritten(story, write));
+        self.write_next_entries();
+        for (story, written) in entries {
+            let write = match written {
+                Ok(()) => BoardWrite::Written,
+                Err(reason) => {
+                    self.narrator
+                        .warn(format!("the board does not say how {story} is: {reason}"));
+                    BoardWrite::Failed
+                }
+            };
+            self.feed(Event::BoardWritten(story, write));
+        }
     }
 }
