@@ -105,6 +105,9 @@ pub(super) struct RunArgs {
     /// With --epic or --watch: at most N stories at a time [default: `epic.maxConcurrent`, else 3; with --watch 1]
     #[arg(long, value_name = "N", allow_hyphen_values = true, requires = "paced", conflicts_with_all = ["concurrent", "story", "batch"])]
     pub(super) max_concurrent: Option<String>,
+    /// Go on with the last run: after it was killed as that run, else with the stories that it was stopped before or in
+    #[arg(long = "continue", conflicts_with_all = ["story", "batch", "epic", "watch", "max_concurrent"])]
+    pub(super) continues: bool,
     /// The agent for stories that name none [script, mock]
     #[arg(long, value_name = "NAME")]
     pub(super) agent: Option<String>,

@@ -7,6 +7,7 @@ mod demo;
 mod dry_run;
 mod error;
 mod init;
+mod last_run;
 mod reap;
 mod replay;
 mod run;

@@ -8,9 +8,9 @@ use super::args::ReplayArgs;
 use super::error::{CliError, SOME_DID_NOT, SUCCESS};
 use super::{find_project, working_directory};
 use crate::engine::replay::Agreement;
-use crate::engine::{Moment, Record, Replay, RunId, RunView};
+use crate::engine::{Moment, Replay, RunId, RunView};
 use crate::journal::{JournalError, Reader, Tail};
-use crate::orchestrator::{JOURNAL, RunLock};
+use crate::orchestrator::{JOURNAL, JournalRecord, RunLock, latest_run};
 use crate::report::{self, chain, plural};
 
 pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, CliError> {
@@ -66,7 +66,7 @@ struct Played {
 }
 
 fn play(path: &Path, until: Option<NonZeroU64>) -> Result<Played, CliError> {
-    let mut reader: Reader<Record> = Reader::open(path).map_err(|error| broken(&error))?;
+    let mut reader: Reader<JournalRecord> = Reader::open(path).map_err(|error| broken(&error))?;
     let first = match reader.next() {
         Some(entry) => entry.map_err(|error| broken(&error))?,
         None => return Err(no_journal(format!("{} holds no record", path.display()))),
@@ -150,10 +150,8 @@ fn is_going_on(journal: &Path, run: &RunId) -> Open {
 
 /// The run that started last; names of runs sort by their start.
 fn newest(runs: &Path) -> Result<String, CliError> {
-    let folders = std::fs::read_dir(runs).into_iter().flatten().flatten();
-    let with_journal = folders.filter(|folder| folder.path().join(JOURNAL).is_file());
-    let names = with_journal.filter_map(|folder| folder.file_name().into_string().ok());
-    names.max().ok_or_else(|| {
+    let latest = latest_run(runs).map(|run| run.to_string());
+    latest.ok_or_else(|| {
         CliError::new(format!(
             "there is no run in {}",
             PathBuf::from(runs).display()

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::args::RunArgs;
 use super::dry_run::DryRun;
-use super::error::{CliError, LOCKED, exit_code};
+use super::error::{CliError, LOCKED, SUCCESS, exit_code};
 use super::init::ignore_what_is_local;
+use super::last_run::{Continuation, LastRun, nothing_to_continue};
 use super::reap::end_leftovers;
 use super::run_plan::{Planner, RunPlan};
 use super::run_settings::settings;
@@ -21,7 +22,7 @@ use crate::engine::{Housekeeping, LeftOut, Obstacle, RunId, Selection, Verdict, 
 use crate::git::{Git, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
 use crate::orchestrator::{
-    self, Base, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces, unlocked_run,
+    self, Base, Continued, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces, unlocked_run,
 };
 use crate::process::FileLimit;
 use crate::protocol::identity;
@@ -95,27 +96,60 @@ async fn run_project(
         Some(lock)
     };
     let store = Store::new(&project.board);
-    let board = store.load()?;
-    let waiting = Waiting::of(&board);
-    let planner = Planner::new(args, &project, store.clone(), &board).inspect_err(|_| {
-        // The story that is asked for may be there, and one of these.
-        for problem in &board.problems {
-            report::warning(&format!("left out: {problem}"));
+    let mut board = store.load()?;
+    let last = LastRun::of(&project);
+    let mut told = false;
+    let continuation = if args.continues {
+        Some(last.into_continuation(&board))
+    } else {
+        if !args.dry_run {
+            last.repair(&store, &board, &repository);
+            board = store.load()?;
         }
-    })?;
+        told = !args.quiet && !args.json && last.tell();
+        None
+    };
+    let (past, selection, slots_before) = match continuation {
+        Some(Continuation::Nothing) => {
+            nothing_to_continue();
+            return Ok((SUCCESS, None));
+        }
+        Some(Continuation::SameRun(past)) => {
+            let stories = past.engine.under_way();
+            (Some(past), Some(Selection::Unfinished(stories)), None)
+        }
+        Some(Continuation::NewRun(selection, slots)) => (None, Some(selection), Some(slots)),
+        None => (None, None, None),
+    };
+    let run = past.as_ref().map_or(run, |past| past.opening.run.clone());
+    let waiting = Waiting::of(&board);
+    let planner =
+        Planner::new(args, &project, store.clone(), &board, selection).inspect_err(|_| {
+            // The story that is asked for may be there, and one of these.
+            for problem in &board.problems {
+                report::warning(&format!("left out: {problem}"));
+            }
+        })?;
     let plan = planner.plan(board);
     for remark in &plan.remarks {
         report::warning(remark);
     }
     plan.check_agents()?;
-    let settings = settings(args, &project.config, &planner.selection, seed);
+    let mut settings = settings(args, &project.config, &planner.selection, seed);
+    let slots = args.concurrent.is_some().then_some(settings.slots);
+    if let Some(before) = slots_before {
+        settings.slots = slots.unwrap_or(before);
+    }
+    let mut stories = plan.plan.stories.clone();
+    if let Some(past) = &past {
+        // It goes on by the rules that it began with.
+        settings = past.opening.settings.clone();
+        settings.slots = slots.unwrap_or(settings.slots);
+        stories.clone_from(&past.opening.plan);
+    }
     let files = FileLimit::raise();
     let watches = settings.when_idle == WhenIdle::WaitForStories;
-    let most = if watches {
-        usize::MAX
-    } else {
-        plan.plan.stories.len()
-    };
+    let most = if watches { usize::MAX } else { stories.len() };
     check_slots(settings.slots.get().min(most), &files)?;
     let base = base(&project, &repository)?;
     let batch = check_batch(&planner.selection, &plan);
@@ -127,7 +161,8 @@ async fn run_project(
     }
     batch?;
     let names_stories = args.story.is_some() || args.batch.is_some();
-    if !args.quiet && !args.json && !names_stories && args.epic.is_none() {
+    let asks_for_all = !names_stories && args.epic.is_none() && !args.continues;
+    if !args.quiet && !args.json && asks_for_all && !told {
         waiting.hint_at_interrupted();
     }
     let completeness = plan.completeness;
@@ -149,7 +184,7 @@ async fn run_project(
         report::data(&text);
         return Ok((dry_run.exit_code, None));
     }
-    if plan.plan.stories.is_empty() && settings.when_idle == WhenIdle::Finish {
+    if stories.is_empty() && settings.when_idle == WhenIdle::Finish {
         let code = code_of(Verdict::AllSucceeded);
         if args.json {
             tell_nothing(&run, &project, &base, code, reporters);
@@ -181,7 +216,10 @@ async fn run_project(
     let inside = |path: &Path| inside(workspaces.repository.root(), path);
     let board_folder = inside(&project.board).filter(|folder| !folder.is_empty());
     let work_folder = inside(&project.root).unwrap_or_default();
-    let default_agent = planner.default_agent.clone();
+    let mut default_agent = planner.default_agent.clone();
+    if let Some(past) = past.as_ref().filter(|_| args.agent.is_none()) {
+        default_agent.clone_from(&past.opening.default_agent);
+    }
     let request = RunRequest {
         watch: (settings.when_idle == WhenIdle::WaitForStories).then(|| WatchRequest {
             stories: project.board.join("stories"),
@@ -190,7 +228,8 @@ async fn run_project(
             replan: Arc::new(move |under_way| planner.replan(under_way)),
         }),
         settings,
-        plan: plan.plan.stories,
+        past: past.map(|past| Continued { past: *past, slots }),
+        plan: stories,
         stories: plan.stories,
         agents: plan.agents,
         default_agent,
@@ -330,7 +369,7 @@ impl Waiting {
         report::warning(&format!(
             "{count} in progress from a run that was interrupted: {ids}"
         ));
-        report::hint("`ai-sdlc run --story ID` goes on with one, in its worktree");
+        report::hint("`ai-sdlc run --continue` goes on with them, in their worktrees");
     }
 
     /// Why there is nothing to do, and how that can be changed.

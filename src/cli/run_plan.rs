@@ -59,12 +59,13 @@ enum UnknownAgent {
 }
 
 impl Planner {
-    /// A planner for what the command line asks for.
+    /// A planner for what the command line asks for, or for stories that have been chosen already.
     pub(super) fn new(
         args: &RunArgs,
         project: &Project,
         store: Store,
         board: &Board,
+        chosen: Option<Selection>,
     ) -> Result<Self, CliError> {
         if let Some(name) = args
             .agent
@@ -76,7 +77,10 @@ impl Planner {
             )));
         }
         Ok(Self {
-            selection: selection(args, board)?,
+            selection: match chosen {
+                Some(chosen) => chosen,
+                None => selection(args, board)?,
+            },
             default_agent: default_agent(args, project),
             store,
             runs: project.runs(),

@@ -60,7 +60,9 @@ pub(super) fn settings(
 fn slots(args: &RunArgs, config: &Config, selection: &Selection) -> NonZeroUsize {
     let one = NonZeroUsize::MIN;
     match selection {
-        Selection::AllReady => parse("--concurrent", args.concurrent.as_deref(), one),
+        Selection::AllReady | Selection::Unfinished(_) => {
+            parse("--concurrent", args.concurrent.as_deref(), one)
+        }
         Selection::Epic(_) => {
             let default = config.rules.epic_slots;
             parse("--max-concurrent", args.max_concurrent.as_deref(), default)

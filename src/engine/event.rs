@@ -1,5 +1,6 @@
 //! What the outside world tells the engine. A run's journal is the list of these. Pure.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,11 @@ pub enum Event {
     /// The orchestrator was killed and is back. No process of the run is alive any more, and nothing that was asked for
     /// before and not answered will be answered.
     Resumed,
+    /// From now on there are that many slots. A run that goes on after a kill may be given others.
+    SlotsSet(NonZeroUsize),
+    /// The journal takes no more records: what is under way is brought to its end, and nothing more is started, since
+    /// nobody would know of it after a kill.
+    JournalLost,
     /// The stories that are ready now, in their order: those that are new join, those that wait and are not among them
     /// are withdrawn, and the others take their new places.
     Replanned(Vec<PlannedStory>),

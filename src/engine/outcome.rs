@@ -162,6 +162,8 @@ pub enum Skip {
     StoppedAfter(StoryId),
     /// The run starts nothing more since its budget is used up.
     RunExceeded(Overrun),
+    /// The run starts nothing more since its journal cannot be written.
+    JournalLost,
     /// It was taken out of the selection while it waited.
     Withdrawn,
 }
@@ -174,6 +176,7 @@ impl fmt::Display for Skip {
                 write!(formatter, "nothing more was started after {story}")
             }
             Self::RunExceeded(overrun) => overrun.fmt(formatter),
+            Self::JournalLost => formatter.write_str("the journal cannot be written"),
             Self::Withdrawn => formatter.write_str("it is no longer ready"),
         }
     }

@@ -69,6 +69,8 @@ pub enum Selection {
     Epic(EpicName),
     /// Every story that is ready, and those that become ready while the run lasts.
     Watch,
+    /// Those of these that are ready, or in progress since a run was killed.
+    Unfinished(BTreeSet<StoryId>),
 }
 
 impl Selection {
@@ -107,6 +109,13 @@ impl Selection {
                     .filter(|story| epic.has(story.epic.as_deref(), &story.labels))
                     .filter(|story| story.status != Status::Done);
                 return (members.collect(), Vec::new());
+            }
+            Self::Unfinished(ids) => {
+                let open = |status| matches!(status, Status::Ready | Status::InProgress);
+                let unfinished = candidates
+                    .iter()
+                    .filter(|story| ids.contains(&story.id) && open(story.status));
+                return (unfinished.collect(), Vec::new());
             }
             Self::One(id) => std::slice::from_ref(id),
             Self::Batch(ids) => ids,
@@ -248,9 +257,11 @@ fn obstacles(
         found.entry(unknown.story).or_insert(obstacle);
     }
     let mut included: BTreeSet<&StoryId> = match selection {
-        Selection::AllReady | Selection::Batch(_) | Selection::Epic(_) | Selection::Watch => {
-            wanted.iter().map(|story| &story.id).collect()
-        }
+        Selection::AllReady
+        | Selection::Batch(_)
+        | Selection::Epic(_)
+        | Selection::Watch
+        | Selection::Unfinished(_) => wanted.iter().map(|story| &story.id).collect(),
         // One story alone: nothing else that it needs will be worked on.
         Selection::Next | Selection::One(_) => BTreeSet::new(),
     };

@@ -10,14 +10,17 @@ use crate::engine::scheduler::{Engine, RunView};
 use crate::engine::settings::Settings;
 use crate::engine::time::Moment;
 
-/// One record of a run's journal. The first one opens it, and no other.
+/// One record of a run's journal. The first one opens it, and no other. `N` is what the driver notes besides, which means
+/// nothing to the engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Record {
+pub enum Record<N> {
     /// What the run starts from.
     Opened(Box<Opening>),
     /// What happened.
     Event(Event),
+    /// What the driver has to know after a restart.
+    Noted(N),
     /// How the run stood when it was over, to compare a replay with.
     Closed(Box<RunView>),
 }
@@ -33,6 +36,8 @@ pub struct Opening {
     pub settings: Settings,
     /// Its stories, in order.
     pub plan: Vec<PlannedStory>,
+    /// The agent of stories that name none; means nothing to the engine.
+    pub default_agent: String,
 }
 
 /// A run that is played again.
@@ -62,14 +67,14 @@ impl Replay {
     ///
     /// # Errors
     /// When it does not open a run.
-    pub fn open(record: Record) -> Result<Self, ReplayError> {
+    pub fn open<N>(record: Record<N>) -> Result<Self, ReplayError> {
         match record {
             Record::Opened(opening) => Ok(Self {
                 run: opening.run,
                 engine: Engine::new(opening.settings, opening.plan),
                 closed: None,
             }),
-            Record::Event(_) | Record::Closed(_) => Err(ReplayError::NotOpened),
+            Record::Event(_) | Record::Noted(_) | Record::Closed(_) => Err(ReplayError::NotOpened),
         }
     }
 
@@ -77,7 +82,7 @@ impl Replay {
     ///
     /// # Errors
     /// When it cannot follow those before it.
-    pub fn take(&mut self, record: Record, at: Moment) -> Result<(), ReplayError> {
+    pub fn take<N>(&mut self, record: Record<N>, at: Moment) -> Result<(), ReplayError> {
         if self.closed.is_some() {
             return Err(ReplayError::AfterTheEnd);
         }
@@ -85,6 +90,7 @@ impl Replay {
             Record::Opened(_) => return Err(ReplayError::OpenedTwice),
             // What the effects came to is told by the events that follow.
             Record::Event(event) => drop(self.engine.step(event, at)),
+            Record::Noted(_) => {}
             Record::Closed(view) => self.closed = Some(view),
         }
         Ok(())
@@ -98,6 +104,16 @@ impl Replay {
     /// The run as it stands after the records so far.
     pub fn view(&self) -> RunView {
         self.engine.view()
+    }
+
+    /// The state, to go on with it.
+    pub fn into_engine(self) -> Engine {
+        self.engine
+    }
+
+    /// How the run ended, as its journal says: none when it was killed.
+    pub fn closed(&self) -> Option<&RunView> {
+        self.closed.as_deref()
     }
 
     /// Whether the run ended as its journal says: none when the journal does not say.
@@ -126,12 +142,13 @@ mod tests {
 
     use super::*;
 
-    fn opening() -> Record {
+    fn opening() -> Record<()> {
         Record::Opened(Box::new(Opening {
             run: RunId::new("20261122-120000", 1).unwrap(),
             program: "0".to_owned(),
             settings: Settings::new(NonZeroUsize::MIN),
             plan: Vec::new(),
+            default_agent: String::new(),
         }))
     }
 
@@ -139,19 +156,21 @@ mod tests {
     fn a_journal_is_opened_once_and_ends_with_its_end() {
         let at = Moment::default();
         assert_eq!(
-            Replay::open(Record::Event(Event::Began)),
+            Replay::open(Record::<()>::Event(Event::Began)),
             Err(ReplayError::NotOpened)
         );
         let mut replay = Replay::open(opening()).unwrap();
         assert_eq!(replay.take(opening(), at), Err(ReplayError::OpenedTwice));
-        replay.take(Record::Event(Event::Began), at).unwrap();
+        replay.take(Record::<()>::Event(Event::Began), at).unwrap();
         assert_eq!(replay.agrees(), None);
         let view = replay.view();
         assert!(view.verdict.is_some());
-        replay.take(Record::Closed(Box::new(view)), at).unwrap();
+        replay
+            .take(Record::<()>::Closed(Box::new(view)), at)
+            .unwrap();
         assert_eq!(replay.agrees(), Some(Agreement::Same));
         assert_eq!(
-            replay.take(Record::Event(Event::TimePassed), at),
+            replay.take(Record::<()>::Event(Event::TimePassed), at),
             Err(ReplayError::AfterTheEnd)
         );
     }
@@ -161,8 +180,10 @@ mod tests {
         let mut replay = Replay::open(opening()).unwrap();
         let view = replay.view();
         let at = Moment::default();
-        replay.take(Record::Event(Event::Began), at).unwrap();
-        replay.take(Record::Closed(Box::new(view)), at).unwrap();
+        replay.take(Record::<()>::Event(Event::Began), at).unwrap();
+        replay
+            .take(Record::<()>::Closed(Box::new(view)), at)
+            .unwrap();
         assert_eq!(replay.agrees(), Some(Agreement::Differs));
     }
 }

@@ -72,6 +72,9 @@ pub struct Housekeeping {
     /// For another run that is just ending to give the board back.
     #[serde(with = "crate::engine::time::millis")]
     pub lock: Duration,
+    /// For the disk to take a record of the journal. Then what follows from it is done all the same.
+    #[serde(with = "crate::engine::time::millis")]
+    pub journal: Duration,
     /// For the last board entries to be written when a run was cut off.
     #[serde(with = "crate::engine::time::millis")]
     pub last_entries: Duration,
@@ -91,6 +94,7 @@ impl Default for Housekeeping {
             late: Duration::from_secs(1),
             catch_up: Duration::from_secs(2),
             lock: Duration::from_millis(500),
+            journal: Duration::from_millis(500),
             last_entries: Duration::from_secs(2),
             show: Duration::from_secs(5),
         }

@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::admin::WorktreeEntry;
@@ -102,7 +103,8 @@ pub struct Prepared {
 }
 
 /// Where a worktree comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// The worktree is new, and the branch begins at the base: new, or moved there because it had no commits that
     /// the base has not.

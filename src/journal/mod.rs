@@ -1,17 +1,19 @@
 //! The journal of a run: a file of records, one JSON object per line, that is only ever appended to.
 //!
-//! [`record`] is the format of a line, [`writer`] appends, [`reader`] reads back. All are generic over what a record
-//! holds. Promises that a killed process loses at most the record that it was writing, that a damaged record is never
+//! [`record`] is the format of a line, [`writer`] appends, [`reader`] reads back, and [`committer`] appends on a thread of
+//! its own. All are generic over what a record holds. Promises that a killed process loses at most the record that it was writing, that a damaged record is never
 //! taken for a whole one, and that a file of any size is read in the memory of one line.
 //!
-//! It does not force anything to the disk: after a power cut the last records may be missing.
+//! A power cut takes away no more than what was written after the last [`Writer::sync`].
 
+pub mod committer;
 pub mod error;
 pub mod reader;
 pub mod record;
 pub mod writer;
 
+pub use committer::{Committer, Durability, Progress};
 pub use error::{Fault, JournalError};
-pub use reader::{Reader, Tail};
+pub use reader::{End, Reader, Tail};
 pub use record::{EncodeError, Entry, FORMAT_VERSION, LineError, MAX_LINE};
 pub use writer::Writer;

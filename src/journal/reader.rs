@@ -30,6 +30,17 @@ pub enum Tail {
     },
 }
 
+/// Where a journal can be gone on with: behind its last whole line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct End {
+    /// How much of the file is whole lines, in bytes.
+    pub length: u64,
+    /// The sequence number of the last of them, 0 when there is none.
+    pub sequence: u64,
+    /// Its time, in milliseconds since the start of the run.
+    pub at_ms: u64,
+}
+
 /// The records of a journal, from the first. The iteration ends at the end of the journal, see [`Reader::tail`], or
 /// after the first error.
 #[derive(Debug)]
@@ -90,6 +101,15 @@ impl<T: DeserializeOwned> Reader<T> {
         match self.state {
             State::Reading | State::Failed => Tail::Unread,
             State::Ended(tail) => tail,
+        }
+    }
+
+    /// Where the part that was read so far ends.
+    pub fn end(&self) -> End {
+        End {
+            length: self.offset,
+            sequence: self.number - 1,
+            at_ms: self.last_ms,
         }
     }
 

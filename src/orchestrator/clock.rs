@@ -15,6 +15,8 @@ use crate::engine::{Housekeeping, Moment};
 #[derive(Debug)]
 pub(super) struct RunClock {
     began: Instant,
+    /// How long it had been going on then.
+    ahead: Duration,
     /// Time that does not count.
     away: Duration,
     last: Moment,
@@ -38,6 +40,7 @@ impl RunClock {
     pub(super) fn start(began: Instant, housekeeping: &Housekeeping) -> Self {
         Self {
             began,
+            ahead: Duration::ZERO,
             away: Duration::ZERO,
             last: Moment::default(),
             late: housekeeping.late,
@@ -45,11 +48,19 @@ impl RunClock {
         }
     }
 
+    /// Goes on from `last`, which was when the last thing happened before a restart: the time since then does not count.
+    pub(super) fn go_on(last: Moment, now: Instant, housekeeping: &Housekeeping) -> Self {
+        Self {
+            ahead: last.since(Moment::default()),
+            last,
+            ..Self::start(now, housekeeping)
+        }
+    }
+
     /// What time it is when the system's clock says `now`.
     pub(super) fn read(&mut self, now: Instant) -> Moment {
-        let counted = now
-            .saturating_duration_since(self.began)
-            .saturating_sub(self.away);
+        let counted =
+            (now.saturating_duration_since(self.began) + self.ahead).saturating_sub(self.away);
         let moment = Moment::from_millis(u64::try_from(counted.as_millis()).unwrap_or(u64::MAX));
         self.last = self.last.max(moment);
         self.last
@@ -57,7 +68,8 @@ impl RunClock {
 
     /// When the system's clock will show that moment.
     pub(super) fn instant(&self, moment: Moment) -> Instant {
-        self.began + self.away + moment.since(Moment::default())
+        let elapsed = moment.since(Moment::default()).saturating_sub(self.ahead);
+        self.began + self.away + elapsed
     }
 
     /// The wait for `deadline` is over at `now`.
@@ -109,6 +121,21 @@ mod tests {
         assert_eq!(clock.read(woke), at(28));
         assert_eq!(clock.instant(at(30)), woke + seconds(2));
         assert_eq!(clock.wake(at(30), woke + seconds(2)), Waking::InTime);
+    }
+
+    #[test]
+    fn a_run_that_goes_on_does_so_at_the_time_at_which_it_was_interrupted() {
+        let began = Instant::now();
+        let mut clock = RunClock::go_on(at(500), began, &Housekeeping::default());
+        assert_eq!(clock.read(began), at(500));
+        assert_eq!(clock.instant(at(530)), began + seconds(30));
+        assert_eq!(clock.instant(at(400)), began);
+        assert_eq!(clock.read(began + seconds(30)), at(530));
+        assert_eq!(clock.wake(at(530), began + seconds(130)), Waking::InTime);
+        assert_eq!(
+            clock.wake(at(630), began + seconds(230)),
+            Waking::WasAway(seconds(100))
+        );
     }
 
     #[test]

@@ -14,6 +14,9 @@ mod finished;
 mod leftovers;
 mod log_tail;
 mod narrator;
+mod note;
+mod past;
+mod repair;
 mod run_folder;
 mod run_journal;
 mod run_lock;
@@ -25,17 +28,22 @@ mod workspace;
 pub use base::Base;
 pub use board::{CheckError, check_writable, fingerprint};
 pub use leftovers::{EarlierRuns, sign, unlocked_run};
-pub use run_folder::{JOURNAL, PastAttempts, RunFolder};
+pub use note::{JournalRecord, Note};
+pub use past::{Past, PastError};
+pub use repair::repair_board;
+pub use run_folder::{JOURNAL, PastAttempts, RunFolder, latest_run};
 pub use run_lock::{Predecessor, RunLock, RunLockError};
 pub use workspace::Workspaces;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::engine::{Event, Moment, Opening, PlannedStory, RunId, Settings, Verdict};
 use crate::journal::JournalError;
@@ -77,12 +85,22 @@ pub struct Replan {
     pub remarks: Vec<String>,
 }
 
+/// A run that goes on.
+pub struct Continued {
+    /// What its journal tells.
+    pub past: Past,
+    /// How many executors may be alive at once, when that is not to be as before.
+    pub slots: Option<NonZeroUsize>,
+}
+
 /// Everything that a run needs to know before it starts.
 pub struct RunRequest {
     /// Its name.
     pub run: RunId,
     /// Its rules.
     pub settings: Settings,
+    /// What there was of it, when it goes on after its orchestrator was killed.
+    pub past: Option<Continued>,
     /// How further stories join, when it waits for them.
     pub watch: Option<WatchRequest>,
     /// Its stories, in order.
@@ -114,7 +132,7 @@ pub struct RunRequest {
 /// # Errors
 /// When signals cannot be listened to or nothing can be shown; nothing has been started then.
 pub async fn run<L: Launcher>(
-    request: RunRequest,
+    mut request: RunRequest,
     launcher: L,
     reporters: Vec<Box<dyn Reporter>>,
     exit_code: impl Fn(Verdict) -> u8,
@@ -123,14 +141,23 @@ pub async fn run<L: Launcher>(
     let (sender, mut inbox) = mpsc::channel(WAITING_MESSAGES);
     let surfaces = Background::new(reporters)?;
     let journal = open_journal(&request).map_err(|error| io::Error::other(chain(&error)))?;
+    request.folder.mark_latest();
+    let past = request.past.take();
     let mut driver = Driver::new(request, journal, Arc::new(launcher), sender, surfaces);
     let mut watcher = driver.watcher();
     driver.tell_beginning();
-    driver.feed(Event::Began);
+    match past {
+        Some(Continued { past, slots }) => {
+            driver.take_over(past);
+            driver.resume(slots);
+        }
+        None => driver.feed(Event::Began),
+    }
     // What has changed between the plan and the first look at the board.
     driver.replan();
-    while !driver.engine.is_finished() {
+    while !driver.is_through() {
         let deadline = driver.engine.next_deadline();
+        let patience = driver.patience_ends();
         // Every arm can lose the race and be waited for again without losing anything: both receivers and the task
         // set keep what has arrived, and the deadline is computed anew in every round.
         // They are looked at in this order: what has happened counts before the time that it took, so that a process
@@ -138,15 +165,17 @@ pub async fn run<L: Launcher>(
         tokio::select! {
             biased;
             signal = signals.next() => driver.feed(Event::StopRequested(signal)),
+            () = driver.journal.moved() => driver.journal_moved(),
             Some(message) = inbox.recv() => driver.receive(message),
             Some(finished) = driver.tasks.next() => driver.finish(finished),
             () = changed(watcher.as_mut()) => driver.replan(),
             () = sleep_until(&driver.clock, deadline) => driver.pass_time(deadline),
+            () = until(patience) => driver.lose_patience(),
         }
     }
     driver.write_last_entries().await;
     driver.close_launcher().await;
-    driver.close_journal();
+    driver.close_journal().await;
     let verdict = driver.engine.verdict();
     let conflicts = driver.engine.view().conflicts;
     let counts = driver.narrator.finished(exit_code(verdict), conflicts);
@@ -154,13 +183,18 @@ pub async fn run<L: Launcher>(
 }
 
 fn open_journal(request: &RunRequest) -> Result<RunJournal, JournalError> {
+    let path = request.folder.journal();
+    if let Some(Continued { past, .. }) = &request.past {
+        return RunJournal::go_on(&path, past.end);
+    }
     let opening = Opening {
         run: request.run.clone(),
         program: env!("CARGO_PKG_VERSION").to_owned(),
         settings: request.settings.clone(),
         plan: request.plan.clone(),
+        default_agent: request.default_agent.clone(),
     };
-    RunJournal::open(&request.folder.journal(), opening)
+    RunJournal::open(&path, opening)
 }
 
 async fn changed(watcher: Option<&mut BoardWatcher>) {
@@ -170,9 +204,13 @@ async fn changed(watcher: Option<&mut BoardWatcher>) {
     }
 }
 
-async fn sleep_until(clock: &RunClock, deadline: Option<Moment>) {
-    match deadline {
-        Some(moment) => tokio::time::sleep_until(clock.instant(moment)).await,
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
     }
+}
+
+async fn sleep_until(clock: &RunClock, deadline: Option<Moment>) {
+    until(deadline.map(|moment| clock.instant(moment))).await;
 }

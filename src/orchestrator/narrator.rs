@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::log_tail;
 use super::run_folder::RunFolder;
-use crate::engine::{Conflict, Delay, Notice, Outcome, Phase, RunId, Unit};
+use crate::engine::{Conflict, Delay, Notice, Outcome, OutcomeKind, Phase, RunId, Unit};
 use crate::git::{Origin, Prepared};
 use crate::protocol::{self, Evidence, FromExecutor, LogLevel, StatusUpdate};
 use crate::report::event::{
@@ -306,6 +306,11 @@ impl Narrator {
             log_tail,
         };
         self.tell(&RunEvent::StorySettled(Box::new(settled)));
+    }
+
+    /// Counts a story that was through before this process began.
+    pub(super) fn count(&mut self, kind: OutcomeKind) {
+        self.counts.count(kind);
     }
 
     /// Sees to it that everything is shown.

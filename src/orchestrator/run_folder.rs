@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::engine::{AttemptNumber, RunId, Unit};
@@ -24,6 +24,19 @@ impl RunFolder {
         let path = runs.join(run.as_str());
         fs::create_dir_all(path.join(ATTEMPTS))?;
         Ok(Self { path })
+    }
+
+    /// Notes that this is the last run of its board. What cannot be noted is told by the names of the folders.
+    pub(super) fn mark_latest(&self) {
+        let noted = || {
+            let (runs, run) = (self.path.parent()?, self.path.file_name()?);
+            let mut file = tempfile::NamedTempFile::new_in(runs).ok()?;
+            file.write_all(run.as_encoded_bytes()).ok()?;
+            file.persist(runs.join(LATEST)).ok()
+        };
+        if noted().is_none() {
+            tracing::warn!("which run is the last one is told by their names");
+        }
     }
 
     /// The folder.
@@ -54,6 +67,23 @@ impl RunFolder {
 }
 
 const ATTEMPTS: &str = "attempts";
+
+/// The name of the file beside the folders of the runs that names the last one: clocks are set back.
+const LATEST: &str = "latest";
+
+/// The last run of a board that has begun anything, by the folder of its runs.
+pub fn latest_run(runs: &Path) -> Option<RunId> {
+    let has_journal = |run: &RunId| runs.join(run.as_str()).join(JOURNAL).is_file();
+    let noted = fs::read_to_string(runs.join(LATEST)).ok();
+    let noted = noted.and_then(|name| name.trim().parse().ok());
+    noted.filter(has_journal).or_else(|| {
+        let names = entries(runs).into_iter().filter_map(|path| {
+            let run: RunId = path.file_name()?.to_str()?.parse().ok()?;
+            has_journal(&run).then_some(run)
+        });
+        names.max()
+    })
+}
 
 /// The name of the file in a run's folder that says which group of processes is its own.
 pub(super) const GROUP: &str = "cgroup";

@@ -1,16 +1,34 @@
 //! The journal of a run: every event is in it before its effects are performed.
 //!
-//! A journal that cannot be written any more (a full disk) does not stop the run: that is said once, and the board and
-//! the branches go on to say how the stories are.
+//! A journal that cannot be written any more (a full disk) does not end what is under way: that is told once, nothing
+//! more is started, and the board and the branches go on to say how the stories are.
 
+use std::io;
 use std::path::Path;
+use std::time::Duration;
 
-use crate::engine::{Event, Moment, Opening, Record, RunView};
-use crate::journal::{JournalError, Writer};
+use tokio::sync::watch;
+
+use super::note::{JournalRecord, Note};
+use crate::engine::{Effect, Event, Moment, Opening, Record, RunView};
+use crate::journal::{Committer, Durability, End, JournalError, Progress, Writer};
+use crate::report::chain;
 
 #[derive(Debug)]
 pub(super) struct RunJournal {
-    writer: Option<Writer<Record>>,
+    committer: Committer<JournalRecord>,
+    progress: watch::Receiver<Progress>,
+    last: u64,
+    /// Why the thread was not even asked.
+    overrun: Option<io::Error>,
+    told: Told,
+}
+
+/// Whether it was told that the journal is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    NotYet,
+    Told,
 }
 
 impl RunJournal {
@@ -18,31 +36,120 @@ impl RunJournal {
     pub(super) fn open(path: &Path, opening: Opening) -> Result<Self, JournalError> {
         let mut writer = Writer::create(path)?;
         writer.append(0, &Record::Opened(Box::new(opening)))?;
+        writer.sync()?;
+        Self::start(path, writer)
+    }
+
+    /// Goes on with the journal of a run that was read to its end.
+    pub(super) fn go_on(path: &Path, end: End) -> Result<Self, JournalError> {
+        Self::start(path, Writer::go_on(path, end)?)
+    }
+
+    fn start(path: &Path, writer: Writer<JournalRecord>) -> Result<Self, JournalError> {
+        let committer = Committer::start(writer).map_err(|source| JournalError::Io {
+            verb: "start a thread for",
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(Self {
-            writer: Some(writer),
+            progress: committer.progress(),
+            committer,
+            last: 0,
+            overrun: None,
+            told: Told::NotYet,
         })
     }
 
-    /// Notes an event. The error comes once; from then on nothing is noted.
-    pub(super) fn note(&mut self, event: &Event, now: Moment) -> Result<(), JournalError> {
-        self.append(now, &Record::Event(event.clone()))
+    /// Notes an event that leads to these effects, and gives the number of its record.
+    pub(super) fn event(&mut self, event: Event, effects: &[Effect], now: Moment) -> u64 {
+        let durability = durability(&event, effects);
+        self.hand_in(now, Record::Event(event), durability)
+    }
+
+    /// Notes what is to be known after a restart.
+    pub(super) fn note(&mut self, note: Note, now: Moment) {
+        self.hand_in(now, Record::Noted(note), Durability::Written);
     }
 
     /// Notes how the run ended.
-    pub(super) fn close(&mut self, view: RunView, now: Moment) -> Result<(), JournalError> {
-        self.append(now, &Record::Closed(Box::new(view)))
+    pub(super) fn close(&mut self, view: RunView, now: Moment) {
+        self.hand_in(now, Record::Closed(Box::new(view)), Durability::Synced);
     }
 
-    fn append(&mut self, now: Moment, record: &Record) -> Result<(), JournalError> {
-        let Some(writer) = &mut self.writer else {
-            return Ok(());
-        };
-        match writer.append(now.as_millis(), record) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                self.writer = None;
-                Err(error)
+    fn hand_in(&mut self, now: Moment, record: JournalRecord, durability: Durability) -> u64 {
+        if self.overrun.is_none() {
+            match self.committer.hand_in(now.as_millis(), record, durability) {
+                Ok(number) => self.last = number,
+                Err(error) => self.overrun = Some(error),
             }
         }
+        self.last
+    }
+
+    /// Whether nothing has to be waited for any more before the effects of that record are performed.
+    pub(super) fn has(&self, record: u64, durability: Durability) -> bool {
+        self.overrun.is_some() || self.progress.borrow().has(record, durability)
+    }
+
+    /// Waits until the journal is further than it was. Cancel-safe.
+    pub(super) async fn moved(&mut self) {
+        if self.progress.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Why the journal takes no more records: once.
+    pub(super) fn lost(&mut self) -> Option<String> {
+        if self.told == Told::Told {
+            return None;
+        }
+        let failed = self.progress.borrow().failed.clone();
+        let reason = match (&failed, &self.overrun) {
+            (Some(error), _) => chain(error.as_ref()),
+            (None, Some(error)) => chain(error),
+            (None, None) => return None,
+        };
+        self.told = Told::Told;
+        Some(reason)
+    }
+
+    /// Waits until everything is on the disk, for a while.
+    pub(super) async fn finish(&mut self, patience: Duration) {
+        let last = self.last;
+        let written = self
+            .progress
+            .wait_for(|progress| progress.has(last, Durability::Synced));
+        if tokio::time::timeout(patience, written).await.is_err() {
+            tracing::warn!("the disk does not take the end of the journal");
+        }
+        let progress = self.progress.borrow();
+        tracing::info!(
+            records = last,
+            syncs = progress.syncs,
+            writing = ?progress.writing,
+            syncing = ?progress.syncing,
+            "the journal of this run"
+        );
+    }
+}
+
+/// What has to survive a power cut: that the run and its attempts began, how they ended, what the board is told, and for
+/// how long a provider pauses. The rest would be found out once more.
+fn durability(event: &Event, effects: &[Effect]) -> Durability {
+    let begins_or_ends = matches!(
+        event,
+        Event::Began
+            | Event::Resumed
+            | Event::Settled(..)
+            | Event::ProviderPaused(..)
+            | Event::JournalLost
+    );
+    let started_or_told = effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Prepare(_) | Effect::WriteBoard(..)));
+    if begins_or_ends || started_or_told {
+        Durability::Synced
+    } else {
+        Durability::Written
     }
 }

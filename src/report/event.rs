@@ -48,6 +48,13 @@ pub enum RunEvent {
         #[serde(serialize_with = "lossy")]
         folder: PathBuf,
     },
+    /// The run is one whose orchestrator was killed, and goes on.
+    RunContinued {
+        /// How many of its stories are through.
+        through: usize,
+        /// Those that were being worked on.
+        interrupted: Vec<StoryId>,
+    },
     /// An attempt begins.
     StoryStarted {
         /// The story.

@@ -7,6 +7,7 @@ use super::event::{Change, Counts, Level, RunEvent, StorySettled, WorktreeOrigin
 use super::style::{Colour, Tone, duration, plural};
 use super::{Reporter, Stamp, Verbosity, output};
 use crate::engine::{Conflict, Delay, RunId};
+use crate::story::StoryId;
 
 /// The most conflicts of one story that are told when they are found.
 const MOST_CONFLICTS_TOLD: usize = 3;
@@ -100,6 +101,18 @@ impl Human {
                 let count = plural(stories.len(), "story", "stories");
                 let text = format!("{count}, {concurrent} at a time, from {base}");
                 Some(line(Tone::Good, "Running", &text))
+            }
+            RunEvent::RunContinued {
+                through,
+                interrupted,
+            } if loud => {
+                let count = plural(*through, "story is", "stories are");
+                let mut text = format!("{count} through");
+                if !interrupted.is_empty() {
+                    let ids: Vec<&str> = interrupted.iter().map(StoryId::as_str).collect();
+                    text = format!("{text}; interrupted: {}", ids.join(", "));
+                }
+                Some(line(Tone::Good, "Continuing", &text))
             }
             RunEvent::StoryStarted {
                 story,

@@ -123,8 +123,8 @@ fn when_the_orchestrator_is_killed_everything_ends_and_the_next_run_goes_on_in_t
     insta::assert_snapshot!(plain.shown(&env), @"
     exit: 0
     --- stderr
-    warning: 2 stories are in progress from a run that was interrupted: S-0001, S-0002
-    hint: `ai-sdlc run --story ID` goes on with one, in its worktree
+    warning: run <run> was killed: 0 of 2 stories through; interrupted: S-0001, S-0002
+    hint: `ai-sdlc run --continue` goes on with it
         Finished no story is ready
     ");
 

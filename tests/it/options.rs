@@ -80,7 +80,7 @@ fn nothing_that_is_ready_is_no_failure_and_says_what_could_be() {
     exit: 0
     --- stderr
     warning: 1 story is in progress from a run that was interrupted: S-0003
-    hint: `ai-sdlc run --story ID` goes on with one, in its worktree
+    hint: `ai-sdlc run --continue` goes on with them, in their worktrees
         Finished no story is ready
     hint: 1 story in the backlog: `status: ready` lets agents work on one
     hint: 1 story blocked: `ai-sdlc run --story ID` tries one again
@@ -262,7 +262,7 @@ fn a_dry_run_ends_as_the_run_would_as_far_as_that_is_known() {
     left out: S-0001: it depends on itself
     --- stderr
     warning: 1 story is in progress from a run that was interrupted: S-0004
-    hint: `ai-sdlc run --story ID` goes on with one, in its worktree
+    hint: `ai-sdlc run --continue` goes on with them, in their worktrees
     ");
     let output = code(&["--concurrent", "2", "--json"], 1);
     let plan: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();

@@ -171,7 +171,7 @@ impl Plan {
                 let is_missed = |left: &LeftOut| left.reason != Obstacle::AlreadyDone;
                 self.left_out.iter().any(is_missed)
             }
-            Selection::AllReady => faulty(),
+            Selection::AllReady | Selection::Unfinished(_) => faulty(),
             Selection::Next => self.stories.is_empty() && faulty(),
             Selection::Watch => false,
         };

@@ -286,6 +286,8 @@ impl Engine {
                 }
             }
             Event::Resumed => self.resume(before, effects),
+            Event::SlotsSet(slots) => self.settings.slots = slots,
+            Event::JournalLost => self.close_gate(&Skip::JournalLost, effects),
             Event::Replanned(plan) => self.replan(plan, effects),
             Event::Prepared(unit) => self.feed(&unit, Input::Prepared, effects),
             Event::PrepareFailed(unit, reason) => {

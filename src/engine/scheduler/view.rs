@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, Gate, Key, OnBoard, Stage, Verdict};
+use super::{BoardEntry, Engine, Gate, Key, OnBoard, Stage, Stop, Unit, Verdict};
 use crate::engine::id::Phase;
 use crate::engine::lifecycle::State;
 use crate::engine::limits::Usage;
@@ -174,6 +174,48 @@ impl Engine {
         };
         let begun = self.stories.iter().filter(begun);
         begun.map(|tracked| tracked.id.clone()).collect()
+    }
+
+    /// The attempts that are under way.
+    pub fn attempts(&self) -> Vec<Unit> {
+        let attempt = |tracked: &super::Tracked| match &tracked.stage {
+            Stage::Attempting(attempt) => Some(Unit {
+                story: tracked.id.clone(),
+                attempt: attempt.trial.number,
+            }),
+            _ => None,
+        };
+        self.stories.iter().filter_map(attempt).collect()
+    }
+
+    /// The attempts whose end is being taken care of, and how they ended.
+    pub fn settling(&self) -> Vec<(Unit, Outcome)> {
+        let settling = |tracked: &super::Tracked| match &tracked.stage {
+            Stage::Attempting(attempt) => match &attempt.state {
+                State::Settling { outcome, .. } => Some((
+                    Unit {
+                        story: tracked.id.clone(),
+                        attempt: attempt.trial.number,
+                    },
+                    outcome.clone(),
+                )),
+                _ => None,
+            },
+            _ => None,
+        };
+        self.stories.iter().filter_map(settling).collect()
+    }
+
+    /// The board entries that were asked for and are not written yet, in their order.
+    pub fn owed_entries(&self) -> Vec<(StoryId, BoardEntry)> {
+        let owed = self.unwritten.iter();
+        owed.map(|(key, entry)| (self.story(*key).id.clone(), entry.clone()))
+            .collect()
+    }
+
+    /// Whether the run was asked to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stop != Stop::No
     }
 
     /// Whether a person is being asked whether to go on.

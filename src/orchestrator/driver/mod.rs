@@ -1,13 +1,16 @@
 //! The hands of the engine: performs its effects, and turns what comes of them into events.
 //!
-//! Parts: [`news`] (what executors say and do), [`outcomes`] (what comes of tasks), [`observe`] (files, branches and
+//! Parts: [`held`] (what waits for the journal), [`resuming`] (how a run goes on), [`news`] (what executors say and do), [`outcomes`] (what comes of tasks), [`observe`] (files, branches and
 //! the person).
 
+mod held;
 mod news;
 mod observe;
 mod outcomes;
 mod replanning;
+mod resuming;
 
+use held::Held;
 use replanning::Replanning;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -21,20 +24,21 @@ use crate::engine::{
     StopReason, Unit, Usage,
 };
 use crate::git::{CommitId, Origin, Prepared};
-use crate::journal::JournalError;
+use crate::journal::Durability;
 use crate::launcher::{AttemptSpec, Launcher};
 use crate::orchestrator::assigned::Assigned;
 use crate::orchestrator::clock::{RunClock, Waking};
 use crate::orchestrator::finished::Finished as FinishedBranches;
 use crate::orchestrator::narrator::{Narrator, millis};
+use crate::orchestrator::note::Note;
 use crate::orchestrator::run_journal::RunJournal;
 use crate::orchestrator::tasks::{Finished, Tasks, Work};
 use crate::orchestrator::unit::{Command, Message};
 use crate::orchestrator::workspace::{Dependency, Settled, Unprepared};
 use crate::orchestrator::{RunRequest, board, unit};
 use crate::protocol::{Evidence, FromExecutor, Reason, ShutdownReason, Start};
+use crate::report::Background;
 use crate::report::event::{KeptWorktree, RunEvent, StoryName};
-use crate::report::{Background, chain};
 use crate::story::{Story, StoryId};
 
 /// Commands to one executor that may wait: there are never more than a stop, a quicker stop and a kill.
@@ -46,15 +50,16 @@ const MOST_ENTRIES: usize = 64;
 pub(in crate::orchestrator) struct Driver<L> {
     pub(in crate::orchestrator) engine: Engine,
     pub(in crate::orchestrator) clock: RunClock,
-    journal: RunJournal,
+    pub(in crate::orchestrator) journal: RunJournal,
+    held: Held,
     request: RunRequest,
     launcher: Arc<L>,
     pub(in crate::orchestrator) narrator: Narrator,
     pub(in crate::orchestrator) tasks: Tasks,
     inbox: mpsc::Sender<Message>,
     attempts: HashMap<Unit, Attempt>,
-    /// Board entries that wait for those being written: those of a story stay in order.
-    entries: VecDeque<(StoryId, BoardEntry)>,
+    /// Board entries that wait for those being written, and for their records: those of a story stay in order.
+    entries: VecDeque<(u64, StoryId, BoardEntry)>,
     /// The branches of attempts that are through, for the story's file and for comparing them.
     branches: HashMap<StoryId, SettledBranch>,
     /// Where the work of stories ended that have changed something.
@@ -110,6 +115,7 @@ impl<L: Launcher> Driver<L> {
             engine: Engine::new(request.settings.clone(), request.plan.clone()),
             clock: RunClock::start(Instant::now(), &request.settings.housekeeping),
             journal,
+            held: Held::default(),
             request,
             launcher,
             tasks: Tasks::default(),
@@ -126,12 +132,15 @@ impl<L: Launcher> Driver<L> {
     pub(in crate::orchestrator) fn feed(&mut self, event: Event) {
         tracing::debug!(?event, "event");
         let now = self.now();
-        let noted = self.journal.note(&event, now);
-        self.complain(noted);
-        for effect in self.engine.step(event, now) {
-            tracing::debug!(?effect, "effect");
-            self.perform(effect);
-        }
+        let effects: Vec<Effect> = self.engine.step(event.clone(), now).into_iter().collect();
+        let record = self.journal.event(event, &effects, now);
+        self.hold(record, effects);
+    }
+
+    /// Notes what is to be known after a restart.
+    fn note(&mut self, note: Note) {
+        let now = self.now();
+        self.journal.note(note, now);
     }
 
     fn now(&mut self) -> Moment {
@@ -149,21 +158,19 @@ impl<L: Launcher> Driver<L> {
     }
 
     /// Notes in the journal how the run ended.
-    pub(in crate::orchestrator) fn close_journal(&mut self) {
+    pub(in crate::orchestrator) async fn close_journal(&mut self) {
         let now = self.now();
-        let closed = self.journal.close(self.engine.view(), now);
-        self.complain(closed);
-    }
-
-    fn complain(&mut self, noted: Result<(), JournalError>) {
-        if let Err(error) = noted {
-            let reason = chain(&error);
-            self.narrator
-                .warn(format!("the journal of this run ends here: {reason}"));
+        self.journal.close(self.engine.view(), now);
+        let patience = self.request.settings.housekeeping.last_entries;
+        self.journal.finish(patience).await;
+        if let Some(reason) = self.journal.lost() {
+            self.narrator.warn(format!(
+                "the journal of this run does not say how it ended: {reason}"
+            ));
         }
     }
 
-    fn perform(&mut self, effect: Effect) {
+    fn perform(&mut self, effect: Effect, record: u64) {
         match effect {
             Effect::Prepare(unit) => self.prepare(unit),
             Effect::AbandonPreparation(unit) => self.tasks.abort(&Work::Prepare(unit)),
@@ -183,7 +190,7 @@ impl<L: Launcher> Driver<L> {
                 disposal,
             } => self.settle(unit, outcome, disposal),
             Effect::WriteBoard(story, entry) => {
-                self.entries.push_back((story, entry));
+                self.entries.push_back((record, story, entry));
                 self.write_next_entries();
             }
             Effect::LookAtFiles(unit) => self.look_at_files(unit),
@@ -250,11 +257,11 @@ impl<L: Launcher> Driver<L> {
     pub(in crate::orchestrator) async fn write_last_entries(&mut self) {
         let patience = self.request.settings.housekeeping.last_entries;
         let writing = async {
-            while self.tasks.is_writing() {
-                let Some(finished) = self.tasks.next().await else {
-                    return;
-                };
-                self.finish(finished);
+            while self.tasks.is_writing() || !self.entries.is_empty() {
+                tokio::select! {
+                    Some(finished) = self.tasks.next() => self.finish(finished),
+                    () = self.journal.moved() => self.journal_moved(),
+                }
             }
         };
         if tokio::time::timeout(patience, writing).await.is_err() {
@@ -278,6 +285,11 @@ impl<L: Launcher> Driver<L> {
 
     fn prepare(&mut self, unit: Unit) {
         let Some(story) = self.request.stories.get(&unit.story).cloned() else {
+            // A run that goes on knows of it from its journal alone.
+            let reason = "it is not on the board any more".to_owned();
+            self.tasks.spawn(Work::Prepare(unit), async move {
+                Finished::Prepared(Err(Unprepared::Failed(reason)))
+            });
             return;
         };
         let agent = self
@@ -428,15 +440,16 @@ impl<L: Launcher> Driver<L> {
     }
 
     fn write_next_entries(&mut self) {
-        if self.tasks.is_writing() || self.entries.is_empty() {
+        if self.tasks.is_writing() {
             return;
         }
         let mut stories = Vec::new();
         let mut entries = Vec::new();
-        while let Some((id, _)) = self.entries.front()
+        while let Some((record, id, _)) = self.entries.front()
+            && self.is_safe(*record, Durability::Synced)
             && stories.len() < MOST_ENTRIES
             && !stories.contains(id)
-            && let Some((id, entry)) = self.entries.pop_front()
+            && let Some((_, id, entry)) = self.entries.pop_front()
         {
             entries.push(board::Entry {
                 story: self.request.stories.get(&id).cloned(),
@@ -444,6 +457,9 @@ impl<L: Launcher> Driver<L> {
                 says: entry,
             });
             stories.push(id);
+        }
+        if stories.is_empty() {
+            return;
         }
         let store = self.request.store.clone();
         self.tasks.spawn(Work::Write(stories), async move {

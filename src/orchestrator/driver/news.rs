@@ -3,6 +3,7 @@
 use super::{Driver, FromExecutor};
 use crate::engine::{Claim, Event, Unit, Usage};
 use crate::launcher::Launcher;
+use crate::orchestrator::note::Note;
 use crate::orchestrator::unit::{Message, News};
 use crate::protocol::{self, StatusUpdate};
 
@@ -43,6 +44,10 @@ impl<L: Launcher> Driver<L> {
     fn note_claim(&mut self, unit: &Unit, claim: protocol::Claim) -> Claim {
         match claim {
             protocol::Claim::Succeeded(evidence) => {
+                self.note(Note::Evidence {
+                    unit: unit.clone(),
+                    evidence: evidence.clone(),
+                });
                 if let Some(attempt) = self.attempts.get_mut(unit) {
                     attempt.evidence = Some(evidence);
                 }

@@ -47,7 +47,7 @@ impl<L: Launcher> Driver<L> {
         });
     }
 
-    fn finished_branch(&self, story: &StoryId) -> Option<Branch> {
+    pub(super) fn finished_branch(&self, story: &StoryId) -> Option<Branch> {
         let settled = self.branches.get(story)?;
         let repository = &self.request.workspaces.repository;
         let tip = repository.branch_tip(&settled.name).ok()??;

@@ -6,6 +6,7 @@ use super::{Driver, Settling};
 use crate::engine::{BoardWrite, Comparison, Event, Exit, FilePattern, Settlement};
 use crate::git::CommitId;
 use crate::launcher::Launcher;
+use crate::orchestrator::note::Note;
 use crate::orchestrator::tasks::{Finished, Work};
 use crate::orchestrator::workspace::Unprepared;
 use crate::report::{Answer, RunEvent};
@@ -18,6 +19,12 @@ impl<L: Launcher> Driver<L> {
             (Work::Prepare(unit), Finished::Prepared(Ok(ready))) => {
                 let (prepared, assigned) = *ready;
                 self.narrator.prepared(&unit, &prepared);
+                self.note(Note::Worktree {
+                    unit: unit.clone(),
+                    branch: prepared.branch.clone(),
+                    base: prepared.base.to_string(),
+                    origin: prepared.origin,
+                });
                 let stories = &mut self.request.stories;
                 stories.insert(unit.story.clone(), Arc::clone(&assigned.story));
                 if let Some(attempt) = self.attempts.get_mut(&unit) {
@@ -95,7 +102,7 @@ impl<L: Launcher> Driver<L> {
     }
 
     /// A success is proved by the commit at which its work ends.
-    fn note_tip(&mut self, story: &StoryId, head: Option<CommitId>) {
+    pub(super) fn note_tip(&mut self, story: &StoryId, head: Option<CommitId>) {
         let base = self.branches.get(story).map(|branch| branch.base);
         match head {
             Some(head) if base == Some(head) => drop(self.tips.remove(story)),

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ai_sdlc::engine::replay::Agreement;
-use ai_sdlc::engine::{Moment, Record, Replay};
+use ai_sdlc::engine::{Moment, Replay};
 use ai_sdlc::journal::{Reader, Tail};
+use ai_sdlc::orchestrator::JournalRecord;
 
 /// How the runs of a test ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,8 @@ pub(super) fn faults(base: &Path, ends: Ends) -> Vec<String> {
 }
 
 fn replay(journal: &Path, ends: Ends) -> Result<(), String> {
-    let mut reader: Reader<Record> = Reader::open(journal).map_err(|error| error.to_string())?;
+    let mut reader: Reader<JournalRecord> =
+        Reader::open(journal).map_err(|error| error.to_string())?;
     let Some(first) = reader.next() else {
         // The run was killed before it had written anything.
         return match ends {
