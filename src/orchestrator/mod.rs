@@ -10,6 +10,8 @@ mod base;
 mod board;
 mod clock;
 mod driver;
+#[cfg(feature = "faults")]
+mod faults;
 mod finished;
 mod leftovers;
 mod log_tail;

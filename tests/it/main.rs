@@ -6,6 +6,7 @@
 mod bases;
 mod board;
 mod commits;
+mod continuing;
 mod crash;
 mod demo;
 mod failure;

@@ -352,6 +352,11 @@ impl Engine {
         .min()
     }
 
+    /// Whether [`Event::Began`] has been told.
+    pub fn has_begun(&self) -> bool {
+        self.progress != Progress::NotBegun
+    }
+
     /// Whether [`Effect::Finish`] was asked for.
     pub fn is_finished(&self) -> bool {
         self.progress == Progress::Finished

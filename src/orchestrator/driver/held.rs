@@ -101,6 +101,8 @@ impl<L: Launcher> Driver<L> {
             && let Some((record, effect)) = self.held.effects.pop_front()
         {
             tracing::debug!(?effect, "effect");
+            #[cfg(feature = "faults")]
+            crate::orchestrator::faults::point("effect", &effect);
             self.perform(effect, record);
         }
         self.held.turn = Turn::Free;

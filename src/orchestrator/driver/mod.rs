@@ -133,6 +133,8 @@ impl<L: Launcher> Driver<L> {
         tracing::debug!(?event, "event");
         let now = self.now();
         let effects: Vec<Effect> = self.engine.step(event.clone(), now).into_iter().collect();
+        #[cfg(feature = "faults")]
+        crate::orchestrator::faults::point("record", &event);
         let record = self.journal.event(event, &effects, now);
         self.hold(record, effects);
     }

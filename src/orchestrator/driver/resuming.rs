@@ -43,7 +43,13 @@ impl<L: Launcher> Driver<L> {
         if let Some(slots) = slots {
             self.feed(Event::SlotsSet(slots));
         }
-        self.feed(Event::Resumed);
+        // The kill may have come before the first event.
+        let event = if self.engine.has_begun() {
+            Event::Resumed
+        } else {
+            Event::Began
+        };
+        self.feed(event);
     }
 
     fn interrupted(&self) -> Vec<StoryId> {
