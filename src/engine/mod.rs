@@ -12,6 +12,7 @@
 //! - [`retry`], [`intensity`], [`health`], [`limits`]: the policies, each by itself
 //! - [`files`]: which files stories will touch, to predict conflicts
 //! - [`replay`]: a run once more, from its journal
+//! - [`recovery`]: what becomes of a story of a run that was killed
 //! - [`fault`]: deliberate faults, for the simulation that has to find them
 
 pub mod effect;
@@ -27,6 +28,7 @@ pub mod outcome;
 pub mod plan;
 #[cfg(test)]
 mod properties;
+pub mod recovery;
 pub mod replay;
 pub mod retry;
 pub mod scheduler;
