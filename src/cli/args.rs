@@ -23,6 +23,8 @@ pub(super) enum Command {
     Status(StatusArgs),
     /// Have agents work on stories
     Run(RunArgs),
+    /// List the runs of this board
+    Runs(RunsArgs),
     /// Play a run again from its journal and show how it stood
     Replay(ReplayArgs),
     /// End what runs that were killed have left running
@@ -65,6 +67,13 @@ pub(super) struct StatusArgs {
     /// Leave out what is done
     #[arg(long)]
     pub(super) active: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunsArgs {
+    /// Write the list as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

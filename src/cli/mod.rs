@@ -13,6 +13,7 @@ mod replay;
 mod run;
 mod run_plan;
 mod run_settings;
+mod runs;
 mod status;
 
 use std::ffi::OsString;
@@ -39,6 +40,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Add(args) => add::add(&args),
         Command::Status(args) => status::status(&args),
         Command::Run(args) => run::run(&args),
+        Command::Runs(args) => runs::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Reap(args) => reap::run(&args),
         Command::Demo => demo::demo(),

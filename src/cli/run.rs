@@ -22,7 +22,8 @@ use crate::engine::{Housekeeping, LeftOut, Obstacle, RunId, Selection, Verdict, 
 use crate::git::{Git, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
 use crate::orchestrator::{
-    self, Base, Continued, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces, unlocked_run,
+    self, Base, Continued, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces, prune_runs,
+    unlocked_run,
 };
 use crate::process::FileLimit;
 use crate::protocol::identity;
@@ -205,6 +206,7 @@ async fn run_project(
         .map_err(|error| CliError::from_error(&error))?;
     sweep_in_the_background(worktrees.clone());
     let folder = run_folder(&project, &run)?;
+    prune_in_the_background(&project, &run);
     let launcher = LocalLauncher::new(files, &project.config.kept_processes, folder.group())?;
     let workspaces = Workspaces {
         repository,
@@ -246,6 +248,12 @@ async fn run_project(
         .await
         .map_err(|error| CliError::new(format!("the run cannot begin: {error}")))?;
     Ok((code_of(verdict), Some(counts)))
+}
+
+/// Removes the folders of old runs. The run does not wait for it.
+fn prune_in_the_background(project: &Project, run: &RunId) {
+    let (runs, keep, run) = (project.runs(), project.config.rules.kept_runs, run.clone());
+    tokio::task::spawn_blocking(move || prune_runs(&runs, keep, &run));
 }
 
 /// Deletes what interrupted removals of worktrees have left. The run does not wait for it.

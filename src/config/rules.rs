@@ -26,6 +26,10 @@ const SHORTEST_ANSWER: Duration = Duration::from_secs(1);
 /// milliseconds of one core in a large repository.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
+/// How many runs keep their folders when nothing is configured: with the logs of their attempts, some hundred megabytes
+/// at most of what people work with.
+const KEPT_RUNS: usize = 100;
+
 /// How runs behave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
@@ -51,6 +55,8 @@ pub struct Rules {
     pub settle: Duration,
     /// How often the board is looked at where changes are not notified.
     pub poll: Duration,
+    /// How many runs keep their folders.
+    pub kept_runs: usize,
 }
 
 /// What a failed story of an epic means for the others: `epic.continueOnFailure`.
@@ -89,6 +95,7 @@ impl Default for Rules {
             epic_worktrees: EpicWorktrees::Remove,
             settle: Duration::from_millis(500),
             poll: Duration::from_secs(5),
+            kept_runs: KEPT_RUNS,
         }
     }
 }
@@ -111,6 +118,8 @@ pub(super) struct Sections {
     epic: Epic,
     #[serde(deserialize_with = "section")]
     daemon: Daemon,
+    #[serde(deserialize_with = "section")]
+    runs: Runs,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -179,6 +188,12 @@ struct Daemon {
     process_delay: Option<u64>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Runs {
+    keep: Option<usize>,
+}
+
 impl Sections {
     pub(super) fn rules(self) -> Result<Rules, Invalid> {
         let mut rules = Rules::default();
@@ -221,6 +236,12 @@ impl Sections {
             rules.poll,
             "daemon.pollingInterval",
         )?;
+        if let Some(keep) = self.runs.keep {
+            rules.kept_runs = match keep {
+                1..=100_000 => keep,
+                _ => return Err(Invalid::new("runs.keep", "must be from 1 to 100000")),
+            };
+        }
         Ok(rules)
     }
 }

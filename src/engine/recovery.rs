@@ -284,12 +284,13 @@ mod tests {
         let mut cases = 0;
         for stood in STOOD {
             for tree in TREES {
-                for (processes, branch) in [Processes::Gone, Processes::Stay]
-                    .into_iter()
-                    .flat_map(|processes| {
-                        let branches = [Branch::Missing, Branch::Level, Branch::Ahead];
-                        branches.map(|branch| (processes, branch))
-                    })
+                for (processes, branch) in
+                    [Processes::Gone, Processes::Stay]
+                        .into_iter()
+                        .flat_map(|processes| {
+                            let branches = [Branch::Missing, Branch::Level, Branch::Ahead];
+                            branches.map(|branch| (processes, branch))
+                        })
                 {
                     for (conversation, left) in [
                         (Conversation::Unknown, Left::Something),

@@ -8,12 +8,14 @@
 
 pub mod committer;
 pub mod error;
+pub mod last;
 pub mod reader;
 pub mod record;
 pub mod writer;
 
 pub use committer::{Committer, Durability, Progress};
 pub use error::{Fault, JournalError};
+pub use last::last_record;
 pub use reader::{End, Reader, Tail};
 pub use record::{EncodeError, Entry, FORMAT_VERSION, LineError, MAX_LINE};
 pub use writer::Writer;

@@ -1,6 +1,6 @@
 //! Where a run keeps what it writes: `.ai-sdlc/runs/<RunId>/`, with one folder for each attempt.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write as _};
@@ -94,14 +94,16 @@ pub const JOURNAL: &str = "journal.jsonl";
 /// The attempts that earlier runs have made, by their folders, so that no number is used twice.
 #[derive(Debug, Clone, Default)]
 pub struct PastAttempts {
-    last: HashMap<StoryId, AttemptNumber>,
+    last: BTreeMap<StoryId, AttemptNumber>,
 }
 
 impl PastAttempts {
     /// Reads the folders of all runs below `runs`. What cannot be read counts as not there: the numbers of attempts
     /// keep runs apart that are on disk, and a run whose folder is gone has left nothing to be confused with.
     pub fn read(runs: &Path) -> Self {
-        let mut past = Self::default();
+        let mut past = Self {
+            last: super::retention::noted(runs),
+        };
         for run in entries(runs) {
             for attempt in entries(&run.join(ATTEMPTS)) {
                 let parsed = attempt.file_name().and_then(OsStr::to_str).and_then(parse);
@@ -112,6 +114,11 @@ impl PastAttempts {
             }
         }
         past
+    }
+
+    /// The numbers of the last attempts.
+    pub(super) fn last(&self) -> &BTreeMap<StoryId, AttemptNumber> {
+        &self.last
     }
 
     /// The number of a story's next attempt.

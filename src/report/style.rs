@@ -77,8 +77,8 @@ impl Colour {
     }
 }
 
-/// A duration as people read it.
-pub(super) fn duration(millis: u64) -> String {
+/// A duration, in milliseconds, as people read it.
+pub fn duration(millis: u64) -> String {
     let duration = Duration::from_millis(millis);
     let seconds = duration.as_secs();
     match seconds {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::support::TestEnv;
+use rustix::process::Signal;
+
+use super::support::{DEADLINE, Gates, HOLD, TestEnv};
 
 /// A board whose run has a failure, a retry, and dependencies, one of which is not met.
 fn scripted() -> TestEnv {
@@ -126,4 +128,64 @@ fn wherever_a_run_is_killed_it_comes_to_the_same_end() {
         wrong.len(),
         wrong.join("\n")
     );
+}
+
+#[test]
+fn runs_are_listed_with_how_they_ended() {
+    let env = TestEnv::new();
+    env.kills_runs();
+    let nothing = env.ai_sdlc(&["runs"]).run();
+    insta::assert_snapshot!(nothing.shown(&env), @"
+    exit: 0
+    --- stdout
+    There was no run yet. `ai-sdlc run` works on the stories that are ready.
+    ");
+
+    env.story("S-0001").script("echo one > one").write();
+    env.ai_sdlc(&["run"]).run().assert_code(0);
+    env.story("S-0002").script("exit 3").write();
+    env.story("S-0003")
+        .script("echo three > three")
+        .depends_on(&["S-0002"])
+        .write();
+    env.ai_sdlc(&["run", "--concurrent", "2"])
+        .run()
+        .assert_code(1);
+    env.story("S-0004").script(HOLD).write();
+    let gates = Gates::new(&env, &["S-0004"]);
+    let mut run = env.ai_sdlc(&["run"]).start();
+    assert_eq!(gates.next(), "S-0004");
+    let going_on = env.ai_sdlc(&["runs"]).run();
+    run.signal(Signal::KILL);
+    assert!(run.ends_within(DEADLINE));
+    drop(run);
+    let killed = env.ai_sdlc(&["runs"]).run();
+    insta::assert_snapshot!(going_on.shown(&env), @"
+    exit: 0
+    --- stdout
+    <run>  going on              <time>  1 story, 1 open
+    <run>  some did not succeed  <time>  2 stories, 1 failed, 1 skipped
+    <run>  succeeded             <time>  1 story, 1 succeeded
+    ");
+    insta::assert_snapshot!(killed.shown(&env), @"
+    exit: 0
+    --- stdout
+    <run>  killed                <time>  1 story, 1 open
+    <run>  some did not succeed  <time>  2 stories, 1 failed, 1 skipped
+    <run>  succeeded             <time>  1 story, 1 succeeded
+    ");
+    let listed = env.ai_sdlc(&["runs", "--json"]).run();
+    let list: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+    assert_eq!(list["runs"][0]["outcome"], "killed");
+    assert_eq!(list["runs"][1]["stories"]["failed"], 1);
+    gates.release("S-0004");
+    env.ai_sdlc(&["run", "--continue"]).run().assert_code(0);
+    let continued = env.ai_sdlc(&["runs"]).run();
+    insta::assert_snapshot!(continued.shown(&env), @"
+    exit: 0
+    --- stdout
+    <run>  succeeded             <time>  1 story, 1 succeeded
+    <run>  some did not succeed  <time>  2 stories, 1 failed, 1 skipped
+    <run>  succeeded             <time>  1 story, 1 succeeded
+    ");
 }
