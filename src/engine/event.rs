@@ -43,9 +43,7 @@ pub enum Event {
     Began,
     /// The orchestrator was killed and is back. No process of the run is alive any more, and nothing that was asked for
     /// before and not answered will be answered.
-    Resumed,
-    /// From now on there are that many slots. A run that goes on after a kill may be given others.
-    SlotsSet(NonZeroUsize),
+    Resumed(Restart),
     /// The journal takes no more records: what is under way is brought to its end, and nothing more is started, since
     /// nobody would know of it after a kill.
     JournalLost,
@@ -116,6 +114,25 @@ impl From<Provider> for String {
     fn from(provider: Provider) -> Self {
         provider.0.as_ref().to_owned()
     }
+}
+
+/// What is other than before when a run goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Restart {
+    /// How many slots there are, when a person has asked for others.
+    pub slots: Option<NonZeroUsize>,
+    /// Stories that the journal does not know to be through, and of which the board says something else.
+    pub found: Vec<(StoryId, OnBoard)>,
+}
+
+/// What the board says of a story that the journal does not know to be through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBoard {
+    /// It is done: its end could not be recorded, or a person has done it.
+    Done,
+    /// It is not to be worked on.
+    NotWanted,
 }
 
 /// What the settling of an attempt found.

@@ -37,7 +37,8 @@ pub mod time;
 
 pub use effect::{BoardEntry, Disposal, Effect, Effects, Notice};
 pub use event::{
-    BoardWrite, Clash, Comparison, Decision, Event, Provider, Settlement, StopSignal, Unit,
+    BoardWrite, Clash, Comparison, Decision, Event, OnBoard, Provider, Restart, Settlement,
+    StopSignal, Unit,
 };
 pub use files::{FilePattern, FilePatternError};
 pub use health::{Patience, Sign, Vitals, Wait};

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use proptest::prelude::*;
 
 use super::effect::{Effect, Notice};
-use super::event::{BoardWrite, Comparison, Event, Settlement, StopSignal, Unit};
+use super::event::{BoardWrite, Comparison, Event, Restart, Settlement, StopSignal, Unit};
 use super::health::Vitals;
 use super::id::AttemptNumber;
 use super::outcome::{Claim, Exit, Outcome};
@@ -290,7 +290,7 @@ impl World {
         self.holders.clear();
         self.alive.clear();
         self.owed.clear();
-        self.tell(Event::Resumed);
+        self.tell(Event::Resumed(Restart::default()));
     }
 
     fn fold(&self) -> Engine {

@@ -139,7 +139,7 @@ fn durability(event: &Event, effects: &[Effect]) -> Durability {
     let begins_or_ends = matches!(
         event,
         Event::Began
-            | Event::Resumed
+            | Event::Resumed(_)
             | Event::Settled(..)
             | Event::ProviderPaused(..)
             | Event::JournalLost

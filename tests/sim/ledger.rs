@@ -393,7 +393,7 @@ impl Ledger {
             Event::Replanned(plan) if self.stopped_at.is_none() && self.closed.is_none() => {
                 self.admit(plan);
             }
-            Event::Resumed => self.resume(last),
+            Event::Resumed(_) => self.resume(last),
             _ => {}
         }
     }

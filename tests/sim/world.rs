@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use ai_sdlc::engine::{
     BoardEntry, BoardWrite, Claim, Clash, Comparison, Decision, Effect, Engine, Event, Exit,
-    FilePattern, Fingerprint, Moment, OutcomeKind, Phase, PlannedStory, Provider, Settlement,
-    StopSignal, Unit, Usage, Vitals, Wait, WhenIdle,
+    FilePattern, Fingerprint, Moment, OutcomeKind, Phase, PlannedStory, Provider, Restart,
+    Settlement, StopSignal, Unit, Usage, Vitals, Wait, WhenIdle,
 };
 use ai_sdlc::story::StoryId;
 
@@ -364,7 +364,7 @@ impl<'a> World<'a> {
             self.rng.below(30_000)
         };
         self.generations.clear();
-        self.tell(Event::Resumed);
+        self.tell(Event::Resumed(Restart::default()));
     }
 
     fn fold(&self) -> Engine {

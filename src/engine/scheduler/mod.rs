@@ -280,13 +280,12 @@ impl Engine {
     /// Takes an event. `before` is when the one before it happened.
     fn take(&mut self, event: Event, before: Moment, effects: &mut Effects) {
         match event {
-            Event::Began => {
-                if self.progress == Progress::NotBegun {
-                    self.progress = Progress::Going { since: self.now };
-                }
+            Event::Began => self.begin(),
+            Event::Resumed(restart) => {
+                // The kill may have come before the beginning was noted.
+                self.begin();
+                self.resume(restart, before, effects);
             }
-            Event::Resumed => self.resume(before, effects),
-            Event::SlotsSet(slots) => self.settings.slots = slots,
             Event::JournalLost => self.close_gate(&Skip::JournalLost, effects),
             Event::Replanned(plan) => self.replan(plan, effects),
             Event::Prepared(unit) => self.feed(&unit, Input::Prepared, effects),
@@ -328,6 +327,12 @@ impl Engine {
         }
     }
 
+    fn begin(&mut self) {
+        if self.progress == Progress::NotBegun {
+            self.progress = Progress::Going { since: self.now };
+        }
+    }
+
     /// The moment at which [`Event::TimePassed`] should be reported at the latest.
     pub fn next_deadline(&self) -> Option<Moment> {
         if self.is_finished() {
@@ -350,11 +355,6 @@ impl Engine {
         .into_iter()
         .flatten()
         .min()
-    }
-
-    /// Whether [`Event::Began`] has been told.
-    pub fn has_begun(&self) -> bool {
-        self.progress != Progress::NotBegun
     }
 
     /// Whether [`Effect::Finish`] was asked for.

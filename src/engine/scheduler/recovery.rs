@@ -10,9 +10,10 @@
 //! [`Event::Resumed`]: crate::engine::Event::Resumed
 
 use super::{
-    Effect, Effects, Engine, Gate, Key, Moment, Outcome, Overrun, Remains, Scene, Sequel, Stage,
-    Stop, Trial, Unit,
+    Effect, Effects, Engine, Gate, Key, Moment, Outcome, Overrun, Remains, Scene, Sequel, Skip,
+    Stage, Stop, StoryId, Trial, Unit,
 };
+use crate::engine::event::{OnBoard, Restart};
 use crate::engine::fault::{self, Fault};
 use crate::engine::lifecycle::{State, settle_again};
 
@@ -26,9 +27,13 @@ struct Lost {
 
 impl Engine {
     /// Goes on after a restart. `last` is when something happened before it.
-    pub(super) fn resume(&mut self, last: Moment, effects: &mut Effects) {
+    pub(super) fn resume(&mut self, restart: Restart, last: Moment, effects: &mut Effects) {
         // However long nobody was there: what is left has its whole time again.
         self.wrap_up = None;
+        self.settings.slots = restart.slots.unwrap_or(self.settings.slots);
+        for (story, on_board) in restart.found {
+            self.end_as_found(&story, on_board, last, effects);
+        }
         // What was asked for comes before what follows from the restart, as entries of one story keep their order.
         if fault::is(Fault::RestartForgetsBoard) {
             self.unwritten.clear();
@@ -78,6 +83,41 @@ impl Engine {
                 self.judge(key, trial, end, effects);
             }
         }
+    }
+
+    /// A story is through, as the board says. Nothing is written there: it is what was found.
+    fn end_as_found(
+        &mut self,
+        story: &StoryId,
+        on_board: OnBoard,
+        last: Moment,
+        effects: &mut Effects,
+    ) {
+        let Some(key) = self.key(story) else { return };
+        let unit = match &self.story(key).stage {
+            Stage::Done(_) => return,
+            Stage::Attempting(attempt) => {
+                let (trial, held) = (attempt.trial, attempt.state.holds_slot());
+                if held {
+                    self.release_slot(key);
+                }
+                self.failing.remove(&key);
+                self.charge(key, trial, last);
+                self.story_mut(key).stage = Stage::Waiting;
+                Some(Unit {
+                    story: story.clone(),
+                    attempt: trial.number,
+                })
+            }
+            Stage::Waiting | Stage::Delayed { .. } => self.last_unit(key),
+        };
+        self.unwritten.retain(|(of, _)| *of != key);
+        self.story_mut(key).board = super::OnBoard::AsBefore;
+        let outcome = match on_board {
+            OnBoard::Done => Outcome::Succeeded,
+            OnBoard::NotWanted => Outcome::Skipped(Skip::Withdrawn),
+        };
+        self.conclude(key, unit, outcome, effects);
     }
 
     fn queue_again(&mut self, key: Key, trial: Trial, effects: &mut Effects) {

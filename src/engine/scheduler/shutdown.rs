@@ -51,7 +51,7 @@ impl Engine {
         }
     }
 
-    fn last_unit(&self, key: Key) -> Option<Unit> {
+    pub(super) fn last_unit(&self, key: Key) -> Option<Unit> {
         let (unit, _) = self.story(key).last_end.as_ref()?;
         Some(unit.clone())
     }

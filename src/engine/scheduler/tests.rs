@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use super::{Engine, RunView, Standing, StoryView, Verdict};
 use crate::engine::effect::{Effect, Notice};
-use crate::engine::event::{BoardWrite, Comparison, Event, Settlement, StopSignal, Unit};
+use crate::engine::event::{
+    BoardWrite, Comparison, Event, OnBoard, Restart, Settlement, StopSignal, Unit,
+};
 use crate::engine::files::FilePattern;
 use crate::engine::health::{Patience, Vitals};
 use crate::engine::id::AttemptNumber;
@@ -189,9 +191,14 @@ impl Run {
 
     /// The orchestrator is killed, and comes back that much later. What had been asked for is not answered.
     fn restart(&mut self, seconds_later: u64) {
-        self.owed.clear();
         self.now += seconds_later * 1000;
-        self.tell(Event::Resumed);
+        self.restart_with(Restart::default());
+    }
+
+    /// The orchestrator is killed and comes back.
+    fn restart_with(&mut self, restart: Restart) {
+        self.owed.clear();
+        self.tell(Event::Resumed(restart));
     }
 
     fn attempts(&self, story: Number) -> usize {

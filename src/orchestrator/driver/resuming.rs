@@ -1,17 +1,18 @@
 //! How the driver goes on with a run whose orchestrator was killed: it gets back what the journal has noted, and tells
 //! what it found.
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 
 use super::{Attempt, Driver, SettledBranch};
-use crate::engine::{Event, Standing};
+use crate::engine::{Event, OnBoard, Order, Restart, Standing};
 use crate::git::{BRANCH_PREFIX, Prepared};
 use crate::launcher::Launcher;
 use crate::orchestrator::clock::RunClock;
 use crate::orchestrator::past::{Notes, Past};
 use crate::report::event::RunEvent;
-use crate::story::StoryId;
+use crate::story::{Status, StoryId};
 
 impl<L: Launcher> Driver<L> {
     /// Takes over the state of a run. Nothing is done before [`Self::resume`].
@@ -40,16 +41,35 @@ impl<L: Launcher> Driver<L> {
                 self.narrator.count(outcome.kind());
             }
         }
-        if let Some(slots) = slots {
-            self.feed(Event::SlotsSet(slots));
-        }
-        // The kill may have come before the first event.
-        let event = if self.engine.has_begun() {
-            Event::Resumed
-        } else {
-            Event::Began
-        };
-        self.feed(event);
+        let found = self.found_on_board();
+        self.feed(Event::Resumed(Restart { slots, found }));
+    }
+
+    /// What the board says of stories that are not through, where that is not what the run has left there.
+    fn found_on_board(&self) -> Vec<(StoryId, OnBoard)> {
+        let owed: HashSet<StoryId> = self
+            .engine
+            .owed_entries()
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect();
+        let (begun, open) = (self.engine.in_hand(), self.engine.under_way());
+        // Who names stories means them whatever they are.
+        let takes_ready =
+            self.request.settings.order == Order::AnyReady && self.request.plan.len() > 1;
+        let found = open.into_iter().filter_map(|id| {
+            let status = self.request.stories.get(&id)?.status;
+            // What was to be written when the kill came may not be there yet.
+            let ours = begun.contains(&id) && !owed.contains(&id);
+            let on_board = match status {
+                Status::Done => OnBoard::Done,
+                Status::Blocked if ours || takes_ready => OnBoard::NotWanted,
+                Status::Backlog if ours => OnBoard::NotWanted,
+                _ => return None,
+            };
+            Some((id, on_board))
+        });
+        found.collect()
     }
 
     fn interrupted(&self) -> Vec<StoryId> {
