@@ -21,9 +21,11 @@ use super::commit_id::CommitId;
 use super::lock::{AdminGuard, AdminLock, LockError};
 use super::repository::{BRANCH_PREFIX, Repository, RepositoryError};
 use super::runner::{Git, GitError};
+use super::salvage::unsaved;
 use super::survey::{Branch, Leftover, State, Target, remove_half_made, survey};
 use super::undo::Undo;
 use crate::engine::id::RunId;
+use crate::engine::recovery::{Branch as OwnBranch, Tree};
 use crate::story::id::{Slug, StoryId};
 
 /// How long the checkout of one worktree may take: a large repository on a slow disk, with files from LFS.
@@ -223,6 +225,19 @@ pub enum PrepareError {
     },
 }
 
+impl PrepareError {
+    /// Whether a person has to see to something before there can be a worktree.
+    pub fn is_in_the_way(&self) -> bool {
+        matches!(
+            self,
+            Self::CheckedOutElsewhere { .. }
+                | Self::NotAWorktree { .. }
+                | Self::OtherBranch { .. }
+                | Self::LockedByOther { .. }
+        )
+    }
+}
+
 fn cleanup_note(cleanup: &[String]) -> String {
     if cleanup.is_empty() {
         String::new()
@@ -384,6 +399,34 @@ impl Worktrees {
             Ok(cleared)
         })
         .await
+    }
+
+    /// What is there for a story, after a restart: its worktree and its branch. Changes nothing that anybody would miss.
+    ///
+    /// # Errors
+    /// When it cannot be read, or something else is in the way ([`PrepareError::is_in_the_way`]).
+    pub async fn look(&self, request: &WorktreeRequest) -> Result<(Tree, OwnBranch), PrepareError> {
+        let target = self.target(request)?;
+        let found = {
+            let (repository, target) = (self.repository.clone(), target.clone());
+            let base = request.base_commit;
+            blocking(move || survey(&repository, &target, base)).await?
+        };
+        let tree = match found.state {
+            State::Absent(_) => Tree::Missing,
+            State::Unfinished(_) => Tree::HalfMade,
+            State::Ready => match unsaved(&target.path).await {
+                Ok(None) => Tree::Clean,
+                // What cannot be looked at is not taken for saved.
+                Ok(Some(_)) | Err(_) => Tree::Dirty,
+            },
+        };
+        let branch = match found.branch {
+            Branch::Missing => OwnBranch::Missing,
+            Branch::Behind(_) => OwnBranch::Level,
+            Branch::Stays(_) => OwnBranch::Ahead,
+        };
+        Ok((tree, branch))
     }
 
     /// Where the worktree of a story is, when there is one.

@@ -13,6 +13,7 @@ mod driver;
 #[cfg(feature = "faults")]
 mod faults;
 mod finished;
+mod interrupted;
 mod leftovers;
 mod log_tail;
 mod narrator;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::base::Base;
+use super::interrupted::Interrupted;
 use crate::engine::{Disposal, Outcome, RunId, Settlement};
 use crate::git::{
     Against, BaseError, CommitId, Git, Origin, Prepared, Removal, RemovalCheck, Repository,
@@ -75,12 +76,17 @@ impl Workspaces {
         &self,
         story: &Story,
         dependencies: &[Dependency],
+        interrupted: Option<&Interrupted>,
         starts_from: &OnceLock<CommitId>,
     ) -> Result<Prepared, Unprepared> {
         let base = self.base_of(story, dependencies).await?;
         starts_from.get_or_init(|| base);
         self.take_over(story).await;
-        let prepared = self.worktrees.prepare(&self.request(story, base)).await;
+        let request = self.request(story, base);
+        if let Some(interrupted) = interrupted {
+            self.recover(&request, interrupted).await?;
+        }
+        let prepared = self.worktrees.prepare(&request).await;
         prepared.map_err(|error| Unprepared::Failed(chain(&error)))
     }
 

@@ -6,7 +6,7 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use super::support::{DEADLINE, Gates, HOLD, TestEnv};
+use super::support::{DEADLINE, Gates, HOLD, TestEnv, await_none};
 
 /// A board whose run has a failure, a retry, and dependencies, one of which is not met.
 fn scripted() -> TestEnv {
@@ -187,5 +187,186 @@ fn runs_are_listed_with_how_they_ended() {
     <run>  succeeded             <time>  1 story, 1 succeeded
     <run>  some did not succeed  <time>  2 stories, 1 failed, 1 skipped
     <run>  succeeded             <time>  1 story, 1 succeeded
+    ");
+}
+
+/// A run that was killed while it worked on these stories.
+fn killed(env: &TestEnv, arguments: &[&str], held: &[&str]) -> Gates {
+    env.kills_runs();
+    let gates = Gates::new(env, held);
+    let mut run = env.ai_sdlc(arguments).start();
+    gates.next_in_any_order(held.len());
+    run.signal(Signal::KILL);
+    assert!(run.ends_within(DEADLINE));
+    drop(run);
+    let left = await_none(env.mark(), DEADLINE);
+    assert!(left.is_empty(), "{left:#?}");
+    gates
+}
+
+#[test]
+fn what_an_interrupted_agent_has_written_is_saved_and_gone_on_with() {
+    let env = TestEnv::new();
+    let script = format!("echo half >> half.txt\n{HOLD}\necho rest > rest.txt");
+    env.story("S-0001").script(&script).write();
+    env.story("S-0002")
+        .script("echo two > two")
+        .depends_on(&["S-0001"])
+        .write();
+    let gates = killed(&env, &["run", "--concurrent", "2"], &["S-0001"]);
+    gates.release("S-0001");
+    let continued = env.ai_sdlc(&["run", "--continue"]).run();
+    insta::assert_snapshot!(continued.shown(&env), @"
+    exit: 0
+    --- stderr
+         Running 2 stories, 2 at a time, from branch trunk (<commit>)
+      Continuing 0 stories are through; interrupted: S-0001
+        Starting S-0001 Do S-0001 (attempt 2)
+        Resuming S-0001 goes on in its kept worktree
+           Phase S-0001 implement: sh -eu, 4 lines
+       Succeeded S-0001 Do S-0001 in <time>: 1 commit, 2 files (+3 -0) on ai-sdlc/S-0001-work
+        Starting S-0002 Do S-0002
+           Phase S-0002 implement: sh -eu, 1 line
+       Succeeded S-0002 Do S-0002 in <time>: 1 commit, 1 file (+1 -0) on ai-sdlc/S-0002-work
+        Finished 2 succeeded in <time>
+        Branches ai-sdlc/S-0001-work: 1 commit, 2 files (+3 -0)
+                 ai-sdlc/S-0002-work: 1 commit, 1 file (+1 -0)
+    ");
+    let salvage = "refs/ai-sdlc/salvage/S-0001/1";
+    assert_eq!(env.git(&["show", &format!("{salvage}:half.txt")]), "half\n");
+    let branch = "ai-sdlc/S-0001-work";
+    // Once more in the same place: nothing was thrown away.
+    assert_eq!(
+        env.git(&["show", &format!("{branch}:half.txt")]),
+        "half\nhalf\n"
+    );
+    assert_eq!(env.worktrees(), [""; 0]);
+    let nothing = env.ai_sdlc(&["run", "--continue"]).run();
+    insta::assert_snapshot!(nothing.shown(&env), @"
+    exit: 0
+    --- stderr
+        Finished there is no interrupted run to continue
+    hint: `ai-sdlc run` works on the stories that are ready
+    ");
+}
+
+#[test]
+fn a_story_that_was_finished_or_put_off_by_hand_meanwhile_is_left_alone() {
+    let env = TestEnv::new();
+    for id in ["S-0001", "S-0002", "S-0003"] {
+        env.story(id).script(HOLD).write();
+    }
+    env.story("S-0004")
+        .script("echo four > four")
+        .depends_on(&["S-0001"])
+        .write();
+    let gates = killed(
+        &env,
+        &["run", "--concurrent", "3"],
+        &["S-0001", "S-0002", "S-0003"],
+    );
+    for (id, status) in [("S-0001", "done"), ("S-0002", "blocked")] {
+        let text = env
+            .story_text(id)
+            .replace("status: in-progress", &format!("status: {status}"));
+        env.write(&format!(".ai-sdlc/stories/{id}/story.md"), &text);
+    }
+    gates.release("S-0003");
+    let continued = env.ai_sdlc(&["run", "--continue", "--json"]).run();
+    continued.assert_code(1);
+    assert_eq!(continued.outcome("S-0001"), "succeeded");
+    assert_eq!(continued.outcome("S-0002"), "skipped");
+    assert_eq!(continued.outcome("S-0003"), "succeeded");
+    assert_eq!(continued.outcome("S-0004"), "succeeded");
+    let statuses = ["S-0001", "S-0002", "S-0003", "S-0004"].map(|id| env.status(id));
+    assert_eq!(statuses, ["done", "blocked", "done", "done"]);
+}
+
+#[test]
+fn the_last_run_is_the_one_that_began_last_whatever_the_clock_says() {
+    let env = TestEnv::new();
+    env.story("S-0001").script("echo one > one").write();
+    env.ai_sdlc(&["run"]).run().assert_code(0);
+    let runs = env.path(".ai-sdlc/runs");
+    let first = std::fs::read_to_string(runs.join("latest")).unwrap();
+    // As if the clock had been set back by centuries since.
+    std::fs::rename(runs.join(&first), runs.join("29991231-235959-0001")).unwrap();
+    env.story("S-0002").script(HOLD).write();
+    let gates = killed(&env, &["run"], &["S-0002"]);
+    gates.release("S-0002");
+    let continued = env.ai_sdlc(&["run", "--continue", "--json"]).run();
+    continued.assert_code(0);
+    assert_eq!(continued.outcome("S-0002"), "succeeded");
+}
+
+#[test]
+fn what_was_left_at_a_stop_is_gone_on_with_as_a_new_run() {
+    let env = TestEnv::new();
+    for id in ["S-0001", "S-0002"] {
+        env.story(id).script(HOLD).write();
+    }
+    env.kills_runs();
+    let gates = Gates::new(&env, &["S-0001", "S-0002"]);
+    let run = env.ai_sdlc(&["run", "--concurrent", "1"]).start();
+    assert_eq!(gates.next(), "S-0001");
+    run.signal(Signal::INT);
+    run.wait().assert_code(130);
+    // A story that is ready and was never part of it is not meant.
+    env.story("S-0003").script("echo three > three").write();
+    for id in ["S-0001", "S-0002"] {
+        gates.release(id);
+    }
+    let continued = env.ai_sdlc(&["run", "--continue", "--json"]).run();
+    continued.assert_code(0);
+    assert_eq!(continued.events("story_settled").len(), 2);
+    assert_eq!(env.status("S-0003"), "ready");
+}
+
+#[test]
+fn what_a_run_has_left_before_another_one_is_gone_on_with_as_a_new_run() {
+    let env = TestEnv::new();
+    env.story("S-0003").script("echo three > three").write();
+    env.story("S-0004").script(HOLD).write();
+    let gates = killed(&env, &["run", "--story", "S-0004"], &["S-0004"]);
+    env.ai_sdlc(&["run", "--story", "S-0003"])
+        .run()
+        .assert_code(0);
+    gates.release("S-0004");
+    let continued = env.ai_sdlc(&["run", "--continue", "--json"]).run();
+    continued.assert_code(0);
+    assert_eq!(continued.outcome("S-0004"), "succeeded");
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_is_told_of_and_the_board_says_what_is_left() {
+    let env = TestEnv::new();
+    env.story("S-0001").script(HOLD).write();
+    let gates = killed(&env, &["run"], &["S-0001"]);
+    let runs = env.path(".ai-sdlc/runs");
+    let run = std::fs::read_to_string(runs.join("latest")).unwrap();
+    let journal = runs.join(run).join("journal.jsonl");
+    let damaged = std::fs::read_to_string(&journal)
+        .unwrap()
+        .replacen("began", "bagan", 1);
+    std::fs::write(&journal, damaged).unwrap();
+    gates.release("S-0001");
+    let continued = env.ai_sdlc(&["run", "--continue"]).run();
+    std::fs::remove_file(&journal).unwrap();
+    let shown = continued.shown(&env);
+    // The opening is longer where paths are.
+    let (before, after) = shown.split_once(", at byte ").unwrap();
+    let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
+    insta::assert_snapshot!(format!("{before}{after}"), @"
+    exit: 0
+    --- stderr
+    warning: what run <run> did is not known: <dir>/my répo/.ai-sdlc/runs/<run>/journal.jsonl: line 2: the checksum is <commit>, and the line says <commit>
+    hint: the board and the branches say how its stories are
+         Running 1 story, 1 at a time, from branch trunk (<commit>)
+        Starting S-0001 Do S-0001 (attempt 2)
+        Resuming S-0001 goes on in its kept worktree
+           Phase S-0001 implement: sh -eu, 2 lines
+       Succeeded S-0001 Do S-0001 in <time>: nothing to change on ai-sdlc/S-0001-work
+        Finished 1 succeeded in <time>
+        Branches ai-sdlc/S-0001-work: nothing to change
     ");
 }

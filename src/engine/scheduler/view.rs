@@ -10,6 +10,7 @@ use crate::engine::id::Phase;
 use crate::engine::lifecycle::State;
 use crate::engine::limits::Usage;
 use crate::engine::outcome::{Outcome, OutcomeKind};
+use crate::engine::recovery::Stood;
 use crate::engine::retry::Delay;
 use crate::engine::time::Moment;
 use crate::story::StoryId;
@@ -204,6 +205,24 @@ impl Engine {
             _ => None,
         };
         self.stories.iter().filter_map(settling).collect()
+    }
+
+    /// How far a story is, for who goes on after a restart; none for a story of another run.
+    pub fn stood(&self, story: &StoryId) -> Option<Stood> {
+        let tracked = self.story(self.key(story)?);
+        Some(match &tracked.stage {
+            Stage::Done(_) => Stood::Through,
+            Stage::Waiting if tracked.last_end.is_none() => Stood::NotBegun,
+            Stage::Waiting | Stage::Delayed { .. } => Stood::Between,
+            Stage::Attempting(attempt) => match &attempt.state {
+                State::Preparing { .. } | State::Abandoning { .. } => Stood::Preparing,
+                State::Settling { .. } => Stood::Settling,
+                State::Starting { .. }
+                | State::Running { .. }
+                | State::Leaving { .. }
+                | State::Stopping { .. } => Stood::Working,
+            },
+        })
     }
 
     /// The board entries that were asked for and are not written yet, in their order.

@@ -29,6 +29,7 @@ use crate::launcher::{AttemptSpec, Launcher};
 use crate::orchestrator::assigned::Assigned;
 use crate::orchestrator::clock::{RunClock, Waking};
 use crate::orchestrator::finished::Finished as FinishedBranches;
+use crate::orchestrator::interrupted::Interrupted;
 use crate::orchestrator::narrator::{Narrator, millis};
 use crate::orchestrator::note::Note;
 use crate::orchestrator::run_journal::RunJournal;
@@ -66,6 +67,8 @@ pub(in crate::orchestrator) struct Driver<L> {
     tips: HashMap<StoryId, CommitId>,
     finished: FinishedBranches,
     replanning: Replanning,
+    /// Stories that were not through when the run was taken over, until they are prepared once more.
+    interrupted: HashMap<StoryId, Interrupted>,
 }
 
 /// The branch of an attempt that is through.
@@ -126,6 +129,7 @@ impl<L: Launcher> Driver<L> {
             tips: HashMap::new(),
             finished: FinishedBranches::default(),
             replanning: Replanning::default(),
+            interrupted: HashMap::new(),
         }
     }
 
@@ -305,6 +309,7 @@ impl<L: Launcher> Driver<L> {
         self.attempts.insert(unit.clone(), attempt);
         let workspaces = self.request.workspaces.clone();
         let dependencies = self.dependencies(&story);
+        let interrupted = self.interrupted.remove(&unit.story);
         let (store, agent) = (
             self.request.store.clone(),
             self.request.default_agent.clone(),
@@ -317,7 +322,12 @@ impl<L: Launcher> Driver<L> {
                     .map_err(|error| error.to_string())
                     .flatten()
                     .map_err(Unprepared::Failed)?;
-                let worktree = workspaces.prepare(&assigned.story, &dependencies, &starts_from);
+                let worktree = workspaces.prepare(
+                    &assigned.story,
+                    &dependencies,
+                    interrupted.as_ref(),
+                    &starts_from,
+                );
                 Ok(Box::new((worktree.await?, assigned)))
             };
             Finished::Prepared(prepared.await)

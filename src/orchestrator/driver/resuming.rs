@@ -1,15 +1,16 @@
 //! How the driver goes on with a run whose orchestrator was killed: it gets back what the journal has noted, and tells
 //! what it found.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 
 use super::{Attempt, Driver, SettledBranch};
-use crate::engine::{Event, OnBoard, Order, Restart, Standing};
+use crate::engine::{Event, OnBoard, Order, Restart, Standing, Unit};
 use crate::git::{BRANCH_PREFIX, Prepared};
 use crate::launcher::Launcher;
 use crate::orchestrator::clock::RunClock;
+use crate::orchestrator::interrupted::Interrupted;
 use crate::orchestrator::past::{Notes, Past};
 use crate::report::event::RunEvent;
 use crate::story::{Status, StoryId};
@@ -33,7 +34,7 @@ impl<L: Launcher> Driver<L> {
         let through = view.stories.iter().filter(|story| ended(&story.standing));
         let event = RunEvent::RunContinued {
             through: through.count(),
-            interrupted: self.interrupted(),
+            interrupted: self.being_worked_on(),
         };
         self.narrator.tell(&event);
         for story in &view.stories {
@@ -41,8 +42,25 @@ impl<L: Launcher> Driver<L> {
                 self.narrator.count(outcome.kind());
             }
         }
+        self.note_interrupted();
         let found = self.found_on_board();
         self.feed(Event::Resumed(Restart { slots, found }));
+    }
+
+    /// How the stories stand that are not through.
+    fn note_interrupted(&mut self) {
+        let mut lost: HashMap<StoryId, Unit> = self
+            .engine
+            .attempts()
+            .into_iter()
+            .map(|unit| (unit.story.clone(), unit))
+            .collect();
+        for story in self.engine.under_way() {
+            if let Some(stood) = self.engine.stood(&story) {
+                let lost = lost.remove(&story);
+                self.interrupted.insert(story, Interrupted { stood, lost });
+            }
+        }
     }
 
     /// What the board says of stories that are not through, where that is not what the run has left there.
@@ -72,7 +90,7 @@ impl<L: Launcher> Driver<L> {
         found.collect()
     }
 
-    fn interrupted(&self) -> Vec<StoryId> {
+    fn being_worked_on(&self) -> Vec<StoryId> {
         let attempts = self.engine.attempts();
         attempts.into_iter().map(|unit| unit.story).collect()
     }
