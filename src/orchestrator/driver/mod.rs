@@ -372,6 +372,7 @@ impl<L: Launcher> Driver<L> {
             environment: request.environment.clone(),
             keep: request.keep.clone(),
             look_every_ms: millis(request.settings.patience.look_every()),
+            port: None,
         };
         Some((spec, start))
     }
