@@ -16,6 +16,7 @@ mod order;
 mod ownership;
 mod refusals;
 mod selections;
+mod setup;
 mod slots;
 mod stopping;
 mod support;
