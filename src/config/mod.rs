@@ -121,6 +121,8 @@ pub enum ConfigError {
 #[serde(rename_all = "camelCase", default)]
 struct File {
     sdlc_folder: Option<PathBuf>,
+    /// The predecessor's key.
+    install_command: Option<String>,
     #[serde(deserialize_with = "section")]
     ai: AiSection,
     #[serde(deserialize_with = "section")]
@@ -147,7 +149,7 @@ struct WorktreeSection {
     base_path: Option<PathBuf>,
     base_branch: Option<String>,
     #[serde(deserialize_with = "setup::install")]
-    install: Install,
+    install: Option<Install>,
     install_timeout: Option<u64>,
 }
 
@@ -231,7 +233,7 @@ impl Config {
                     defaults.setup.install_timeout,
                     "worktree.installTimeout",
                 )?,
-                install: file.worktree.install,
+                install: setup::choose(file.worktree.install, file.install_command)?,
                 hooks: file.hooks.hooks()?,
                 ports: file.ports.ports()?,
             },

@@ -127,8 +127,25 @@ impl Hooks {
 pub(super) const COMMAND: &str = "a command";
 
 /// Reads `worktree.install`, which is no command when it is null or false.
-pub(super) fn install<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Install, D::Error> {
-    deserializer.deserialize_any(InstallVisitor)
+pub(super) fn install<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Install>, D::Error> {
+    deserializer.deserialize_any(InstallVisitor).map(Some)
+}
+
+/// What installs: `worktree.install`, else the predecessor's `installCommand`, else what is detected.
+pub(super) fn choose(
+    install: Option<Install>,
+    predecessors: Option<String>,
+) -> Result<Install, Invalid> {
+    match (install, predecessors) {
+        (Some(install), _) => Ok(install),
+        (None, Some(command)) if command.trim().is_empty() => {
+            Err(Invalid::new("installCommand", "must not be empty"))
+        }
+        (None, Some(command)) => Ok(Install::Command(command)),
+        (None, None) => Ok(Install::Detected),
+    }
 }
 
 struct InstallVisitor;
@@ -237,11 +254,12 @@ mod tests {
     #[derive(Deserialize)]
     struct Worktree {
         #[serde(default, deserialize_with = "install")]
-        install: Install,
+        install: Option<Install>,
     }
 
     fn install_of(text: &str) -> Install {
-        serde_json::from_str::<Worktree>(text).unwrap().install
+        let read: Worktree = serde_json::from_str(text).unwrap();
+        choose(read.install, None).unwrap()
     }
 
     #[test]
@@ -253,6 +271,15 @@ mod tests {
         }
         let command = Install::Command("make deps".to_owned());
         assert_eq!(install_of(r#"{"install": "make deps"}"#), command);
+    }
+
+    #[test]
+    fn the_key_of_the_predecessor_counts_when_there_is_no_other() {
+        let old = || Some("make old".to_owned());
+        let command = Install::Command("make old".to_owned());
+        assert_eq!(choose(None, old()).unwrap(), command);
+        assert_eq!(choose(Some(Install::Off), old()).unwrap(), Install::Off);
+        assert!(choose(None, Some(String::new())).is_err());
     }
 
     #[test]
