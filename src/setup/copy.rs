@@ -123,7 +123,9 @@ impl Copying {
                     return Ok(Some(format!("{folder} is no folder in the worktree")));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let permissions = fs::symlink_metadata(&from)?.permissions();
+                    let mut permissions = fs::symlink_metadata(&from)?.permissions();
+                    // Its files have to get in, and out again with the worktree.
+                    permissions.set_mode(permissions.mode() | 0o700);
                     fs::create_dir(&to)?;
                     fs::set_permissions(&to, permissions)?;
                 }
@@ -274,7 +276,7 @@ mod tests {
         places.write(".env", "A=1\n", 0o600);
         places.write("tools/.env.sh", "#!/bin/sh\n", 0o755);
         let tools = places.checkout.join("tools");
-        fs::set_permissions(&tools, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(&tools, fs::Permissions::from_mode(0o550)).unwrap();
         let copied = places.copy(&[".env", "tools/.env.sh", "gone"]).unwrap();
         assert_eq!(copied.files, 2);
         assert_eq!(places.read(".env"), "A=1\n");
@@ -284,7 +286,7 @@ mod tests {
         };
         assert_eq!(mode(".env"), 0o600);
         assert_eq!(mode("tools/.env.sh"), 0o755);
-        assert_eq!(mode("tools"), 0o700);
+        assert_eq!(mode("tools"), 0o750);
     }
 
     #[test]
