@@ -8,6 +8,7 @@
 //!
 //! - [`cli`]: the commands
 //! - [`orchestrator`]: the parent: turns the world into events and performs effects
+//! - [`setup`]: what a worktree needs besides its files: copies of ignored files, dependencies, hooks, ports
 //! - [`executor`]: the child: owns one agent, commits what it did
 //! - [`launcher`]: how executors are started and ended
 //! - [`protocol`]: what the two say to each other
@@ -39,6 +40,7 @@ pub mod orchestrator;
 pub mod process;
 pub mod protocol;
 pub mod report;
+pub mod setup;
 pub mod story;
 pub mod watch;
 
@@ -51,6 +53,9 @@ pub fn main() -> ExitCode {
         && let Some(story) = story.to_str()
     {
         return executor::main(story);
+    }
+    if let Some(code) = setup::main(&arguments) {
+        return code;
     }
     cli::main(arguments)
 }

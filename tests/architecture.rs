@@ -22,14 +22,27 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "process",
             "protocol",
             "report",
+            "setup",
             "story",
         ],
     ),
     (
         "orchestrator",
         &[
-            "engine", "git", "journal", "launcher", "process", "protocol", "report", "story",
-            "watch",
+            "engine", "git", "journal", "launcher", "process", "protocol", "report", "setup",
+            "story", "watch",
+        ],
+    ),
+    (
+        "setup",
+        &[
+            "config",
+            "diagnostics",
+            "engine",
+            "git",
+            "process",
+            "protocol",
+            "report",
         ],
     ),
     (
@@ -73,6 +86,8 @@ const PURE: &[&str] = &[
     "protocol/message.rs",
     "protocol/text.rs",
     "report/event.rs",
+    "setup/detect.rs",
+    "setup/include.rs",
     "story/edit",
     "story/edit.rs",
     "story/fields.rs",

@@ -29,6 +29,7 @@ use crate::process::FileLimit;
 use crate::protocol::identity;
 use crate::report::event::Counts;
 use crate::report::{self, Human, Json, Reporter, RunEvent, Stamp, Verbosity, plural};
+use crate::setup::{Place, Setup};
 use crate::story::{Board, Status, Store, StoryId};
 
 /// How long a git that was interrupted may take to end; then it has been killed.
@@ -208,16 +209,35 @@ async fn run_project(
     let folder = run_folder(&project, &run)?;
     prune_in_the_background(&project, &run);
     let launcher = LocalLauncher::new(files, &project.config.kept_processes, folder.group())?;
+    let inside = |path: &Path| inside(repository.root(), path);
+    let board_folder = inside(&project.board).filter(|folder| !folder.is_empty());
+    let work_folder = inside(&project.root).unwrap_or_default();
+    let place = Place {
+        board: absolute(&project.board),
+        never_copied: [board_folder.clone(), inside(&project.worktree_base())]
+            .into_iter()
+            .flatten()
+            .filter(|folder| !folder.is_empty())
+            .map(PathBuf::from)
+            .collect(),
+        work_folder: work_folder.clone(),
+    };
+    let setup = Setup::new(
+        project.config.setup,
+        place,
+        &worktrees,
+        run.clone(),
+        &project.config.kept_processes,
+    );
     let workspaces = Workspaces {
         repository,
         git,
         worktrees,
         base,
         run: run.clone(),
+        setup,
+        folder: folder.clone(),
     };
-    let inside = |path: &Path| inside(workspaces.repository.root(), path);
-    let board_folder = inside(&project.board).filter(|folder| !folder.is_empty());
-    let work_folder = inside(&project.root).unwrap_or_default();
     let mut default_agent = planner.default_agent.clone();
     if let Some(past) = past.as_ref().filter(|_| args.agent.is_none()) {
         default_agent.clone_from(&past.opening.default_agent);
@@ -329,6 +349,11 @@ fn inside(root: &Path, path: &Path) -> Option<String> {
     let relative = resolved.strip_prefix(root).ok()?;
     let parts: Option<Vec<&str>> = relative.iter().map(|part| part.to_str()).collect();
     parts.map(|parts| parts.join("/"))
+}
+
+/// Where a path is, whatever folder a program works in.
+fn absolute(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// A name for a new run, and a random number of its own.

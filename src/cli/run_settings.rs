@@ -31,10 +31,7 @@ pub(super) fn settings(
             _ => OnFailure::GoOn,
         },
         when_idle: selection.when_idle(),
-        deadlines: Deadlines {
-            grace: config.grace,
-            ..Deadlines::default()
-        },
+        deadlines: deadlines(config),
         patience: rules.patience,
         retention: if keep {
             Retention::KeepAll
@@ -53,6 +50,17 @@ pub(super) fn settings(
             health_check: rules.patience.period(),
             ..Housekeeping::default()
         },
+    }
+}
+
+/// The usual deadlines, with the time besides that the user's own commands may take.
+fn deadlines(config: &Config) -> Deadlines {
+    let usual = Deadlines::default();
+    Deadlines {
+        grace: config.grace,
+        prepare: usual.prepare + config.setup.longest_before(),
+        settle: usual.settle + config.setup.longest_after(),
+        ..usual
     }
 }
 

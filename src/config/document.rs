@@ -128,6 +128,7 @@ fn rule(message: &str) -> Option<&'static str> {
         "a boolean" => "must be true or false",
         "a sequence" => "must be a list",
         OBJECT => "must be an object",
+        super::setup::COMMAND => "must be a command, true or false",
         _ => return None,
     })
 }

@@ -6,6 +6,9 @@
 mod document;
 pub mod project;
 pub mod rules;
+mod setup;
+
+pub use setup::{Hooks, Install, Ports, SetupRules};
 
 pub use rules::{EpicFailure, EpicWorktrees, MOST_SLOTS, Rules};
 
@@ -45,6 +48,8 @@ pub struct Config {
     pub allowed_environment: Vec<String>,
     /// How runs behave.
     pub rules: Rules,
+    /// How worktrees are set up.
+    pub setup: SetupRules,
 }
 
 /// A key whose value cannot be used, and what it must be.
@@ -68,6 +73,7 @@ impl Default for Config {
             kept_processes: Vec::new(),
             allowed_environment: Vec::new(),
             rules: Rules::default(),
+            setup: SetupRules::default(),
         }
     }
 }
@@ -115,6 +121,8 @@ pub enum ConfigError {
 #[serde(rename_all = "camelCase", default)]
 struct File {
     sdlc_folder: Option<PathBuf>,
+    /// The predecessor's key.
+    install_command: Option<String>,
     #[serde(deserialize_with = "section")]
     ai: AiSection,
     #[serde(deserialize_with = "section")]
@@ -123,6 +131,10 @@ struct File {
     process: ProcessSection,
     #[serde(deserialize_with = "section")]
     environment: EnvironmentSection,
+    #[serde(deserialize_with = "section")]
+    hooks: setup::HookSection,
+    #[serde(deserialize_with = "section")]
+    ports: setup::PortSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -136,6 +148,9 @@ struct AiSection {
 struct WorktreeSection {
     base_path: Option<PathBuf>,
     base_branch: Option<String>,
+    #[serde(deserialize_with = "setup::install")]
+    install: Option<Install>,
+    install_timeout: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -212,6 +227,16 @@ impl Config {
             kept_processes: file.process.keep,
             allowed_environment: file.environment.allow,
             rules: sections.rules()?,
+            setup: SetupRules {
+                install_timeout: setup::timeout(
+                    file.worktree.install_timeout,
+                    defaults.setup.install_timeout,
+                    "worktree.installTimeout",
+                )?,
+                install: setup::choose(file.worktree.install, file.install_command)?,
+                hooks: file.hooks.hooks()?,
+                ports: file.ports.ports()?,
+            },
         })
     }
 }
@@ -300,6 +325,30 @@ mod tests {
             (
                 r#"{"sdlcFolder": "../elsewhere"}"#,
                 "c.json:1:29: `sdlcFolder` must be a folder inside the project, not \"../elsewhere\"",
+            ),
+            (
+                r#"{"worktree": {"install": 3}}"#,
+                "c.json:1:26: `worktree.install` must be a command, true or false, not 3",
+            ),
+            (
+                r#"{"worktree": {"install": " "}}"#,
+                "c.json:1:28: `worktree.install` must be a command, true or false, not \" \"",
+            ),
+            (
+                r#"{"hooks": {"beforeRun": ""}}"#,
+                "c.json:1:26: `hooks.beforeRun` must not be empty, not \"\"",
+            ),
+            (
+                r#"{"hooks": {"timeout": 0}}"#,
+                "c.json:1:23: `hooks.timeout` must be from 1 to 86400000, a day, not 0",
+            ),
+            (
+                r#"{"ports": {"first": 80}}"#,
+                "c.json:1:22: `ports.first` must be from 1024 to 65000, not 80",
+            ),
+            (
+                r#"{"ports": {"perStory": 1001}}"#,
+                "c.json:1:27: `ports.perStory` must be from 0, for none, to 1000, not 1001",
             ),
             (
                 r#"{"limits": {"run": {}, "run": {}}}"#,

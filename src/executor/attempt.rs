@@ -15,7 +15,7 @@ use crate::git::{self, CommitId, CommitOutcome, CommitRequest, Git};
 use crate::process::{Ending, Session, SessionExit};
 use crate::protocol::{
     Activity, Change, Claim, Evidence, Log, LogLevel, OutboxHandle, Reason, Start, StatusUpdate,
-    Usage,
+    Usage, identity,
 };
 
 /// The attempt that this executor is for.
@@ -142,6 +142,11 @@ impl<'a> Attempt<'a> {
             .stdin(Stdio::null())
             .env_clear()
             .envs(Environment::allowing(&self.start.environment).current());
+        // A run may have been started from an agent of another one, whose ports are not this one's.
+        match self.start.port {
+            Some(port) => command.env(identity::PORT, port.to_string()),
+            None => command.env_remove(identity::PORT),
+        };
         if let Some(base) = worktree.parent() {
             // Worktrees lie inside the main checkout. An agent that loses its `.git` must not find that one instead.
             command.env("GIT_CEILING_DIRECTORIES", base);

@@ -15,6 +15,9 @@ use super::worktree::LOCK_PREFIX;
 /// files are checked out and the hook has ended well.
 const PREPARING: &str = "ai-sdlc-preparing";
 
+/// The file in there that says how the worktree was set up. Git removes it with the worktree.
+const SETUP_NOTE: &str = "ai-sdlc-setup";
+
 /// The lock files that a killed git can leave in there.
 const LOCKS: [&str; 2] = ["index.lock", "HEAD.lock"];
 
@@ -49,6 +52,11 @@ impl WorktreeEntry {
             WorktreeHead::Branch(name) => Some(name),
             WorktreeHead::Detached(_) | WorktreeHead::Missing => None,
         }
+    }
+
+    /// Where it is noted how the worktree was set up. The file goes with the worktree.
+    pub(super) fn setup_note(&self) -> PathBuf {
+        self.admin_dir.join(SETUP_NOTE)
     }
 
     /// Whether git has written everything that makes it a worktree.

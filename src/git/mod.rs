@@ -11,6 +11,7 @@ mod commit;
 mod commit_id;
 mod ending;
 mod identity;
+mod ignored;
 mod lock;
 mod overlap;
 mod removal;
@@ -30,11 +31,14 @@ pub use commit::{CommitError, CommitOutcome, CommitRequest, DEFAULT_COMMIT_DEADL
 pub use commit_id::{CommitId, CommitIdError};
 pub use ending::wait_for_ending;
 pub use identity::{IdentityError, check_identity};
+pub use ignored::{IgnoredFiles, Patterns, are_ignored, ignored_files};
 pub use lock::{AdminGuard, AdminLock, LockError};
 pub use overlap::MAX_OVERLAP_PATHS;
 pub use removal::{Removal, RemovalCheck, RemovalError};
 pub use repository::{BRANCH_PREFIX, DiffStat, Head, Repository, RepositoryError, WorkTree};
-pub use runner::{Call, DEFAULT_DEADLINE, Failure, Git, GitError, MINIMUM_VERSION, Output};
+pub use runner::{
+    Call, DEFAULT_DEADLINE, Failure, Git, GitError, MINIMUM_VERSION, Output, is_passed_on,
+};
 pub use salvage::{
     CHECKPOINT, RestoreError, SALVAGE_PREFIX, Salvage, SalvageError, SalvageRequest, SavedFile,
     Standing, checkpoint, restore_branch, restore_files, salvage_ref, unsaved,

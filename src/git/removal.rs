@@ -113,12 +113,7 @@ impl Worktrees {
                 base: self.base.clone(),
             });
         }
-        let verdict = {
-            let (repository, path, branch) =
-                (self.repository.clone(), path.to_owned(), branch.to_owned());
-            blocking(move || examine(&repository, &path, &branch, check)).await?
-        };
-        match verdict {
+        match self.examine(path, branch, check).await? {
             Verdict::Gone => return Ok(Removal::Removed),
             Verdict::Keep(why) => return Ok(Removal::Kept { why }),
             Verdict::AskGit(changes) if !self.is_clean_to_git(path).await? => {
@@ -151,6 +146,35 @@ impl Worktrees {
             .await;
         }
         Ok(Removal::Removed)
+    }
+
+    /// Why [`Self::remove`] would leave the worktree where it is, as it looks now; none when there is no reason.
+    ///
+    /// # Errors
+    /// When it cannot be examined.
+    pub async fn kept_by(
+        &self,
+        path: &Path,
+        branch: &str,
+        check: RemovalCheck,
+    ) -> Result<Option<String>, RemovalError> {
+        let verdict = self.examine(path, branch, check).await?;
+        Ok(match verdict {
+            Verdict::Keep(why) => Some(why),
+            Verdict::AskGit(changes) if !self.is_clean_to_git(path).await? => Some(named(&changes)),
+            Verdict::Gone | Verdict::AskGit(_) | Verdict::Remove => None,
+        })
+    }
+
+    async fn examine(
+        &self,
+        path: &Path,
+        branch: &str,
+        check: RemovalCheck,
+    ) -> Result<Verdict, RemovalError> {
+        let (repository, path, branch) =
+            (self.repository.clone(), path.to_owned(), branch.to_owned());
+        blocking(move || examine(&repository, &path, &branch, check)).await
     }
 
     /// Deletes what interrupted removals of this repository's worktrees have left, and gives its number. Blocking work

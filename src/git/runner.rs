@@ -26,7 +26,8 @@ pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
 /// The oldest git that can do what is asked of it (`git merge-tree --write-tree`).
 pub const MINIMUM_VERSION: (u32, u32) = (2, 38);
 
-/// The most that is read back of each output stream, in bytes: the start of stdout and the end of stderr.
+/// The most that is read back of each output stream, in bytes: the start of stdout, unless a call wants more of it, and
+/// the end of stderr.
 const MAX_CAPTURE: u64 = 256 * 1024;
 
 /// The most of stderr that an error carries, in bytes.
@@ -126,7 +127,7 @@ fn detail(stderr: &str) -> String {
 pub struct Output {
     /// The exit code: 0, or another one that the call accepts.
     pub code: i32,
-    /// The first 256 KiB of stdout.
+    /// The first 256 KiB of stdout, or as much as the call wanted.
     pub stdout: Vec<u8>,
     /// Whether there was more of stdout.
     pub truncated: bool,
@@ -207,6 +208,7 @@ impl Git {
             read_only: false,
             input: None,
             accepted: &[0],
+            capture: MAX_CAPTURE,
             guard: None,
         }
     }
@@ -223,6 +225,7 @@ pub struct Call<'git> {
     read_only: bool,
     input: Option<Vec<u8>>,
     accepted: &'static [i32],
+    capture: u64,
     guard: Option<Arc<AdminGuard>>,
 }
 
@@ -264,6 +267,12 @@ impl Call<'_> {
     /// The exit codes that are results and not failures; only 0 unless this says otherwise.
     pub fn accept(mut self, codes: &'static [i32]) -> Self {
         self.accepted = codes;
+        self
+    }
+
+    /// Reads back so many bytes of stdout; 256 KiB unless this says otherwise.
+    pub fn capture(mut self, bytes: u64) -> Self {
+        self.capture = bytes;
         self
     }
 
@@ -317,7 +326,8 @@ impl Call<'_> {
         );
         match status.code() {
             Some(code) if self.accepted.contains(&code) => {
-                let (stdout, truncated) = read_start(&mut stdout).map_err(start_error)?;
+                let (stdout, truncated) =
+                    read_start(&mut stdout, self.capture).map_err(start_error)?;
                 Ok(Output {
                     code,
                     stdout,
@@ -391,14 +401,16 @@ fn temporary_file_in(dir: &Path, fallback: &Path) -> Result<File, GitError> {
 fn clean_environment(
     inherited: impl Iterator<Item = (OsString, OsString)>,
 ) -> Vec<(OsString, OsString)> {
-    let mut variables: Vec<_> = inherited.filter(|(name, _)| is_kept(name)).collect();
+    let mut variables: Vec<_> = inherited.filter(|(name, _)| is_passed_on(name)).collect();
     for (name, value) in [("GIT_TERMINAL_PROMPT", "0"), ("LANGUAGE", "en")] {
         variables.push((name.into(), value.into()));
     }
     variables
 }
 
-fn is_kept(name: &OsStr) -> bool {
+/// Whether a variable of the environment may be passed on to a program that works in a worktree: all but those `GIT_*`
+/// that name one repository, index or call.
+pub fn is_passed_on(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     !name.starts_with("GIT_")
         || KEPT_VARIABLES.contains(&&*name)
@@ -429,12 +441,12 @@ fn check_version(line: &str) -> Result<(), GitError> {
     }
 }
 
-fn read_start(file: &mut File) -> io::Result<(Vec<u8>, bool)> {
+fn read_start(file: &mut File, most: u64) -> io::Result<(Vec<u8>, bool)> {
     let length = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(0))?;
     let mut bytes = Vec::new();
-    file.take(MAX_CAPTURE).read_to_end(&mut bytes)?;
-    Ok((bytes, length > MAX_CAPTURE))
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok((bytes, length > most))
 }
 
 fn read_end(file: &mut File) -> io::Result<Vec<u8>> {

@@ -434,6 +434,27 @@ impl Worktrees {
         self.base.join(worktree_name(id, slug))
     }
 
+    /// The repository that they belong to.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The git program that makes them.
+    pub fn git(&self) -> &Git {
+        &self.git
+    }
+
+    /// The file for a note of how the worktree at `path` was set up, which goes with the worktree; none when the repository
+    /// does not know it.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub async fn setup_note(&self, path: &Path) -> Result<Option<PathBuf>, RepositoryError> {
+        let (repository, path) = (self.repository.clone(), path.to_owned());
+        let entry = blocking(move || repository.worktree_at(&path)).await?;
+        Ok(entry.map(|entry| entry.setup_note()))
+    }
+
     pub(super) fn target(&self, request: &WorktreeRequest) -> Result<Target, PrepareError> {
         let name = worktree_name(&request.id, &request.slug);
         let path = self.base.join(&name);

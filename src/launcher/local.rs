@@ -59,7 +59,7 @@ impl LocalLauncher {
     pub fn new(files: FileLimit, keep: &[String], group: PathBuf) -> Result<Self, LaunchError> {
         let sockets =
             SocketDir::create().map_err(|error| LaunchError::Socket(error.to_string()))?;
-        let program = own_program().map_err(LaunchError::Spawn)?;
+        let program = process::own_program().map_err(LaunchError::Spawn)?;
         if let Err(error) = process::adopt_orphans() {
             tracing::warn!(%error, "what a killed executor leaves will not be found");
         }
@@ -279,14 +279,4 @@ fn exit_of(status: ExitStatus) -> Exit {
         .map(Exit::Code)
         .or_else(|| status.signal().map(Exit::Signal))
         .unwrap_or(Exit::Unknown)
-}
-
-/// The program to re-execute. On Linux the running image itself, so that an upgrade of the file during a run does
-/// not mix versions.
-fn own_program() -> io::Result<PathBuf> {
-    let image = PathBuf::from("/proc/self/exe");
-    if cfg!(target_os = "linux") && image.exists() {
-        return Ok(image);
-    }
-    std::env::current_exe()
 }

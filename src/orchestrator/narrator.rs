@@ -2,7 +2,6 @@
 //! (times, places, what an executor said).
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -194,7 +193,7 @@ impl Narrator {
         if let Some(tale) = self.attempts.get_mut(&unit.story) {
             tale.ended.get_or_insert_with(Instant::now);
         }
-        let log = Some(self.folder.log(unit)).filter(|log| log.exists());
+        let log = self.folder.telling_log(unit);
         self.tell(&RunEvent::StoryRetrying {
             story: unit.story.clone(),
             attempt: unit.attempt,
@@ -281,9 +280,7 @@ impl Narrator {
     pub(super) fn settled(&mut self, story: &Story, unit: Option<&Unit>, outcome: &Outcome) {
         self.counts.count(outcome.kind());
         let tale = unit.and_then(|unit| self.attempts.remove(&unit.story));
-        let log: Option<PathBuf> = unit
-            .map(|unit| self.folder.log(unit))
-            .filter(|log| log.exists());
+        let log = unit.and_then(|unit| self.folder.telling_log(unit));
         let needs_explanation = !matches!(
             outcome,
             Outcome::Succeeded | Outcome::Cancelled | Outcome::Skipped(_)

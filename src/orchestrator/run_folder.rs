@@ -61,8 +61,24 @@ impl RunFolder {
 
     /// The log of an attempt.
     pub fn log(&self, unit: &Unit) -> PathBuf {
+        self.of_attempt(unit).join("log")
+    }
+
+    /// The log of what was done to set up the worktree for an attempt, and after it.
+    pub fn setup_log(&self, unit: &Unit) -> PathBuf {
+        self.of_attempt(unit).join("setup.log")
+    }
+
+    /// The log that tells how an attempt ended: its own, or that of the setup when it came no further. None when there is
+    /// neither.
+    pub fn telling_log(&self, unit: &Unit) -> Option<PathBuf> {
+        let mut logs = [self.log(unit), self.setup_log(unit)].into_iter();
+        logs.find(|log| log.exists())
+    }
+
+    fn of_attempt(&self, unit: &Unit) -> PathBuf {
         let name = format!("{}-{}", unit.story, unit.attempt);
-        self.path.join(ATTEMPTS).join(name).join("log")
+        self.path.join(ATTEMPTS).join(name)
     }
 }
 

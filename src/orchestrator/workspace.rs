@@ -5,13 +5,15 @@ use std::sync::{Arc, OnceLock};
 
 use super::base::Base;
 use super::interrupted::Interrupted;
-use crate::engine::{Disposal, Outcome, RunId, Settlement};
+use super::run_folder::RunFolder;
+use crate::engine::{Disposal, Outcome, RunId, Settlement, Unit};
 use crate::git::{
     Against, BaseError, CommitId, Git, Origin, Prepared, Removal, RemovalCheck, Repository,
     WorktreeRequest, Worktrees, base_with, branch_name,
 };
 use crate::protocol::Evidence;
 use crate::report::{chain, event::KeptWorktree};
+use crate::setup::Setup;
 use crate::story::{Story, StoryId};
 
 /// Makes and clears away the worktrees of one run.
@@ -27,6 +29,10 @@ pub struct Workspaces {
     pub base: Base,
     /// The run.
     pub run: RunId,
+    /// What makes them ready for an agent, and what is done before they go.
+    pub setup: Setup,
+    /// Where the run writes.
+    pub folder: RunFolder,
 }
 
 /// Why there is no worktree.
@@ -59,6 +65,8 @@ pub(super) struct Settled {
     pub(super) kept: Option<KeptWorktree>,
     /// The commit that a success was proved by.
     pub(super) head: Option<CommitId>,
+    /// What went wrong besides, for the person.
+    pub(super) remarks: Vec<String>,
 }
 
 /// A story that another one depends on.
@@ -69,16 +77,32 @@ pub(super) struct Dependency {
     pub(super) tip: Option<CommitId>,
 }
 
+/// What a worktree is made for.
+#[derive(Debug)]
+pub(super) struct Preparation<'a> {
+    pub(super) unit: &'a Unit,
+    pub(super) story: &'a Story,
+    pub(super) dependencies: &'a [Dependency],
+    /// How a restart has found it, if it is the first attempt since.
+    pub(super) interrupted: Option<&'a Interrupted>,
+    /// Told as soon as it is known.
+    pub(super) starts_from: &'a OnceLock<CommitId>,
+}
+
 impl Workspaces {
-    /// Makes the worktree of a story, on top of the branches of its dependencies. Says as soon as it is known what the
-    /// worktree starts from, for when this is given up half-way.
+    /// Makes the worktree of a story, on top of the branches of its dependencies, and sets it up. Says as soon as it is
+    /// known what the worktree starts from, for when this is given up half-way.
     pub(super) async fn prepare(
         &self,
-        story: &Story,
-        dependencies: &[Dependency],
-        interrupted: Option<&Interrupted>,
-        starts_from: &OnceLock<CommitId>,
+        preparation: &Preparation<'_>,
     ) -> Result<Prepared, Unprepared> {
+        let Preparation {
+            unit,
+            story,
+            dependencies,
+            interrupted,
+            starts_from,
+        } = preparation;
         let base = self.base_of(story, dependencies).await?;
         starts_from.get_or_init(|| base);
         self.take_over(story).await;
@@ -87,13 +111,34 @@ impl Workspaces {
             self.recover(&request, interrupted).await?;
         }
         let prepared = self.worktrees.prepare(&request).await;
-        prepared.map_err(|error| Unprepared::Failed(chain(&error)))
+        let prepared = prepared.map_err(|error| Unprepared::Failed(chain(&error)))?;
+        let log = self.folder.setup_log(unit);
+        let set_up = self.setup.prepare(unit, &prepared, log).await;
+        set_up.map_err(Unprepared::Failed)?;
+        Ok(prepared)
     }
 
-    /// Takes back what a preparation that was given up has left, when it was to start from `base`.
-    pub(super) async fn undo_unfinished(&self, story: &Story, base: CommitId) {
-        if let Err(error) = self.worktrees.undo(&self.request(story, base)).await {
+    /// Takes back what a preparation that failed or was given up has left; nothing was made when it is not known what it
+    /// was to start from.
+    pub(super) async fn settle_unprepared(
+        &self,
+        unit: &Unit,
+        begun: Option<(Arc<Story>, CommitId)>,
+        outcome: &Outcome,
+    ) -> Settled {
+        let mut left = None;
+        if let Some(prepared) = self.setup.unfinished(unit).await {
+            left = self.take_back(unit, &prepared, outcome).await;
+        } else if let Some((story, base)) = begun
+            && let Err(error) = self.worktrees.undo(&self.request(&story, base)).await
+        {
             tracing::warn!(error = chain(&error), story = %story.id, "not taken back");
+        }
+        Settled {
+            settlement: Settlement::Confirmed,
+            kept: left,
+            head: None,
+            remarks: self.setup.close(unit),
         }
     }
 
@@ -177,41 +222,58 @@ impl Workspaces {
     /// the branch.
     pub(super) async fn settle(
         &self,
+        unit: &Unit,
         prepared: &Prepared,
         outcome: &Outcome,
         evidence: Option<&Evidence>,
         disposal: Disposal,
     ) -> Settled {
+        // A hook that commits must not be what a success is proved by.
+        self.setup.after_run(unit, outcome.name()).await;
         let proof = if outcome.is_success() {
             self.prove(&prepared.branch, evidence)
         } else {
             Ok(None)
         };
-        let head = match proof {
-            Ok(head) => head,
-            Err(reason) => {
-                return Settled {
-                    settlement: Settlement::Refuted(reason),
-                    kept: kept(&prepared.path, None),
-                    head: None,
+        let (settlement, head, kept) = match proof {
+            Ok(head) => {
+                let kept = match disposal {
+                    Disposal::Remove => {
+                        let check = head.map_or(RemovalCheck::Committed, RemovalCheck::CommittedAt);
+                        self.remove(unit, prepared, check, outcome).await
+                    }
+                    Disposal::Undo => self.take_back(unit, prepared, outcome).await,
+                    Disposal::Keep => kept(&prepared.path, None),
                 };
+                (Settlement::Confirmed, head, kept)
             }
-        };
-        let kept = match disposal {
-            Disposal::Remove => {
-                let check = head.map_or(RemovalCheck::Committed, RemovalCheck::CommittedAt);
-                self.remove(prepared, check).await
+            Err(reason) => {
+                let kept = kept(&prepared.path, None);
+                (Settlement::Refuted(reason), None, kept)
             }
-            Disposal::Undo if prepared.origin == Origin::Fresh => self.undo(prepared).await,
-            Disposal::Undo if prepared.origin == Origin::ContinuedBranch => {
-                self.remove(prepared, RemovalCheck::Committed).await
-            }
-            Disposal::Undo | Disposal::Keep => kept(&prepared.path, None),
         };
         Settled {
-            settlement: Settlement::Confirmed,
+            settlement,
             kept,
             head,
+            remarks: self.setup.close(unit),
+        }
+    }
+
+    /// Removes the worktree of an attempt that never ran, unless it was there before.
+    async fn take_back(
+        &self,
+        unit: &Unit,
+        prepared: &Prepared,
+        outcome: &Outcome,
+    ) -> Option<KeptWorktree> {
+        match prepared.origin {
+            Origin::Fresh => self.undo(unit, prepared, outcome).await,
+            Origin::ContinuedBranch => {
+                self.remove(unit, prepared, RemovalCheck::Committed, outcome)
+                    .await
+            }
+            Origin::KeptWorktree => kept(&prepared.path, None),
         }
     }
 
@@ -236,7 +298,25 @@ impl Workspaces {
         }
     }
 
-    async fn remove(&self, prepared: &Prepared, check: RemovalCheck) -> Option<KeptWorktree> {
+    async fn remove(
+        &self,
+        unit: &Unit,
+        prepared: &Prepared,
+        check: RemovalCheck,
+        outcome: &Outcome,
+    ) -> Option<KeptWorktree> {
+        if self.setup.asks_before_removal() {
+            // What stays is not told that it goes.
+            let kept_by = self
+                .worktrees
+                .kept_by(&prepared.path, &prepared.branch, check)
+                .await;
+            match kept_by {
+                Ok(None) => self.setup.before_remove(unit, outcome.name()).await,
+                Ok(Some(why)) => return kept(&prepared.path, Some(why)),
+                Err(error) => return kept(&prepared.path, Some(chain(&error))),
+            }
+        }
         let removal = self
             .worktrees
             .remove(&prepared.path, &prepared.branch, check);
@@ -248,9 +328,14 @@ impl Workspaces {
     }
 
     /// Takes back a worktree and a branch that were made for an attempt that never ran.
-    async fn undo(&self, prepared: &Prepared) -> Option<KeptWorktree> {
+    async fn undo(
+        &self,
+        unit: &Unit,
+        prepared: &Prepared,
+        outcome: &Outcome,
+    ) -> Option<KeptWorktree> {
         let check = RemovalCheck::CommittedAt(prepared.base);
-        let kept = self.remove(prepared, check).await;
+        let kept = self.remove(unit, prepared, check, outcome).await;
         if kept.is_none() {
             let reference = format!("refs/heads/{}", prepared.branch);
             let base = prepared.base.to_string();

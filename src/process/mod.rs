@@ -38,6 +38,8 @@ pub use session::{Session, SessionExit};
 pub use watchdog::end_process_after;
 
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal};
 
@@ -129,6 +131,19 @@ pub fn is_ignored(signal: i32) -> bool {
         action.assume_init()
     };
     action.sa_sigaction == libc::SIG_IGN
+}
+
+/// The program to re-execute. On Linux the running image itself, so that an upgrade of the file during a run does not mix
+/// versions.
+///
+/// # Errors
+/// When this program cannot be found.
+pub fn own_program() -> io::Result<PathBuf> {
+    let image = PathBuf::from("/proc/self/exe");
+    if cfg!(target_os = "linux") && image.exists() {
+        return Ok(image);
+    }
+    std::env::current_exe()
 }
 
 /// Whether processes can be seen at all. Where a system tells of them and does not, nothing that is left can be found.

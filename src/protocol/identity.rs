@@ -9,3 +9,7 @@ pub const RUN: &str = "AI_SDLC_RUN_ID";
 pub const ATTEMPT: &str = "AI_SDLC_ATTEMPT";
 /// The path of the socket.
 pub const SOCKET: &str = "AI_SDLC_SOCKET";
+
+/// The first of the ports that a story may use. Agents and the user's own commands get it; executors are told of it in
+/// `start`.
+pub const PORT: &str = "AI_SDLC_PORT";

@@ -89,6 +89,7 @@ pub(super) fn start(story_text: &str) -> ToExecutor {
         environment: vec!["JAVA_HOME".to_owned()],
         keep: vec!["gpg-agent".to_owned()],
         look_every_ms: 60_000,
+        port: Some(20_010),
     }))
 }
 
@@ -249,10 +250,14 @@ pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
         prop::collection::vec(text(), 0..3),
         prop::collection::vec(text(), 0..3),
         any::<u64>(),
+        any::<Option<u16>>(),
     );
     prop_oneof![
         (work, options).prop_map(
-            |(work, (phases, board_folder, previous_attempt, environment, keep, look_every_ms))| {
+            |(
+                work,
+                (phases, board_folder, previous_attempt, environment, keep, look_every_ms, port),
+            )| {
                 ToExecutor::Start(Box::new(Start {
                     title: work.0,
                     story_text: work.1,
@@ -267,6 +272,7 @@ pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
                     environment,
                     keep,
                     look_every_ms,
+                    port,
                 }))
             }
         ),

@@ -37,8 +37,10 @@ fn what_hides_from_every_look_is_found_after_orchestrator_and_executor_were_kill
     };
     let executor = executor_of(env.mark(), "S-0001").unwrap();
     env.kills_runs();
-    run.signal(Signal::KILL);
+    // At once means that neither gets to see the death of the other.
+    run.signal(Signal::STOP);
     executor.kill();
+    run.signal(Signal::KILL);
     assert_eq!(run.wait().code, None);
     assert!(runs(hidden));
 

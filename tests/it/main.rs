@@ -17,6 +17,7 @@ mod order;
 mod ownership;
 mod refusals;
 mod selections;
+mod setup;
 mod slots;
 mod stopping;
 mod support;

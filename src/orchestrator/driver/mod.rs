@@ -20,8 +20,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::engine::{
-    BoardEntry, Disposal, Effect, Engine, Event, Moment, Notice, Outcome, Phase, Settlement,
-    StopReason, Unit, Usage,
+    BoardEntry, Disposal, Effect, Engine, Event, Moment, Notice, Outcome, Phase, StopReason, Unit,
+    Usage,
 };
 use crate::git::{CommitId, Origin, Prepared};
 use crate::journal::Durability;
@@ -35,7 +35,7 @@ use crate::orchestrator::note::Note;
 use crate::orchestrator::run_journal::RunJournal;
 use crate::orchestrator::tasks::{Finished, Tasks, Work};
 use crate::orchestrator::unit::{Command, Message};
-use crate::orchestrator::workspace::{Dependency, Settled, Unprepared};
+use crate::orchestrator::workspace::{Dependency, Preparation, Unprepared};
 use crate::orchestrator::{RunRequest, board, unit};
 use crate::protocol::{Evidence, FromExecutor, Reason, ShutdownReason, Start};
 use crate::report::Background;
@@ -238,7 +238,12 @@ impl<L: Launcher> Driver<L> {
                 let stories = self.names(stories.iter());
                 self.narrator.tell(&RunEvent::StoriesJoined { stories });
             }
-            notice => self.narrator.notice(notice),
+            notice => {
+                if let Notice::Stopping { grace, .. } = notice {
+                    self.request.workspaces.setup.stop_within(grace);
+                }
+                self.narrator.notice(notice);
+            }
         }
     }
 
@@ -314,7 +319,7 @@ impl<L: Launcher> Driver<L> {
             self.request.store.clone(),
             self.request.default_agent.clone(),
         );
-        self.tasks.spawn(Work::Prepare(unit), async move {
+        self.tasks.spawn(Work::Prepare(unit.clone()), async move {
             let prepared = async {
                 let read = move || Assigned::read(&store, &story, &agent);
                 let reading = tokio::task::spawn_blocking(read).await;
@@ -322,12 +327,14 @@ impl<L: Launcher> Driver<L> {
                     .map_err(|error| error.to_string())
                     .flatten()
                     .map_err(Unprepared::Failed)?;
-                let worktree = workspaces.prepare(
-                    &assigned.story,
-                    &dependencies,
-                    interrupted.as_ref(),
-                    &starts_from,
-                );
+                let preparation = Preparation {
+                    unit: &unit,
+                    story: &assigned.story,
+                    dependencies: &dependencies,
+                    interrupted: interrupted.as_ref(),
+                    starts_from: &starts_from,
+                };
+                let worktree = workspaces.prepare(&preparation);
                 Ok(Box::new((worktree.await?, assigned)))
             };
             Finished::Prepared(prepared.await)
@@ -396,6 +403,7 @@ impl<L: Launcher> Driver<L> {
             environment: request.environment.clone(),
             keep: request.keep.clone(),
             look_every_ms: millis(request.settings.patience.look_every()),
+            port: request.workspaces.setup.port(unit),
         };
         Some((spec, start))
     }
@@ -433,21 +441,15 @@ impl<L: Launcher> Driver<L> {
         }
         let workspaces = self.request.workspaces.clone();
         let story = self.request.stories.get(&unit.story).cloned();
-        self.tasks.spawn(Work::Settle(unit), async move {
-            if let Some(prepared) = prepared {
-                let evidence = evidence.as_ref();
-                let settling = workspaces.settle(&prepared, &outcome, evidence, disposal);
+        self.tasks.spawn(Work::Settle(unit.clone()), async move {
+            let Some(prepared) = prepared else {
+                let begun = story.zip(starts_from);
+                let settling = workspaces.settle_unprepared(&unit, begun, &outcome);
                 return Finished::Settled(settling.await);
-            }
-            // Without a base nothing was made yet.
-            if let Some((story, base)) = story.zip(starts_from) {
-                workspaces.undo_unfinished(&story, base).await;
-            }
-            Finished::Settled(Settled {
-                settlement: Settlement::Confirmed,
-                kept: None,
-                head: None,
-            })
+            };
+            let evidence = evidence.as_ref();
+            let settling = workspaces.settle(&unit, &prepared, &outcome, evidence, disposal);
+            Finished::Settled(settling.await)
         });
     }
 

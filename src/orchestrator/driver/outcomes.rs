@@ -55,6 +55,9 @@ impl<L: Launcher> Driver<L> {
                 }
                 self.note_tip(&unit.story, settled.head);
                 self.narrator.kept(&unit, settled.kept);
+                for remark in settled.remarks {
+                    self.narrator.warn(format!("{}: {remark}", unit.story));
+                }
                 self.feed(Event::Settled(unit, settled.settlement));
             }
             (Work::Settle(unit), Finished::Broke(reason)) => {
