@@ -14,6 +14,7 @@ mod identity;
 mod ignored;
 mod lock;
 mod overlap;
+mod prepare_error;
 mod removal;
 mod repository;
 mod runner;
@@ -34,6 +35,7 @@ pub use identity::{IdentityError, check_identity};
 pub use ignored::{IgnoredFiles, Patterns, are_ignored, ignored_files};
 pub use lock::{AdminGuard, AdminLock, LockError};
 pub use overlap::MAX_OVERLAP_PATHS;
+pub use prepare_error::{BaseProblem, PrepareError};
 pub use removal::{Removal, RemovalCheck, RemovalError};
 pub use repository::{BRANCH_PREFIX, DiffStat, Head, Repository, RepositoryError, WorkTree};
 pub use runner::{
@@ -43,9 +45,7 @@ pub use salvage::{
     CHECKPOINT, RestoreError, SALVAGE_PREFIX, Salvage, SalvageError, SalvageRequest, SavedFile,
     Standing, checkpoint, restore_branch, restore_files, salvage_ref, unsaved,
 };
-pub use worktree::{
-    BaseProblem, Origin, PrepareError, Prepared, WorktreeRequest, Worktrees, branch_name,
-};
+pub use worktree::{Origin, Prepared, WorktreeRequest, Worktrees, branch_name};
 
 /// Runs work that blocks (libgit2, deleting a tree) on the runtime's blocking threads.
 ///

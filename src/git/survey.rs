@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::admin::WorktreeEntry;
 use super::commit_id::CommitId;
+use super::prepare_error::PrepareError;
 use super::repository::Repository;
-use super::worktree::{LOCK_PREFIX, PrepareError};
+use super::worktree::LOCK_PREFIX;
 
 /// The names that belong to one story.
 #[derive(Debug, Clone)]

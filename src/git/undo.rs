@@ -10,10 +10,11 @@ use super::blocking;
 use super::commit_id::CommitId;
 use super::ending::wait_for_ending_in;
 use super::lock::AdminGuard;
+use super::prepare_error::PrepareError;
 use super::repository::{Repository, RepositoryError};
 use super::runner::GitError;
 use super::survey::{Directory, Leftover, Target, remove_half_made, stray};
-use super::worktree::{PrepareError, WorktreeRequest, Worktrees};
+use super::worktree::{WorktreeRequest, Worktrees};
 
 impl Worktrees {
     /// Takes back what a [`Self::prepare`] of this request has left whose future was dropped: a worktree of ours that

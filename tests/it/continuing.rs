@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use ai_sdlc::orchestrator::{Past, PastError};
 use rustix::process::Signal;
 
 use super::support::{DEADLINE, Gates, HOLD, TestEnv, await_none};
@@ -369,4 +370,143 @@ fn a_journal_that_cannot_be_read_is_told_of_and_the_board_says_what_is_left() {
         Finished 1 succeeded in <time>
         Branches ai-sdlc/S-0001-work: nothing to change
     ");
+}
+
+#[test]
+fn a_hundred_stories_survive_three_kills() {
+    let env = TestEnv::new();
+    env.kills_runs();
+    for number in 1..=100 {
+        let id = format!("S-{number:04}");
+        let script = format!("echo {number} > f{number}; sleep 0.0{}", number % 10);
+        let story = env.story(&id).script(&script);
+        // Every tenth one waits for the one before it.
+        let before = format!("S-{:04}", number - 1);
+        if number % 10 == 0 {
+            story.depends_on(&[&before]).write();
+        } else {
+            story.write();
+        }
+    }
+    // Wherever the kill comes, it has to come while something is going on.
+    let seed = std::process::id();
+    let mut arguments = vec!["run", "--concurrent", "16", "--json"];
+    for round in 1..=3 {
+        let mut run = env.ai_sdlc(&arguments).start();
+        let after = 1 + (seed as usize * 7 * round) % 20;
+        for _ in 0..after {
+            run.event("story_settled", "");
+        }
+        run.signal(Signal::KILL);
+        assert!(run.ends_within(DEADLINE));
+        drop(run);
+        arguments = vec!["run", "--continue", "--json"];
+    }
+    let last = env.ai_sdlc(&arguments).run();
+    last.assert_code(0);
+    let numbers = 1..=100;
+    for number in numbers {
+        let id = format!("S-{number:04}");
+        assert_eq!(env.status(&id), "done", "{id}, seed {seed}");
+        let branch = format!("ai-sdlc/{id}-work");
+        let range = format!("HEAD..{branch}");
+        let subjects = env.git(&[
+            "log",
+            "--format=%s",
+            "--first-parent",
+            "--no-merges",
+            &range,
+        ]);
+        let own: Vec<&str> = subjects
+            .lines()
+            .filter(|subject| subject.contains(&id))
+            .collect();
+        assert_eq!(own.len(), 1, "{id}, seed {seed}: {own:?}");
+        assert_eq!(
+            env.git(&["show", &format!("{branch}:f{number}")]),
+            format!("{number}\n")
+        );
+    }
+    assert_eq!(env.worktrees(), [""; 0]);
+    let left = await_none(env.mark(), DEADLINE);
+    assert!(left.is_empty(), "{left:#?}");
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_ends_no_work_and_lets_nothing_more_start() {
+    let env = TestEnv::new();
+    env.kills_runs();
+    for number in 1..=40 {
+        let id = format!("S-{number:04}");
+        env.story(&id)
+            .script(&format!("echo {number} > f{number}"))
+            .write();
+    }
+    // No file may become larger than that, as on a disk that is full; the signal that comes with it is ignored.
+    let limited = "trap '' XFSZ; ulimit -f 32; exec \"$0\" run --concurrent 4";
+    let full = env.ai_sdlc(&[]).shell(limited).run();
+    full.assert_code(1);
+    full.assert_stderr(
+        "warning: the journal of this run cannot be written, so that nothing more is started",
+    );
+    let done = |env: &TestEnv| {
+        let ids = (1..=40).map(|number| format!("S-{number:04}"));
+        ids.filter(|id| env.status(id) == "done").count()
+    };
+    let before = done(&env);
+    assert!((1..40).contains(&before), "{before}: {}", full.stderr);
+    let ids = (1..=40).map(|number| format!("S-{number:04}"));
+    assert!(!ids.into_iter().any(|id| env.status(&id) == "in-progress"));
+
+    let continued = env
+        .ai_sdlc(&["run", "--continue", "--concurrent", "4"])
+        .run();
+    continued.assert_code(0);
+    assert_eq!(done(&env), 40, "{}", continued.stderr);
+    for number in 1..=40 {
+        let branch = format!("ai-sdlc/S-{number:04}-work");
+        assert_eq!(env.commits(&branch).len(), 1, "{branch}");
+    }
+}
+
+#[test]
+fn a_journal_that_ends_anywhere_tells_what_is_whole_of_it() {
+    let env = TestEnv::new();
+    env.story("S-0001").script("echo one > one").write();
+    env.story("S-0002").script("exit 3").write();
+    env.ai_sdlc(&["run", "--concurrent", "2"])
+        .run()
+        .assert_code(1);
+    let runs = env.path(".ai-sdlc/runs");
+    let run = std::fs::read_to_string(runs.join("latest")).unwrap();
+    let journal = std::fs::read(runs.join(&run).join("journal.jsonl")).unwrap();
+    let run = run.parse().unwrap();
+    let cut = env.base().join("cut.jsonl");
+    let whole = |length: usize| {
+        journal[..length]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+    };
+    let mut known = Vec::new();
+    for length in 0..=journal.len() {
+        std::fs::write(&cut, &journal[..length]).unwrap();
+        let lines = whole(length);
+        match Past::read(&run, &cut) {
+            Ok(past) => {
+                let view = past.engine.view();
+                // The same lines, the same state.
+                known.truncate(lines + 1);
+                if known.len() == lines + 1 {
+                    assert_eq!(known[lines], Some(view), "{length}");
+                } else {
+                    known.resize(lines, None);
+                    known.push(Some(view));
+                }
+            }
+            Err(PastError::Empty(_)) => assert_eq!(lines, 0, "{length}"),
+            Err(error) => panic!("{length}: {error}"),
+        }
+    }
+    assert!(whole(journal.len()) > 15);
 }

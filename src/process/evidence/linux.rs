@@ -284,8 +284,8 @@ mod tests {
 
     impl Drop for Tree {
         fn drop(&mut self) {
-            drop(self.shell.stdin.take());
-            // Its number is its own only as long as nobody has waited for it.
+            // Its number is its own only as long as nobody has waited for it, and what it has started outlives it: so
+            // before the end of its input ends it.
             if matches!(self.shell.try_wait(), Ok(None)) {
                 signal_group(self.shell.id(), Ending::Kill);
             }
