@@ -372,6 +372,7 @@ impl<L: Launcher> Driver<L> {
             environment: request.environment.clone(),
             keep: request.keep.clone(),
             look_every_ms: millis(request.settings.patience.look_every()),
+            checkpoint_every_ms: request.checkpoint_every.map_or(0, millis),
         };
         Some((spec, start))
     }
