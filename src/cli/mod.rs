@@ -8,6 +8,7 @@ mod dry_run;
 mod error;
 mod init;
 mod reap;
+mod recover;
 mod replay;
 mod run;
 mod run_plan;
@@ -40,6 +41,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Reap(args) => reap::run(&args),
+        Command::Recover(args) => recover::recover(&args),
         Command::Demo => demo::demo(),
         Command::AgentExec { story } => return crate::executor::main(&story),
     };
