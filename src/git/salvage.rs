@@ -17,6 +17,7 @@
 //! | another branch, a commit without a branch | likewise; the first parent is what is checked out |
 //! | a branch without a commit | likewise, without that parent |
 //! | an index that is missing or damaged | likewise, compared with what is checked out |
+//! | a worktree whose preparation was interrupted | nothing: nobody has worked in it |
 //! | no `.git` in the worktree any more | likewise, where the repository knows the worktree |
 //! | a repository inside | its files, below its path; its `.git` folder in the last parent ([`embedded`]) |
 //! | a submodule | the commit that it has checked out. One with changes or commits of its own counts as left out |
@@ -191,6 +192,10 @@ impl Worktrees {
             let path = path.to_owned();
             return Err(SalvageError::NotAWorktree { path });
         };
+        // Files that are missing there were never checked out, and nobody has deleted them.
+        if entry.is_being_prepared() {
+            return Ok(None);
+        }
         let place = Place {
             worktree: path.to_owned(),
             git_dir: entry.admin_dir,
