@@ -68,6 +68,10 @@ pub const CHECKPOINT: &str = "checkpoint";
 /// that the end of an attempt has.
 const DEADLINE: Duration = Duration::from_secs(4 * 60);
 
+/// How long a salvage may take that the stop of a run waits for. What is not saved by then stays in its worktree, and a
+/// run that is stopped must end soon.
+pub const HURRIED_SALVAGE: Duration = Duration::from_secs(3);
+
 /// The pauses before files are added once more that were changed or removed meanwhile.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(250)];
 
