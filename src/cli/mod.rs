@@ -9,6 +9,7 @@ mod error;
 mod init;
 mod last_run;
 mod reap;
+mod recover;
 mod replay;
 mod run;
 mod run_plan;
@@ -43,6 +44,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Runs(args) => runs::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Reap(args) => reap::run(&args),
+        Command::Recover(args) => recover::recover(&args),
         Command::Demo => demo::demo(),
         Command::AgentExec { story } => return crate::executor::main(&story),
     };

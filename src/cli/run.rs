@@ -256,6 +256,7 @@ async fn run_project(
         agents: plan.agents,
         default_agent,
         board_folder,
+        checkpoint_every: project.config.checkpoint_every,
         work_folder,
         workspaces,
         store,
@@ -264,7 +265,9 @@ async fn run_project(
         keep: project.config.kept_processes,
         run,
     };
-    let (verdict, counts) = orchestrator::run(request, launcher, reporters, code_of)
+    // It holds the whole run, and need not lie in the futures around it.
+    let running = Box::pin(orchestrator::run(request, launcher, reporters, code_of));
+    let (verdict, counts) = running
         .await
         .map_err(|error| CliError::new(format!("the run cannot begin: {error}")))?;
     Ok((code_of(verdict), Some(counts)))

@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use document::{Document, section};
@@ -28,6 +28,12 @@ pub const FILE_NAME: &str = ".ai-sdlc.json";
 
 /// The longest grace that may be configured, in milliseconds: one hour.
 const LONGEST_GRACE_MS: u64 = 3_600_000;
+
+/// The time between two checkpoints when nothing is configured: what a machine that dies costs at most.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(120);
+/// The shortest and the longest time that can be configured.
+const SHORTEST_CHECKPOINT: Duration = Duration::from_secs(1);
+const LONGEST_CHECKPOINT: Duration = Duration::from_secs(86_400);
 
 /// The configuration of a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +46,8 @@ pub struct Config {
     pub worktree_base: PathBuf,
     /// What stories start from; none for what the main checkout has checked out.
     pub base_branch: Option<String>,
+    /// The time between two checkpoints of the worktree of a running attempt; none for no checkpoints.
+    pub checkpoint_every: Option<Duration>,
     /// How long an agent may take to end when it is asked to.
     pub grace: Duration,
     /// Names of processes that may go on when their agent has ended.
@@ -69,6 +77,7 @@ impl Default for Config {
             agent: None,
             worktree_base: PathBuf::from(".ai-sdlc/worktrees"),
             base_branch: None,
+            checkpoint_every: Some(CHECKPOINT_EVERY),
             grace: Duration::from_secs(10),
             kept_processes: Vec::new(),
             allowed_environment: Vec::new(),
@@ -151,6 +160,7 @@ struct WorktreeSection {
     #[serde(deserialize_with = "setup::install")]
     install: Option<Install>,
     install_timeout: Option<u64>,
+    checkpoint_every: Checkpoints,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -208,6 +218,11 @@ impl Config {
         }
         let worktree_base = file.worktree.base_path;
         let base_branch = file.worktree.base_branch;
+        let checkpoint_every = match file.worktree.checkpoint_every {
+            Checkpoints::NotSet => defaults.checkpoint_every,
+            Checkpoints::Off => None,
+            Checkpoints::Every(seconds) => checkpoint_every(seconds)?,
+        };
         let no_path = |path: &PathBuf| path.as_os_str().is_empty();
         if worktree_base.as_ref().is_some_and(no_path) {
             return Err(Invalid::new("worktree.basePath", "must not be empty"));
@@ -223,6 +238,7 @@ impl Config {
             sdlc_folder,
             agent: file.ai.provider,
             base_branch,
+            checkpoint_every,
             grace: grace_ms.map_or(defaults.grace, Duration::from_millis),
             kept_processes: file.process.keep,
             allowed_environment: file.environment.allow,
@@ -238,6 +254,37 @@ impl Config {
                 ports: file.ports.ports()?,
             },
         })
+    }
+}
+
+/// A number of seconds, or null, which is here not the same as nothing.
+#[derive(Debug, Default, Clone, Copy)]
+enum Checkpoints {
+    #[default]
+    NotSet,
+    Off,
+    Every(f64),
+}
+
+impl<'de> Deserialize<'de> for Checkpoints {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = Option::deserialize(deserializer)?;
+        Ok(seconds.map_or(Self::Off, Self::Every))
+    }
+}
+
+/// The time between two checkpoints: none for 0.
+fn checkpoint_every(seconds: f64) -> Result<Option<Duration>, Invalid> {
+    let span = Duration::try_from_secs_f64(seconds).ok();
+    let span = span
+        .filter(|span| span.is_zero() || (SHORTEST_CHECKPOINT..=LONGEST_CHECKPOINT).contains(span));
+    match span {
+        Some(span) if !span.is_zero() => Ok(Some(span)),
+        Some(_) if seconds <= 0.0 => Ok(None),
+        _ => Err(Invalid::new(
+            "worktree.checkpointEvery",
+            "must be 0, for never, or from 1 to 86400 seconds",
+        )),
     }
 }
 
@@ -364,6 +411,28 @@ mod tests {
             ),
         ] {
             assert_eq!(wrong(text), expected);
+        }
+    }
+
+    #[test]
+    fn checkpoints_can_be_switched_off() {
+        let every = |value: &str| {
+            let text = format!(r#"{{"worktree": {{"checkpointEvery": {value}}}}}"#);
+            parse(&text).map(|config| config.checkpoint_every)
+        };
+        assert_eq!(
+            Config::default().checkpoint_every,
+            Some(Duration::from_secs(120))
+        );
+        assert_eq!(every("30"), Ok(Some(Duration::from_secs(30))));
+        assert_eq!(every("0"), Ok(None));
+        assert_eq!(every("null"), Ok(None));
+        for wrong in ["-1", "0.5", "1e-12", "86401", "1e300", "\"2m\""] {
+            let error = every(wrong).unwrap_err();
+            assert!(
+                error.contains("`worktree.checkpointEvery` must be"),
+                "{error}"
+            );
         }
     }
 

@@ -42,8 +42,9 @@ pub use runner::{
     Call, DEFAULT_DEADLINE, Failure, Git, GitError, MINIMUM_VERSION, Output, is_passed_on,
 };
 pub use salvage::{
-    CHECKPOINT, RestoreError, SALVAGE_PREFIX, Salvage, SalvageError, SalvageRequest, SavedFile,
-    Standing, checkpoint, restore_branch, restore_files, salvage_ref, unsaved,
+    CHECKPOINT, HURRIED_SALVAGE, RestoreError, SALVAGE_PREFIX, Salvage, SalvageError,
+    SalvageRequest, SavedFile, Standing, checkpoint, restore_branch, restore_files, salvage_ref,
+    unsaved,
 };
 pub use worktree::{Origin, Prepared, WorktreeRequest, Worktrees, branch_name};
 

@@ -8,8 +8,8 @@ use super::interrupted::Interrupted;
 use super::run_folder::RunFolder;
 use crate::engine::{Disposal, Outcome, RunId, Settlement, Unit};
 use crate::git::{
-    Against, BaseError, CommitId, Git, Origin, Prepared, Removal, RemovalCheck, Repository,
-    WorktreeRequest, Worktrees, base_with, branch_name,
+    Against, BaseError, CommitId, Git, HURRIED_SALVAGE, Origin, Prepared, Removal, RemovalCheck,
+    Repository, WorktreeRequest, Worktrees, base_with, branch_name, salvage_ref,
 };
 use crate::protocol::Evidence;
 use crate::report::{chain, event::KeptWorktree};
@@ -235,6 +235,11 @@ impl Workspaces {
         } else {
             Ok(None)
         };
+        let saved = match &proof {
+            Err(reason) => self.save(unit, prepared, reason).await,
+            Ok(_) if outcome.is_success() => Ok(None),
+            Ok(_) => self.save_what_is_left(unit, prepared, outcome).await,
+        };
         let (settlement, head, kept) = match proof {
             Ok(head) => {
                 let kept = match disposal {
@@ -254,10 +259,31 @@ impl Workspaces {
         };
         Settled {
             settlement,
-            kept,
+            kept: with_salvage(kept, saved),
             head,
             remarks: self.setup.close(unit),
         }
+    }
+
+    /// Saves what an attempt that did not succeed has left. At a stop of the run there is not much time for it: the
+    /// worktree is where it was.
+    async fn save_what_is_left(
+        &self,
+        unit: &Unit,
+        prepared: &Prepared,
+        outcome: &Outcome,
+    ) -> Result<Option<String>, String> {
+        let reason = outcome.reason().map(|reason| format!(": {reason}"));
+        let why = format!("{}{}", outcome.name(), reason.unwrap_or_default());
+        let saving = self.save(unit, prepared, &why);
+        if *outcome != Outcome::Cancelled {
+            return saving.await;
+        }
+        let saved = tokio::time::timeout(HURRIED_SALVAGE, saving).await;
+        saved.unwrap_or_else(|_| {
+            tracing::info!(story = %unit.story, "there was no time to save what it left");
+            Ok(None)
+        })
     }
 
     /// Removes the worktree of an attempt that never ran, unless it was there before.
@@ -274,6 +300,31 @@ impl Workspaces {
                     .await
             }
             Origin::KeptWorktree => kept(&prepared.path, None),
+        }
+    }
+
+    /// Saves what an attempt that did not succeed has left uncommitted, and gives the ref that has it.
+    async fn save(
+        &self,
+        unit: &Unit,
+        prepared: &Prepared,
+        why: &str,
+    ) -> Result<Option<String>, String> {
+        // Its agent may have removed it.
+        if !prepared.path.is_dir() {
+            return Ok(None);
+        }
+        let (story, attempt) = (&unit.story, unit.attempt);
+        let saving = self
+            .worktrees
+            .salvage(&prepared.path, story, attempt, why)
+            .await;
+        match saving {
+            Ok(commit) => Ok(commit.map(|_| salvage_ref(story, attempt))),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), %story, "not saved");
+                Err(chain(&error))
+            }
         }
     }
 
@@ -354,5 +405,22 @@ fn kept(path: &Path, reason: Option<String>) -> Option<KeptWorktree> {
     path.exists().then(|| KeptWorktree {
         path: PathBuf::from(path),
         reason,
+        salvage: None,
     })
+}
+
+/// Says of a kept worktree where its uncommitted work is saved as well, or why it is not.
+fn with_salvage(
+    kept: Option<KeptWorktree>,
+    saved: Result<Option<String>, String>,
+) -> Option<KeptWorktree> {
+    let mut kept = kept?;
+    match saved {
+        Ok(reference) => kept.salvage = reference,
+        Err(error) => {
+            let why = kept.reason.map(|reason| format!("{reason}; "));
+            kept.reason = Some(format!("{}{error}", why.unwrap_or_default()));
+        }
+    }
+    Some(kept)
 }

@@ -345,6 +345,8 @@ pub struct Start {
     pub keep: Vec<String>,
     /// The shortest time between two looks at the files of the worktree for evidence of progress, in milliseconds.
     pub look_every_ms: u64,
+    /// The time between two checkpoints of the worktree, in milliseconds; 0 for none.
+    pub checkpoint_every_ms: u64,
     /// The first of the ports that the agent may use; none when it has none of its own.
     pub port: Option<u16>,
 }

@@ -15,6 +15,7 @@ mod hangs;
 mod options;
 mod order;
 mod ownership;
+mod recover;
 mod refusals;
 mod selections;
 mod setup;

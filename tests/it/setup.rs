@@ -219,7 +219,10 @@ fn a_flood_of_output_does_not_fill_the_disk() {
     env.story("S-0001").script("true").write();
     env.ai_sdlc(&["run"]).run().assert_code(0);
     let runs = fs::read_dir(env.path(".ai-sdlc/runs")).unwrap();
-    let run = runs.map(|run| run.unwrap().path()).next().unwrap();
+    let run = runs
+        .map(|run| run.unwrap().path())
+        .find(|run| run.is_dir())
+        .unwrap();
     let log = fs::metadata(run.join("attempts/S-0001-1/setup.log")).unwrap();
     assert!(log.blocks() * 512 < 64 * 1024 * 1024, "{log:?}");
 }

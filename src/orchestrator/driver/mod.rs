@@ -260,6 +260,7 @@ impl<L: Launcher> Driver<L> {
         let kept = KeptWorktree {
             path: prepared.path.clone(),
             reason: None,
+            salvage: None,
         };
         self.narrator.kept(unit, Some(kept));
     }
@@ -403,6 +404,7 @@ impl<L: Launcher> Driver<L> {
             environment: request.environment.clone(),
             keep: request.keep.clone(),
             look_every_ms: millis(request.settings.patience.look_every()),
+            checkpoint_every_ms: request.checkpoint_every.map_or(0, millis),
             port: request.workspaces.setup.port(unit),
         };
         Some((spec, start))
