@@ -8,6 +8,7 @@ mod dry_run;
 mod error;
 mod init;
 mod last_run;
+mod old_checkpoints;
 mod reap;
 mod recover;
 mod replay;

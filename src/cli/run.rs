@@ -15,7 +15,7 @@ use super::last_run::{Continuation, LastRun, nothing_to_continue};
 use super::reap::end_leftovers;
 use super::run_plan::{Planner, RunPlan};
 use super::run_settings::settings;
-use super::{find_project, working_directory};
+use super::{find_project, old_checkpoints, working_directory};
 use crate::config::Project;
 use crate::diagnostics;
 use crate::engine::{Housekeeping, LeftOut, Obstacle, RunId, Selection, Verdict, WhenIdle};
@@ -99,6 +99,9 @@ async fn run_project(
     };
     let store = Store::new(&project.board);
     let mut board = store.load()?;
+    if !args.quiet && !args.json {
+        old_checkpoints::tell(&project.board);
+    }
     let last = LastRun::of(&project);
     let mut told = false;
     let continuation = if args.continues {
