@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "agent",
             "config",
             "diagnostics",
+            "disk",
             "engine",
             "executor",
             "git",
@@ -28,8 +29,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "orchestrator",
         &[
-            "engine", "git", "journal", "launcher", "process", "protocol", "report", "story",
-            "watch",
+            "disk", "engine", "git", "journal", "launcher", "process", "protocol", "report",
+            "story", "watch",
         ],
     ),
     (
@@ -50,7 +51,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("agent", &["process"]),
     ("git", &["engine", "process", "story"]),
     ("report", &["engine", "story"]),
-    ("config", &["engine"]),
+    ("config", &["disk", "engine"]),
+    ("disk", &[]),
     ("diagnostics", &["report"]),
     ("journal", &[]),
     ("watch", &["story"]),
@@ -65,6 +67,7 @@ const PURE: &[&str] = &[
     "agent/mock.rs",
     "agent/script.rs",
     "cli/args.rs",
+    "disk/amount.rs",
     "engine",
     "executor/lines.rs",
     "journal/record.rs",
