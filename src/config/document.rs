@@ -11,6 +11,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, Map
 use serde_json::Value;
 
 use super::ConfigError;
+use super::size::SIZE;
 
 /// The longest text that is repeated to say what a value is, in characters.
 const LONGEST_SHOWN: usize = 40;
@@ -128,6 +129,7 @@ fn rule(message: &str) -> Option<&'static str> {
         "a boolean" => "must be true or false",
         "a sequence" => "must be a list",
         OBJECT => "must be an object",
+        SIZE => "must be a number of bytes or a text such as \"20GB\"",
         _ => return None,
     })
 }

@@ -6,6 +6,7 @@
 mod document;
 pub mod project;
 pub mod rules;
+mod size;
 
 pub use rules::{EpicFailure, EpicWorktrees, MOST_SLOTS, Rules};
 
@@ -18,13 +19,22 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::disk::Bytes;
 use document::{Document, section};
+use size::size;
 
 /// The file's name, in the root of the project.
 pub const FILE_NAME: &str = ".ai-sdlc.json";
 
 /// The longest grace that may be configured, in milliseconds: one hour.
 const LONGEST_GRACE_MS: u64 = 3_600_000;
+
+/// What must be free for an attempt to begin when nothing is configured: enough for a checkout of most repositories and
+/// for what a build of theirs leaves, so that a run ends before the disk of everybody else is full.
+const MIN_FREE: Bytes = Bytes::GIBI;
+
+/// The most that may be configured for an amount of disk space, 1 EiB: what is more was not meant.
+const MOST_SPACE: Bytes = Bytes(1 << 60);
 
 /// The configuration of a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +47,10 @@ pub struct Config {
     pub worktree_base: PathBuf,
     /// What stories start from; none for what the main checkout has checked out.
     pub base_branch: Option<String>,
+    /// How much the worktrees may take together before those that nobody needs are removed; none for no limit.
+    pub max_disk: Option<Bytes>,
+    /// How much must be free for an attempt to begin; nothing for whatever there is.
+    pub min_free: Bytes,
     /// How long an agent may take to end when it is asked to.
     pub grace: Duration,
     /// Names of processes that may go on when their agent has ended.
@@ -64,6 +78,8 @@ impl Default for Config {
             agent: None,
             worktree_base: PathBuf::from(".ai-sdlc/worktrees"),
             base_branch: None,
+            max_disk: None,
+            min_free: MIN_FREE,
             grace: Duration::from_secs(10),
             kept_processes: Vec::new(),
             allowed_environment: Vec::new(),
@@ -136,6 +152,10 @@ struct AiSection {
 struct WorktreeSection {
     base_path: Option<PathBuf>,
     base_branch: Option<String>,
+    #[serde(deserialize_with = "size")]
+    max_disk: Option<Bytes>,
+    #[serde(deserialize_with = "size")]
+    min_free: Option<Bytes>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -203,11 +223,26 @@ impl Config {
         {
             return Err(Invalid::new("worktree.baseBranch", "must not be empty"));
         }
+        let (max_disk, min_free) = (file.worktree.max_disk, file.worktree.min_free);
+        if max_disk.is_some_and(|most| most == Bytes(0) || most > MOST_SPACE) {
+            return Err(Invalid::new(
+                "worktree.maxDisk",
+                "must be from 1 byte to 1 EiB (leave it out for no limit)",
+            ));
+        }
+        if min_free.is_some_and(|least| least > MOST_SPACE) {
+            return Err(Invalid::new(
+                "worktree.minFree",
+                "must be at most 1 EiB (0 for no minimum)",
+            ));
+        }
         Ok(Self {
             worktree_base: worktree_base.unwrap_or_else(|| sdlc_folder.join("worktrees")),
             sdlc_folder,
             agent: file.ai.provider,
             base_branch,
+            max_disk,
+            min_free: min_free.unwrap_or(defaults.min_free),
             grace: grace_ms.map_or(defaults.grace, Duration::from_millis),
             kept_processes: file.process.keep,
             allowed_environment: file.environment.allow,
@@ -315,6 +350,45 @@ mod tests {
             ),
         ] {
             assert_eq!(wrong(text), expected);
+        }
+    }
+
+    #[test]
+    fn disk_space_is_a_number_of_bytes_or_a_text_with_a_unit() {
+        let config = parse(r#"{"worktree": {"maxDisk": "20 GB", "minFree": 0}}"#).unwrap();
+        assert_eq!(config.max_disk, Some(Bytes(20_000_000_000)));
+        assert_eq!(config.min_free, Bytes(0));
+        let config = parse(r#"{"worktree": {"maxDisk": 4096, "minFree": null}}"#).unwrap();
+        assert_eq!(config.max_disk, Some(Bytes(4096)));
+        assert_eq!(config.min_free, Bytes::GIBI);
+        for (value, expected) in [
+            (
+                r#""maxDisk": "20XB""#,
+                "c.json:1:31: `worktree.maxDisk` must be a number of bytes or a text such as \"20GB\", not \"20XB\"",
+            ),
+            (
+                r#""minFree": -1"#,
+                "c.json:1:27: `worktree.minFree` must be a number of bytes or a text such as \"20GB\", not -1",
+            ),
+            (
+                r#""minFree": 0.5"#,
+                "c.json:1:28: `worktree.minFree` must be a number of bytes or a text such as \"20GB\", not 0.5",
+            ),
+            (
+                r#""maxDisk": ["1G"]"#,
+                "c.json:1:26: `worktree.maxDisk` must be a number of bytes or a text such as \"20GB\", not a list",
+            ),
+            (
+                r#""maxDisk": 0"#,
+                "c.json:1:26: `worktree.maxDisk` must be from 1 byte to 1 EiB (leave it out for no limit), not 0",
+            ),
+            (
+                r#""minFree": "2000000TB""#,
+                "c.json:1:36: `worktree.minFree` must be at most 1 EiB (0 for no minimum), not \"2000000TB\"",
+            ),
+        ] {
+            let text = format!("{{\"worktree\": {{{value}}}}}");
+            assert_eq!(parse(&text).unwrap_err(), expected);
         }
     }
 
