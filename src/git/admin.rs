@@ -62,6 +62,11 @@ impl WorktreeEntry {
         self.admin_dir.join("index").exists() && !self.admin_dir.join(PREPARING).exists()
     }
 
+    /// Whether it is one that we began and have not prepared to the end, in which nobody has worked.
+    pub(super) fn is_being_prepared(&self) -> bool {
+        self.is_ours() && self.admin_dir.join(PREPARING).exists()
+    }
+
     /// Says that its preparation has begun; the file that says so must be removed at the end of it.
     pub(super) fn begin_preparing(&self) -> io::Result<PathBuf> {
         let marker = self.admin_dir.join(PREPARING);

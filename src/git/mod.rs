@@ -7,10 +7,12 @@
 mod admin;
 mod base;
 mod changes;
+mod clearing;
 mod commit;
 mod commit_id;
 mod ending;
 mod identity;
+mod inventory;
 mod lock;
 mod overlap;
 mod removal;
@@ -29,6 +31,7 @@ pub use commit::{CommitError, CommitOutcome, CommitRequest, DEFAULT_COMMIT_DEADL
 pub use commit_id::{CommitId, CommitIdError};
 pub use ending::wait_for_ending;
 pub use identity::{IdentityError, check_identity};
+pub use inventory::{Condition, Foreign, Place, Work};
 pub use lock::{AdminGuard, AdminLock, LockError};
 pub use overlap::MAX_OVERLAP_PATHS;
 pub use removal::{Removal, RemovalCheck, RemovalError};

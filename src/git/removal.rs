@@ -84,6 +84,14 @@ pub enum RemovalError {
         /// Why.
         source: GitError,
     },
+    /// Git failed to delete a branch.
+    #[error("failed to delete the branch `{branch}`")]
+    Branch {
+        /// The branch.
+        branch: String,
+        /// Why.
+        source: GitError,
+    },
 }
 
 enum Verdict {
@@ -107,24 +115,9 @@ impl Worktrees {
         branch: &str,
         check: RemovalCheck,
     ) -> Result<Removal, RemovalError> {
-        if path.parent() != Some(&self.base) || path.file_name().is_none() {
-            return Err(RemovalError::OutsideBase {
-                path: path.to_owned(),
-                base: self.base.clone(),
-            });
-        }
-        let verdict = {
-            let (repository, path, branch) =
-                (self.repository.clone(), path.to_owned(), branch.to_owned());
-            blocking(move || examine(&repository, &path, &branch, check)).await?
-        };
-        match verdict {
+        match self.judge(path, branch, check).await? {
             Verdict::Gone => return Ok(Removal::Removed),
             Verdict::Keep(why) => return Ok(Removal::Kept { why }),
-            Verdict::AskGit(changes) if !self.is_clean_to_git(path).await? => {
-                let why = named(&changes);
-                return Ok(Removal::Kept { why });
-            }
             Verdict::AskGit(_) | Verdict::Remove => {}
         }
         // Moving is quick and deleting is not, so only the first is done under the lock. With the directory gone,
@@ -151,6 +144,48 @@ impl Worktrees {
             .await;
         }
         Ok(Removal::Removed)
+    }
+
+    /// Says what [`Self::remove`] would do, and does not do it.
+    ///
+    /// # Errors
+    /// As [`Self::remove`], as far as it is not about removing.
+    pub async fn check_removal(
+        &self,
+        path: &Path,
+        branch: &str,
+        check: RemovalCheck,
+    ) -> Result<Removal, RemovalError> {
+        Ok(match self.judge(path, branch, check).await? {
+            Verdict::Gone | Verdict::AskGit(_) | Verdict::Remove => Removal::Removed,
+            Verdict::Keep(why) => Removal::Kept { why },
+        })
+    }
+
+    /// What is to be done with a worktree. Git has been asked where that is needed.
+    async fn judge(
+        &self,
+        path: &Path,
+        branch: &str,
+        check: RemovalCheck,
+    ) -> Result<Verdict, RemovalError> {
+        if path.parent() != Some(&self.base) || path.file_name().is_none() {
+            return Err(RemovalError::OutsideBase {
+                path: path.to_owned(),
+                base: self.base.clone(),
+            });
+        }
+        let verdict = {
+            let (repository, path, branch) =
+                (self.repository.clone(), path.to_owned(), branch.to_owned());
+            blocking(move || examine(&repository, &path, &branch, check)).await?
+        };
+        Ok(match verdict {
+            Verdict::AskGit(changes) if !self.is_clean_to_git(path).await? => {
+                Verdict::Keep(named(&changes))
+            }
+            verdict => verdict,
+        })
     }
 
     /// Deletes what interrupted removals of this repository's worktrees have left, and gives its number. Blocking work
