@@ -14,6 +14,7 @@ use super::init::ignore_what_is_local;
 use super::reap::end_leftovers;
 use super::run_plan::{Planner, RunPlan};
 use super::run_settings::settings;
+use super::worktrees::room;
 use super::{find_project, working_directory};
 use crate::config::Project;
 use crate::diagnostics;
@@ -30,9 +31,9 @@ use crate::report::{self, Human, Json, Reporter, RunEvent, Stamp, Verbosity, plu
 use crate::story::{Board, Status, Store, StoryId};
 
 /// How long a git that was interrupted may take to end; then it has been killed.
-const GIT_ENDING: Duration = Duration::from_secs(3);
+pub(super) const GIT_ENDING: Duration = Duration::from_secs(3);
 /// How long the runtime may take to drop what a run has left behind.
-const WIND_UP: Duration = Duration::from_millis(500);
+pub(super) const WIND_UP: Duration = Duration::from_millis(500);
 
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     let here = working_directory()?;
@@ -169,6 +170,13 @@ async fn run_project(
     let worktrees = Worktrees::new(repository.clone(), git.clone(), &project.worktree_base())
         .map_err(|error| CliError::from_error(&error))?;
     sweep_in_the_background(worktrees.clone());
+    let room = room(&project, &worktrees)?;
+    for story in &plan.plan.stories {
+        let planned = plan.stories.get(&story.id);
+        if let Some(story) = planned {
+            room.ledger.need(worktrees.path_of(&story.id, &story.slug));
+        }
+    }
     let folder = run_folder(&project, &run)?;
     let launcher = LocalLauncher::new(files, &project.config.kept_processes, folder.group())?;
     let workspaces = Workspaces {
@@ -177,6 +185,7 @@ async fn run_project(
         worktrees,
         base,
         run: run.clone(),
+        room,
     };
     let inside = |path: &Path| inside(workspaces.repository.root(), path);
     let board_folder = inside(&project.board).filter(|folder| !folder.is_empty());
@@ -219,7 +228,7 @@ fn sweep_in_the_background(worktrees: Worktrees) {
 }
 
 /// What stories start from: the configured branch, else what the main checkout has checked out.
-fn base(project: &Project, repository: &Repository) -> Result<Base, CliError> {
+pub(super) fn base(project: &Project, repository: &Repository) -> Result<Base, CliError> {
     if let Some(name) = &project.config.base_branch {
         let start = repository.resolve(name).map_err(|error| {
             CliError::from(error).hint("mend `worktree.baseBranch` in .ai-sdlc.json")

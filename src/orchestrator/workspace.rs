@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::base::Base;
+use super::room::Room;
 use crate::engine::{Disposal, Outcome, RunId, Settlement};
 use crate::git::{
     Against, BaseError, CommitId, Git, Origin, Prepared, Removal, RemovalCheck, Repository,
@@ -26,6 +27,8 @@ pub struct Workspaces {
     pub base: Base,
     /// The run.
     pub run: RunId,
+    /// The disk space for them.
+    pub room: Room,
 }
 
 /// Why there is no worktree.
@@ -77,11 +80,33 @@ impl Workspaces {
         dependencies: &[Dependency],
         starts_from: &OnceLock<CommitId>,
     ) -> Result<Prepared, Unprepared> {
+        let path = self.worktrees.path_of(&story.id, &story.slug);
+        let making = self.room.make_for(&path, self.repository.common_dir());
+        making.await.map_err(Unprepared::Failed)?;
         let base = self.base_of(story, dependencies).await?;
         starts_from.get_or_init(|| base);
         self.take_over(story).await;
         let prepared = self.worktrees.prepare(&self.request(story, base)).await;
         prepared.map_err(|error| Unprepared::Failed(chain(&error)))
+    }
+
+    /// Makes the worktree of a story as a run would, on top of what its dependencies have done so far.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn make(
+        &self,
+        story: &Story,
+        dependencies: Vec<Arc<Story>>,
+    ) -> Result<Prepared, String> {
+        let dependencies: Vec<Dependency> = dependencies
+            .into_iter()
+            .map(|story| Dependency { story, tip: None })
+            .collect();
+        let made = self.prepare(story, &dependencies, &OnceLock::new()).await;
+        made.map_err(|unprepared| match unprepared {
+            Unprepared::Failed(reason) | Unprepared::NeedsPerson(reason) => reason,
+        })
     }
 
     /// Takes back what a preparation that was given up has left, when it was to start from `base`.

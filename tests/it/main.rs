@@ -22,3 +22,4 @@ mod support;
 mod surfaces;
 mod terminal;
 mod watching;
+mod worktrees;

@@ -14,6 +14,9 @@ use crate::story::StoryId;
 impl<L: Launcher> Driver<L> {
     /// A task has ended.
     pub(in crate::orchestrator) fn finish(&mut self, (work, finished): (Work, Finished)) {
+        for remark in self.request.workspaces.room.ledger.take_remarks() {
+            self.narrator.warn(remark);
+        }
         match (work, finished) {
             (Work::Prepare(unit), Finished::Prepared(Ok(ready))) => {
                 let (prepared, assigned) = *ready;
