@@ -205,6 +205,8 @@ fn read(src: &Path, path: &Path) -> Source {
         "engine/files/properties.rs",
         "engine/properties.rs",
         "watch/tests.rs",
+        "git/salvage/properties.rs",
+        "git/salvage/tests.rs",
         "git/test_support.rs",
         "git/worktree_tests.rs",
         "process/cgroup/linux/tests.rs",

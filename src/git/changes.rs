@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use git2::{Status, StatusOptions};
+use git2::{Status, StatusOptions, StatusShow};
 
 /// The most paths that [`Changes`] names.
 pub const MAX_CHANGED_PATHS: usize = 1000;
@@ -34,8 +34,24 @@ pub(super) fn read(
     opened: &git2::Repository,
     ignoring: Option<&str>,
 ) -> Result<Changes, git2::Error> {
+    read_some(
+        opened,
+        ignoring,
+        StatusShow::IndexAndWorkdir,
+        MAX_CHANGED_PATHS,
+    )
+}
+
+/// Likewise for a part of the comparison (files with index, index with commit), with any number of paths.
+pub(super) fn read_some(
+    opened: &git2::Repository,
+    ignoring: Option<&str>,
+    show: StatusShow,
+    most: usize,
+) -> Result<Changes, git2::Error> {
     let mut options = StatusOptions::new();
     options
+        .show(show)
         .include_untracked(true)
         // libgit2 reports a repository inside this one as ignored while it has no commit.
         .include_ignored(true)
@@ -62,13 +78,13 @@ pub(super) fn read(
             continue;
         }
         changes.total += 1;
-        if changes.paths.len() < MAX_CHANGED_PATHS {
+        if changes.paths.len() < most {
             changes.paths.push(path.to_owned());
             if status.is_conflicted() {
                 changes.unmerged.push(path.to_owned());
             }
         }
-        if is_embedded && changes.embedded.len() < MAX_CHANGED_PATHS {
+        if is_embedded && changes.embedded.len() < most {
             changes.embedded.push(path.to_owned());
         }
     }

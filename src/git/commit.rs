@@ -271,7 +271,7 @@ impl Index {
 }
 
 /// Whether `.gitmodules` says where the content of the repository at `path` comes from.
-fn is_submodule(opened: &git2::Repository, path: &Path) -> bool {
+pub(super) fn is_submodule(opened: &git2::Repository, path: &Path) -> bool {
     let name = path.to_string_lossy();
     let found = opened.find_submodule(&name);
     found.is_ok_and(|submodule| submodule.url().is_ok_and(|url| url.is_some()))

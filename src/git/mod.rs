@@ -18,6 +18,7 @@ mod overlap;
 mod removal;
 mod repository;
 mod runner;
+mod salvage;
 mod survey;
 #[cfg(test)]
 mod test_support;
@@ -37,6 +38,10 @@ pub use overlap::MAX_OVERLAP_PATHS;
 pub use removal::{Removal, RemovalCheck, RemovalError};
 pub use repository::{BRANCH_PREFIX, DiffStat, Head, Repository, RepositoryError, WorkTree};
 pub use runner::{Call, DEFAULT_DEADLINE, Failure, Git, GitError, MINIMUM_VERSION, Output};
+pub use salvage::{
+    CHECKPOINT, RestoreError, SALVAGE_PREFIX, Salvage, SalvageError, SalvageRequest, SavedFile,
+    Standing, checkpoint, restore_branch, restore_files, salvage_ref, unsaved,
+};
 pub use worktree::{
     BaseProblem, Origin, PrepareError, Prepared, WorktreeRequest, Worktrees, branch_name,
 };

@@ -18,7 +18,7 @@ use super::worktree::LOCK_PREFIX;
 pub const BRANCH_PREFIX: &str = "ai-sdlc/";
 
 /// Files above this size count as binary in a [`DiffStat`], so that a large one is not read for its lines (bytes).
-const MAX_DIFFED_FILE: i64 = 8 * 1024 * 1024;
+pub(super) const MAX_DIFFED_FILE: i64 = 8 * 1024 * 1024;
 
 /// Where a repository is.
 #[derive(Debug, Clone, PartialEq, Eq)]

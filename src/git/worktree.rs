@@ -43,7 +43,7 @@ pub(super) const LOCK_PREFIX: &str = "ai-sdlc ";
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// Removes a lock file once it has been there for [`SETTLED`]. Whether there was one.
-fn remove_settled(path: &Path) -> io::Result<bool> {
+pub(super) fn remove_settled(path: &Path) -> io::Result<bool> {
     let modified = match fs::metadata(path) {
         Ok(metadata) => metadata.modified()?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
