@@ -17,6 +17,7 @@ use super::commit_id::CommitId;
 use super::repository::{BRANCH_PREFIX, Repository, RepositoryError, open};
 use super::survey::{Directory, Leftover, stray};
 use super::worktree::Worktrees;
+use crate::story::id::StoryId;
 
 /// What git writes as the reason of the lock of a worktree that it is just adding.
 const BEING_ADDED: &str = "initializing";
@@ -77,10 +78,23 @@ impl Place {
         name.unwrap_or_default()
     }
 
+    /// Whether its name is one of a story's: the id, a dash, and what the story is about.
+    pub fn is_of(&self, story: &StoryId) -> bool {
+        is_name_of(self.name(), story)
+    }
+
     /// Whether it is not ours.
     pub fn is_foreign(&self) -> bool {
         matches!(self.condition, Condition::Foreign(_))
     }
+}
+
+/// Whether the name of a worktree is one of a story's, in whatever case.
+pub fn is_name_of(worktree: &str, story: &StoryId) -> bool {
+    let id = story.as_str();
+    let start = worktree.as_bytes().get(..id.len());
+    let begins = start.is_some_and(|start| start.eq_ignore_ascii_case(id.as_bytes()));
+    begins && worktree.as_bytes().get(id.len()) == Some(&b'-')
 }
 
 impl Worktrees {
@@ -255,6 +269,17 @@ mod tests {
         shown
             .map(|place| (place.name().to_owned(), place.condition))
             .collect()
+    }
+
+    #[test]
+    fn a_name_belongs_to_the_id_in_front_of_its_slug() {
+        let is_of = |name, id: &str| is_name_of(name, &id.parse().unwrap());
+        assert!(is_of("S-0001-work", "S-0001"));
+        assert!(is_of("s-0001-work", "S-0001"));
+        assert!(!is_of("S-00012-work", "S-0001"));
+        assert!(!is_of("S-0001", "S-0001"));
+        assert!(!is_of("", "S-0001"));
+        assert!(!is_of("é", "S-0001"));
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ mod removal;
 mod repository;
 mod runner;
 mod salvage;
+mod saved;
 mod survey;
 #[cfg(test)]
 mod test_support;
@@ -32,7 +33,7 @@ pub use commit::{CommitError, CommitOutcome, CommitRequest, DEFAULT_COMMIT_DEADL
 pub use commit_id::{CommitId, CommitIdError};
 pub use ending::wait_for_ending;
 pub use identity::{IdentityError, check_identity};
-pub use inventory::{Condition, Foreign, Place, Work};
+pub use inventory::{Condition, Foreign, Place, Work, is_name_of};
 pub use lock::{AdminGuard, AdminLock, LockError};
 pub use overlap::MAX_OVERLAP_PATHS;
 pub use removal::{Removal, RemovalCheck, RemovalError};
@@ -42,6 +43,7 @@ pub use salvage::{
     CHECKPOINT, RestoreError, SALVAGE_PREFIX, Salvage, SalvageError, SalvageRequest, SavedFile,
     Standing, checkpoint, restore_branch, restore_files, salvage_ref, unsaved,
 };
+pub use saved::SavedError;
 pub use worktree::{
     BaseProblem, Origin, PrepareError, Prepared, WorktreeRequest, Worktrees, branch_name,
 };

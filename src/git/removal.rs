@@ -120,6 +120,12 @@ impl Worktrees {
             Verdict::Keep(why) => return Ok(Removal::Kept { why }),
             Verdict::AskGit(_) | Verdict::Remove => {}
         }
+        self.take_away(path).await?;
+        Ok(Removal::Removed)
+    }
+
+    /// Removes a worktree directly below [`Self::base`] with which nothing is lost.
+    pub(super) async fn take_away(&self, path: &Path) -> Result<(), RemovalError> {
         // Moving is quick and deleting is not, so only the first is done under the lock. With the directory gone,
         // git removes no more than its entry.
         let guard = Arc::new(self.lock.acquire().await?);
@@ -143,7 +149,7 @@ impl Worktrees {
             })
             .await;
         }
-        Ok(Removal::Removed)
+        Ok(())
     }
 
     /// Says what [`Self::remove`] would do, and does not do it.

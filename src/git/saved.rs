@@ -1,0 +1,170 @@
+//! Removes worktrees whose work is in no branch but in a salvage: one that is there already, or one that is made first.
+
+use std::path::Path;
+
+use thiserror::Error;
+
+use super::blocking;
+use super::commit_id::CommitId;
+use super::inventory::{Condition, Place, condition};
+use super::removal::RemovalError;
+use super::salvage::{Salvage, SalvageError};
+use super::worktree::Worktrees;
+use crate::engine::AttemptNumber;
+use crate::story::id::StoryId;
+
+/// Why a worktree stays that was to be saved and removed.
+#[derive(Debug, Error)]
+pub enum SavedError {
+    /// It cannot be saved as a whole.
+    #[error(transparent)]
+    Salvage(#[from] SalvageError),
+    /// It is saved, and cannot be removed.
+    #[error(transparent)]
+    Removal(#[from] RemovalError),
+    /// It is not a worktree of ours with its files.
+    #[error("{} is not a worktree that can be saved", path.display())]
+    NotReady {
+        /// The directory.
+        path: std::path::PathBuf,
+    },
+}
+
+impl Worktrees {
+    /// The newest salvage of the story whose worktree this is, if that has all that would be lost with the worktree.
+    /// Changes no ref. Some git processes when there is a salvage, none when there is none.
+    ///
+    /// # Errors
+    /// When the worktree or the repository cannot be read.
+    pub async fn saved_as(&self, place: &Place) -> Result<Option<Salvage>, SalvageError> {
+        let repository = self.repository.clone();
+        let salvages = blocking(move || repository.salvages()).await?;
+        let of_story = salvages.into_iter().filter(|one| place.is_of(&one.story));
+        let Some(newest) = of_story.max_by_key(|one| (one.saved_at, one.attempt)) else {
+            return Ok(None);
+        };
+        let saving = self.salvage_of(&place.path, &newest.story, newest.attempt);
+        let saved = saving.await?;
+        Ok(Some(newest).filter(|newest| saved == Some(newest.commit)))
+    }
+
+    /// Removes a worktree of ours if the newest salvage of its story has all that would be lost with it; its branch
+    /// stays. Gives that salvage; none when the worktree stays. Nothing may be running in it any more.
+    ///
+    /// # Errors
+    /// When it cannot be read or removed.
+    pub async fn remove_saved(&self, place: &Place) -> Result<Option<Salvage>, SavedError> {
+        self.check_ready(&place.path).await?;
+        let saved = self.saved_as(place).await?;
+        if saved.is_some() {
+            self.take_away(&place.path).await?;
+        }
+        Ok(saved)
+    }
+
+    /// Saves what would be lost with a worktree of ours, and removes it; its branch stays. None when nothing had to be
+    /// saved. Nothing may be running in it any more.
+    ///
+    /// # Errors
+    /// When it cannot be saved as a whole: then it stays; or when it cannot be removed.
+    pub async fn save_and_remove(
+        &self,
+        path: &Path,
+        story: &StoryId,
+        attempt: AttemptNumber,
+        why: &str,
+    ) -> Result<Option<CommitId>, SavedError> {
+        self.check_ready(path).await?;
+        let saved = self.salvage(path, story, attempt, why).await?;
+        self.take_away(path).await?;
+        Ok(saved)
+    }
+
+    async fn check_ready(&self, path: &Path) -> Result<(), SavedError> {
+        let is_below = path.parent() == Some(self.base());
+        let (repository, directory) = (self.repository.clone(), path.to_owned());
+        let found = blocking(move || {
+            let entry = repository.worktree_at(&directory)?;
+            Ok(condition(&repository, &directory, entry.as_ref()))
+        });
+        match found.await.map_err(SalvageError::Repository)? {
+            Condition::Ready if is_below => Ok(()),
+            _ => Err(SavedError::NotReady {
+                path: path.to_owned(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::git::test_support::{Fixture, sh, write};
+    use crate::git::worktree::Prepared;
+
+    async fn made(fixture: &Fixture) -> (Prepared, StoryId, Place) {
+        let worktrees = fixture.worktrees();
+        let made = worktrees.prepare(&fixture.request("S-0001")).await.unwrap();
+        let place = worktrees.inventory().await.unwrap().remove(0);
+        (made, "S-0001".parse().unwrap(), place)
+    }
+
+    #[tokio::test]
+    async fn what_is_not_saved_is_saved_first() {
+        let fixture = Fixture::new().await;
+        let worktrees = fixture.worktrees();
+        let (made, story, _) = made(&fixture).await;
+        write(&made.path, "mine.txt", "mine\n");
+        let saving = worktrees.save_and_remove(&made.path, &story, AttemptNumber::FIRST, "asked");
+        let saved = saving.await.unwrap().unwrap();
+        assert!(!made.path.exists());
+        assert_eq!(worktrees.list().await.unwrap(), []);
+        let shown = fixture.sh(&format!("git show {saved}:mine.txt"));
+        assert_eq!(shown, "mine\n");
+        let reference = fixture.sh("git rev-parse refs/ai-sdlc/salvage/S-0001/1");
+        assert_eq!(reference.trim(), saved.to_string());
+    }
+
+    #[tokio::test]
+    async fn only_what_a_salvage_has_as_a_whole_counts_as_saved() {
+        let fixture = Fixture::new().await;
+        let worktrees = fixture.worktrees();
+        let (made, story, place) = made(&fixture).await;
+        write(&made.path, "mine.txt", "mine\n");
+        assert_eq!(worktrees.saved_as(&place).await.unwrap(), None);
+        let first = AttemptNumber::FIRST;
+        let saved = worktrees.salvage(&made.path, &story, first, "asked").await;
+        let saved = saved.unwrap();
+        let found = worktrees.saved_as(&place).await.unwrap();
+        assert_eq!(found.map(|salvage| salvage.commit), saved);
+        write(&made.path, "more.txt", "more\n");
+        assert_eq!(worktrees.saved_as(&place).await.unwrap(), None);
+        assert_eq!(worktrees.remove_saved(&place).await.unwrap(), None);
+        assert!(made.path.exists());
+        // To compare has changed nothing.
+        let reference = fixture.sh("git rev-parse refs/ai-sdlc/salvage/S-0001/1");
+        assert_eq!(Some(reference.trim().parse().unwrap()), saved);
+        fs::remove_file(made.path.join("more.txt")).unwrap();
+        assert!(worktrees.remove_saved(&place).await.unwrap().is_some());
+        assert!(!made.path.exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_ours_is_not_removed_even_when_it_is_saved() {
+        let fixture = Fixture::new().await;
+        let worktrees = fixture.worktrees();
+        let (made, story, _) = made(&fixture).await;
+        write(&made.path, "mine.txt", "mine\n");
+        sh(
+            &made.path,
+            "git worktree unlock .; git worktree lock --reason mine .",
+        );
+        let first = AttemptNumber::FIRST;
+        let refused = worktrees.save_and_remove(&made.path, &story, first, "asked");
+        let refused = refused.await;
+        assert!(matches!(refused, Err(SavedError::NotReady { .. })));
+        assert!(made.path.join("mine.txt").exists());
+    }
+}
