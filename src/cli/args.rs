@@ -108,12 +108,14 @@ the status of its story: the branch stays, and the next run of the story makes t
 from it. What git ignores (build output, installed packages, local settings) is not kept. So the
 worktree of a story that failed stays as long as it holds anything that is not committed.
 
-Half-made worktrees and entries of git about worktrees that are gone are removed as well.
+Work that is not committed and that the last salvage of the story has, unchanged, is saved as well.
+With --salvage, everything that is not committed is saved there first; `ai-sdlc recover` brings it
+back. Half-made worktrees and entries of git about worktrees that are gone are removed, too.
 
-What stays: worktrees with anything uncommitted (unless --salvage); those that a run works in or is
-about to; those of stories in progress, in which a run goes on; those in which any process works,
-an open shell included; and everything that was not made for a story: folders, worktrees that were
-made by hand or locked by somebody else.";
+What stays: worktrees with anything unsaved; those that a run works in or is about to; those of
+stories in progress, in which a run goes on; those in which any process works, an open shell
+included; and everything that was not made for a story: folders, worktrees that were made by hand
+or locked by somebody else.";
 
 #[derive(Debug, Args)]
 pub(super) struct WorktreesListArgs {

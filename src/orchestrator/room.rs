@@ -163,7 +163,7 @@ impl Room {
             match evict(home, place).await {
                 Ok(Removal::Removed) => {
                     self.ledger.remark(format!(
-                        "removed the worktree {} ({}), all of which is committed: the worktrees take {}, more than \
+                        "removed the worktree {} ({}), all of which is saved: the worktrees take {}, more than \
                          `worktree.maxDisk` ({most})",
                         path.display(),
                         size.bytes,
@@ -182,19 +182,29 @@ impl Room {
 /// Removes a worktree if nothing of it is lost with it.
 async fn evict(home: &Worktrees, place: &Place) -> Result<Removal, String> {
     let Place { path, branch, .. } = place;
-    match (&place.condition, branch) {
-        (Condition::Ready, Some(branch)) => home
-            .remove(path, branch, RemovalCheck::Committed)
-            .await
-            .map_err(|error| chain(&error)),
-        (Condition::HalfMade, _) => home
-            .take_back_half_made(path)
-            .await
-            .map_err(|error| chain(&error)),
-        (Condition::Ready | Condition::Gone | Condition::Foreign(_), _) => {
-            let why = "there is nothing of it that could be removed".to_owned();
-            Ok(Removal::Kept { why })
+    let kept = |why: &str| Removal::Kept {
+        why: why.to_owned(),
+    };
+    match place.condition {
+        Condition::Ready => {
+            let removal = match branch {
+                Some(branch) => home.remove(path, branch, RemovalCheck::Committed).await,
+                None => Ok(kept("it is on no branch")),
+            };
+            let removal = removal.map_err(|error| chain(&error))?;
+            if removal == Removal::Removed {
+                return Ok(removal);
+            }
+            let saved = home.remove_saved(place).await;
+            let saved = saved.map_err(|error| chain(&error))?;
+            Ok(saved.map_or(removal, |_| Removal::Removed))
         }
+        Condition::HalfMade => {
+            let taken = home.take_back_half_made(path).await;
+            taken.map_err(|error| chain(&error))
+        }
+        Condition::Gone => Ok(kept("it takes no space")),
+        Condition::Foreign(_) => Ok(kept("it is not ours")),
     }
 }
 

@@ -84,6 +84,11 @@ impl PastAttempts {
         past
     }
 
+    /// The number of a story's last attempt, if there was one.
+    pub fn last(&self, story: &StoryId) -> Option<AttemptNumber> {
+        self.last.get(story).copied()
+    }
+
     /// The number of a story's next attempt.
     pub fn next(&self, story: &StoryId) -> AttemptNumber {
         self.last

@@ -2,10 +2,17 @@
 
 use super::holder::Holder;
 use super::scene::{Item, Scene, foreign};
-use crate::git::{Condition, Removal, RemovalCheck};
+use crate::engine::AttemptNumber;
+use crate::git::{
+    CommitId, Condition, Removal, RemovalCheck, RepositoryError, Salvage, Worktrees, salvage_ref,
+};
+use crate::orchestrator::PastAttempts;
 use crate::process::{self, Found};
-use crate::report::chain;
-use crate::story::Status;
+use crate::report::{self, chain};
+use crate::story::{Status, StoryId};
+
+/// Why a worktree stays that has commits which may be on no branch.
+const ON_NO_BRANCH: &str = "it is on no branch";
 
 /// What there is against touching a worktree at all, whatever it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,39 +75,80 @@ impl Taboo {
     }
 }
 
-/// What would be lost with a worktree.
+/// What becomes of a worktree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Nothing.
-    Clear,
-    /// Something, or that is not known.
+    /// It goes, or is gone, and nothing is lost with it. Says where its work is saved, if that is not on its branch.
+    Clear(Option<Saved>),
+    /// It stays: something would be lost, or that is not known.
     Stays(String),
 }
 
+/// Where the work of a worktree is saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Saved {
+    reference: String,
+    commit: CommitId,
+}
+
+impl Saved {
+    /// Says where it is, and how to get it back.
+    pub(super) fn tell(&self, title: &str) {
+        let Self { reference, commit } = self;
+        let short = commit.short();
+        report::note("Saved", &format!("{title} in {reference} ({short})"));
+    }
+}
+
+/// How to get back what is saved.
+pub(super) const RECOVER: &str = "`ai-sdlc recover` lists what is saved and brings it back";
+
+/// What to do with unsaved work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unsaved {
+    /// Its worktree stays.
+    Stays,
+    /// It is saved, and the worktree goes.
+    IsSaved,
+}
+
+impl Unsaved {
+    /// What the option `--salvage` says.
+    pub(super) fn of(salvage: bool) -> Self {
+        if salvage { Self::IsSaved } else { Self::Stays }
+    }
+}
+
 impl Scene {
-    /// Whether a worktree of ours can be removed without losing anything. Changes nothing.
-    pub(super) async fn judge(&self, item: &Item) -> Verdict {
+    /// What would become of a worktree of ours. Changes nothing.
+    pub(super) async fn judge(&self, item: &Item, unsaved: Unsaved) -> Verdict {
         let Some(home) = self.homes.get(item.home) else {
             return Verdict::Stays("its place is not known".to_owned());
         };
         let place = &item.place;
-        match (&place.condition, &place.branch) {
+        let why = match (&place.condition, &place.branch) {
             (Condition::Ready, Some(branch)) => {
                 let check = RemovalCheck::Committed;
                 match home.check_removal(&place.path, branch, check).await {
-                    Ok(Removal::Removed) => Verdict::Clear,
-                    Ok(Removal::Kept { why }) => Verdict::Stays(why),
-                    Err(error) => Verdict::Stays(chain(&error)),
+                    Ok(Removal::Removed) => return Verdict::Clear(None),
+                    Ok(Removal::Kept { why }) => why,
+                    Err(error) => chain(&error),
                 }
             }
-            (Condition::Ready, None) => Verdict::Stays("it is on no branch".to_owned()),
-            (Condition::HalfMade | Condition::Gone, _) => Verdict::Clear,
-            (Condition::Foreign(why), _) => Verdict::Stays(foreign(why)),
+            (Condition::Ready, None) => ON_NO_BRANCH.to_owned(),
+            (Condition::HalfMade | Condition::Gone, _) => return Verdict::Clear(None),
+            (Condition::Foreign(why), _) => return Verdict::Stays(foreign(why)),
+        };
+        match home.saved_as(place).await {
+            Ok(Some(salvage)) => Verdict::Clear(Some(Saved::of(&salvage))),
+            Ok(None) | Err(_) if unsaved == Unsaved::IsSaved => Verdict::Clear(None),
+            Ok(None) => Verdict::Stays(why),
+            Err(error) => Verdict::Stays(chain(&error)),
         }
     }
 
     /// Removes a worktree of ours, if nothing is lost with it.
-    pub(super) async fn clear(&self, item: &Item) -> Verdict {
+    pub(super) async fn clear(&self, item: &Item, unsaved: Unsaved) -> Verdict {
         let Some(home) = self.homes.get(item.home) else {
             return Verdict::Stays("its place is not known".to_owned());
         };
@@ -110,6 +158,7 @@ impl Scene {
                 let removing = home.remove(&place.path, branch, RemovalCheck::Committed);
                 removing.await.map_err(|error| chain(&error))
             }
+            (Condition::Ready, None) => Err(ON_NO_BRANCH.to_owned()),
             (Condition::Gone, Some(branch)) => {
                 let dropping = home.drop_entry(&place.path, branch);
                 dropping.await.map_err(|error| chain(&error))
@@ -118,11 +167,62 @@ impl Scene {
                 let taking = home.take_back_half_made(&place.path);
                 taking.await.map_err(|error| chain(&error))
             }
-            (Condition::Ready | Condition::Foreign(_), _) => return self.judge(item).await,
+            (Condition::Foreign(why), _) => Err(foreign(why)),
         };
         match removal {
-            Ok(Removal::Removed) => Verdict::Clear,
+            Ok(Removal::Removed) => Verdict::Clear(None),
+            Ok(Removal::Kept { why }) | Err(why) if place.condition == Condition::Ready => {
+                self.save(home, item, unsaved, why).await
+            }
             Ok(Removal::Kept { why }) | Err(why) => Verdict::Stays(why),
+        }
+    }
+
+    /// Removes a worktree with work that is on no branch, if that is saved or is to be. `why` is why it would stay.
+    async fn save(&self, home: &Worktrees, item: &Item, unsaved: Unsaved, why: String) -> Verdict {
+        let place = &item.place;
+        match home.remove_saved(place).await {
+            Ok(Some(salvage)) => return Verdict::Clear(Some(Saved::of(&salvage))),
+            Ok(None) => {}
+            Err(error) => return Verdict::Stays(chain(&error)),
+        }
+        let Some(story) = item.story.as_ref().filter(|_| unsaved == Unsaved::IsSaved) else {
+            return Verdict::Stays(why);
+        };
+        let attempt = match self.attempt(item, story) {
+            Ok(attempt) => attempt,
+            Err(error) => return Verdict::Stays(chain(&error)),
+        };
+        let saving = home.save_and_remove(&place.path, story, attempt, "its worktree was removed");
+        match saving.await {
+            Ok(commit) => Verdict::Clear(commit.map(|commit| Saved {
+                reference: salvage_ref(story, attempt),
+                commit,
+            })),
+            Err(error) => Verdict::Stays(chain(&error)),
+        }
+    }
+
+    /// The attempt under which the work of a worktree is saved: the last one of its story. What is in the other place
+    /// of the predecessor is other work, and gets a number that nothing has.
+    fn attempt(&self, item: &Item, story: &StoryId) -> Result<AttemptNumber, RepositoryError> {
+        let past = PastAttempts::read(&self.project.runs());
+        let last = past.last(story);
+        if item.home == 0 {
+            return Ok(last.unwrap_or(AttemptNumber::FIRST));
+        }
+        let salvages = self.repository.salvages()?.into_iter();
+        let of_story = salvages.filter(|salvage| salvage.story == *story);
+        let highest = of_story.map(|salvage| salvage.attempt).chain(last).max();
+        Ok(highest.map_or(AttemptNumber::FIRST, AttemptNumber::next))
+    }
+}
+
+impl Saved {
+    fn of(salvage: &Salvage) -> Self {
+        Self {
+            reference: salvage_ref(&salvage.story, salvage.attempt),
+            commit: salvage.commit,
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::cli::reap::end_leftovers;
 use crate::cli::run::new_run_id;
 use crate::config::Project;
 use crate::engine::{Housekeeping, Record, RunId};
+use crate::git::is_name_of;
 use crate::journal::Reader;
 use crate::orchestrator::{JOURNAL, RunLock, RunLockError, unlocked_run};
 use crate::story::{Status, StoryId};
@@ -117,18 +118,10 @@ impl Holder {
             Some(Status::Ready | Status::InProgress) => true,
             Some(Status::Done) => false,
             Some(Status::Backlog | Status::Blocked) | None => {
-                planned.iter().any(|id| belongs_to(worktree, id))
+                planned.iter().any(|id| is_name_of(worktree, id))
             }
         }
     }
-}
-
-/// Whether a worktree's name is one of a story's.
-pub(super) fn belongs_to(worktree: &str, id: &StoryId) -> bool {
-    let id = id.as_str();
-    let start = worktree.as_bytes().get(..id.len());
-    let begins = start.is_some_and(|start| start.eq_ignore_ascii_case(id.as_bytes()));
-    begins && worktree.as_bytes().get(id.len()) == Some(&b'-')
 }
 
 #[cfg(test)]
@@ -137,16 +130,6 @@ mod tests {
 
     fn id(text: &str) -> StoryId {
         text.parse().unwrap()
-    }
-
-    #[test]
-    fn a_name_belongs_to_the_id_in_front_of_its_slug() {
-        assert!(belongs_to("S-0001-work", &id("S-0001")));
-        assert!(belongs_to("s-0001-work", &id("S-0001")));
-        assert!(!belongs_to("S-00012-work", &id("S-0001")));
-        assert!(!belongs_to("S-0001", &id("S-0001")));
-        assert!(!belongs_to("", &id("S-0001")));
-        assert!(!belongs_to("é", &id("S-0001")));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::clear::{Taboo, Verdict};
+use super::clear::{RECOVER, Taboo, Unsaved, Verdict};
 use super::holder::{Claim, Purpose};
 use super::scene::{Item, Scene, sizes};
 use crate::cli::args::WorktreesPruneArgs;
@@ -31,17 +31,23 @@ pub(super) async fn prune(args: &WorktreesPruneArgs) -> Result<ExitCode, CliErro
     let items = scene.items().await?;
     let taboos = Taboo::of(&items, claim.holder.as_ref());
     let sizes = sizes(&items);
+    let unsaved = Unsaved::of(args.salvage);
     let mut summary = Summary::default();
+    let mut saved_some = false;
     for ((item, taboo), size) in items.iter().zip(taboos).zip(sizes) {
         let verdict = match (taboo, interrupted(item)) {
             (Some(taboo), _) => Verdict::Stays(taboo.why().to_owned()),
             (None, Some(why)) => Verdict::Stays(why),
-            (None, None) if args.dry_run => scene.judge(item).await,
-            (None, None) => scene.clear(item).await,
+            (None, None) if args.dry_run => scene.judge(item, unsaved).await,
+            (None, None) => scene.clear(item, unsaved).await,
         };
         let (title, shown) = (item.title(), scene.shown(&item.place.path));
         match verdict {
-            Verdict::Clear => {
+            Verdict::Clear(saved) => {
+                if let Some(saved) = &saved {
+                    saved.tell(&title);
+                    saved_some = true;
+                }
                 summary.removed += 1;
                 summary.freed = [summary.freed, size.bytes].into_iter().sum();
                 let verb = if args.dry_run { "Would go" } else { "Removed" };
@@ -58,6 +64,9 @@ pub(super) async fn prune(args: &WorktreesPruneArgs) -> Result<ExitCode, CliErro
         sweep(&scene).await;
     }
     report::note("Pruned", &summary.text(args.dry_run));
+    if saved_some {
+        report::hint(RECOVER);
+    }
     Ok(ExitCode::from(SUCCESS))
 }
 
@@ -68,7 +77,7 @@ impl Summary {
         if dry_run {
             format!("nothing: {removed} would go ({freed}), {stay} would stay")
         } else {
-            format!("{removed} ({freed}); {stay} stay")
+            format!("{removed} ({freed}); {}", plural(stay, "stays", "stay"))
         }
     }
 }

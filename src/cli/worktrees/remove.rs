@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::clear::{Taboo, Verdict};
+use super::clear::{RECOVER, Taboo, Unsaved, Verdict};
 use super::holder::{Claim, Purpose};
 use super::scene::{Item, Scene, sizes};
 use crate::cli::args::WorktreesRemoveArgs;
@@ -17,7 +17,8 @@ pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliEr
     let items = named(&args.names, scene.items().await?)?;
     let taboos = Taboo::of(&items, claim.holder.as_ref());
     let sizes = sizes(&items);
-    let mut code = SUCCESS;
+    let unsaved = Unsaved::of(args.salvage);
+    let (mut code, mut saved_some) = (SUCCESS, false);
     for ((item, taboo), size) in items.iter().zip(taboos).zip(sizes) {
         let (title, shown) = (item.title(), scene.shown(&item.place.path));
         let stays = |why: &str, hints: &[&str]| {
@@ -32,17 +33,24 @@ pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliEr
             code = SOME_DID_NOT;
             continue;
         }
-        match scene.clear(item).await {
-            Verdict::Clear => {
+        match scene.clear(item, unsaved).await {
+            Verdict::Clear(saved) => {
+                if let Some(saved) = &saved {
+                    saved.tell(&title);
+                    saved_some = true;
+                }
                 let took = format!("{title} {shown} ({})", size.bytes);
                 report::note("Removed", &took);
                 tell_of_branch(&scene, item, args).await?;
             }
             Verdict::Stays(why) => {
-                stays(&why, hints(item));
+                stays(&why, hints(item, unsaved));
                 code = SOME_DID_NOT;
             }
         }
+    }
+    if saved_some {
+        report::hint(RECOVER);
     }
     Ok(ExitCode::from(code))
 }
@@ -97,12 +105,12 @@ fn places_of(items: &[Item], is_it: impl Fn(&Item) -> bool) -> Vec<usize> {
         .collect()
 }
 
-fn hints(item: &Item) -> &'static [&'static str] {
+fn hints(item: &Item, unsaved: Unsaved) -> &'static [&'static str] {
     match item.place.condition {
-        Condition::Ready => &[
+        Condition::Ready if unsaved == Unsaved::Stays => &[
             "commit it in the worktree, or give `--salvage` to have it stored before the worktree is removed",
         ],
-        Condition::HalfMade | Condition::Gone | Condition::Foreign(_) => &[],
+        Condition::Ready | Condition::HalfMade | Condition::Gone | Condition::Foreign(_) => &[],
     }
 }
 

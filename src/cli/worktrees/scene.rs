@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::holder::belongs_to;
 use super::homes;
 use crate::cli::error::CliError;
 use crate::cli::{find_project, run, working_directory};
@@ -83,7 +82,7 @@ impl Scene {
         let ours = !place.is_foreign();
         let of_story = self.board.stories.iter();
         let story = of_story
-            .filter(|story| ours && belongs_to(place.name(), &story.id))
+            .filter(|story| ours && place.is_of(&story.id))
             // An id may begin with another one.
             .max_by_key(|story| story.id.as_str().len());
         Item {

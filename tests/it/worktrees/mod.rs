@@ -6,6 +6,7 @@ mod listing;
 mod pruning;
 mod quota;
 mod removing;
+mod salvaging;
 
 use std::fs;
 use std::path::Path;

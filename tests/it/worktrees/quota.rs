@@ -48,7 +48,7 @@ fn above_the_quota_the_oldest_that_are_saved_make_room() {
     --- stderr
          Running 1 story, 1 at a time, from branch trunk (<commit>)
         Starting S-0004 Do S-0004
-    warning: removed the worktree <dir>/my répo/.ai-sdlc/worktrees/S-0001-work (<size>), all of which is committed: the worktrees take <size>, more than `worktree.maxDisk` (<size>)
+    warning: removed the worktree <dir>/my répo/.ai-sdlc/worktrees/S-0001-work (<size>), all of which is saved: the worktrees take <size>, more than `worktree.maxDisk` (<size>)
            Phase S-0004 implement: sh -eu, 1 line
        Succeeded S-0004 Do S-0004 in <time>: nothing to change on ai-sdlc/S-0004-work
         Finished 1 succeeded in <time>
@@ -58,6 +58,26 @@ fn above_the_quota_the_oldest_that_are_saved_make_room() {
     let listed = env.ai_sdlc(&["worktrees"]).run();
     let last = listed.stdout.lines().last().unwrap();
     assert!(last.ends_with(" KiB of 300.0 KiB"), "{last}");
+}
+
+#[test]
+fn what_a_salvage_has_makes_room_too() {
+    let env = with_old_worktrees();
+    env.ai_sdlc(&["worktrees", "remove", "S-0002", "--salvage"])
+        .run()
+        .assert_code(0);
+    env.ai_sdlc(&["worktrees", "add", "S-0002"])
+        .run()
+        .assert_code(0);
+    env.write(".ai-sdlc/worktrees/S-0002-work/mine.txt", "mine\n");
+    age(&env, "S-0002-work", 5);
+    env.write(".ai-sdlc.json", r#"{"worktree": {"maxDisk": "300 KiB"}}"#);
+    env.story("S-0004").script("true").write();
+    let output = env.ai_sdlc(&["run"]).run();
+    output.assert_code(0).assert_stderr("S-0002-work (");
+    assert_eq!(env.worktrees(), ["S-0001-work", "S-0003-work"]);
+    let saved = env.git(&["show", "refs/ai-sdlc/salvage/S-0002/1:mine.txt"]);
+    assert_eq!(saved, "mine\n");
 }
 
 #[test]
