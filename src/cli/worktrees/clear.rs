@@ -44,14 +44,14 @@ impl Taboo {
         }
     }
 
-    /// What there is against touching each of the worktrees.
-    pub(super) fn of(items: &[Item], holder: Option<&Holder>) -> Vec<Option<Self>> {
-        let folders: Vec<_> = items.iter().map(|item| item.place.path.as_path()).collect();
-        let occupants = process::at_work_in(&folders);
-        let with_occupants = items.iter().zip(occupants);
-        with_occupants
-            .map(|(item, occupant)| Self::of_one(item, holder, occupant.as_ref()))
-            .collect()
+    /// What there is against touching a worktree at this moment.
+    pub(super) fn of(item: &Item, holder: Option<&Holder>) -> Option<Self> {
+        let occupants = process::at_work_in(&[&item.place.path]);
+        Self::of_one(
+            item,
+            holder,
+            occupants.into_iter().flatten().next().as_ref(),
+        )
     }
 
     fn of_one(item: &Item, holder: Option<&Holder>, occupant: Option<&Found>) -> Option<Self> {

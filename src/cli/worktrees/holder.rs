@@ -1,6 +1,7 @@
 //! Who has the board: this command, so that no run can begin meanwhile, or a run, whose stories are its own.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::cli::error::{CliError, LOCKED};
 use crate::cli::reap::end_leftovers;
@@ -11,6 +12,9 @@ use crate::git::is_name_of;
 use crate::journal::Reader;
 use crate::orchestrator::{JOURNAL, RunLock, RunLockError, unlocked_run};
 use crate::story::{Status, StoryId};
+
+/// How long another command that changes worktrees is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A run that works on the board.
 #[derive(Debug)]
@@ -45,16 +49,15 @@ impl Claim {
     pub(super) fn take(project: &Project, purpose: Purpose) -> Result<Self, CliError> {
         let (run, _) = new_run_id()?;
         let patience = Housekeeping::default().lock;
-        let mut lock = match RunLock::acquire(&project.board, &run, patience) {
+        let mut lock = match acquire(project, &run, patience)? {
             Ok(lock) => lock,
-            Err(RunLockError::Held { holder }) => {
+            Err(holder) => {
                 return Ok(Self {
                     run,
-                    holder: Some(Holder::of(project, holder)),
+                    holder: Some(holder),
                     _lock: None,
                 });
             }
-            Err(error) => return Err(error.into()),
         };
         if let Some(process) = unlocked_run(&project.runs(), &project.board, patience) {
             lock.hand_on();
@@ -78,6 +81,33 @@ impl Claim {
             holder: None,
             _lock: Some(lock),
         })
+    }
+
+    /// Sees whether the run that had the board has made way for another one.
+    pub(super) fn refresh(&mut self, project: &Project) {
+        if self.holder.is_some()
+            && let Some(holder) = Holder::look(project)
+        {
+            self.holder = Some(holder);
+        }
+    }
+}
+
+/// The lock of the board, or the run that has it. A command such as this one has it only for a while, and is waited for.
+fn acquire(
+    project: &Project,
+    run: &RunId,
+    patience: Duration,
+) -> Result<Result<RunLock, Holder>, CliError> {
+    let once = |patience| match RunLock::acquire(&project.board, run, patience) {
+        Ok(lock) => Ok(Ok(lock)),
+        Err(RunLockError::Held { holder }) => Ok(Err(Holder::of(project, holder))),
+        Err(error) => Err(CliError::from(error)),
+    };
+    match once(patience)? {
+        // A run says with its journal what it works on.
+        Err(holder) if holder.planned.is_none() => once(PATIENCE),
+        result => Ok(result),
     }
 }
 

@@ -27,14 +27,15 @@ pub(super) async fn prune(args: &WorktreesPruneArgs) -> Result<ExitCode, CliErro
     } else {
         Purpose::Change
     };
-    let claim = Claim::take(&scene.project, purpose)?;
+    let mut claim = Claim::take(&scene.project, purpose)?;
     let items = scene.items().await?;
-    let taboos = Taboo::of(&items, claim.holder.as_ref());
     let sizes = sizes(&items);
     let unsaved = Unsaved::of(args.salvage);
     let mut summary = Summary::default();
     let mut saved_some = false;
-    for ((item, taboo), size) in items.iter().zip(taboos).zip(sizes) {
+    for (item, size) in items.iter().zip(sizes) {
+        claim.refresh(&scene.project);
+        let taboo = Taboo::of(item, claim.holder.as_ref());
         let verdict = match (taboo, interrupted(item)) {
             (Some(taboo), _) => Verdict::Stays(taboo.why().to_owned()),
             (None, Some(why)) => Verdict::Stays(why),

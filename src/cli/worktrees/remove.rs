@@ -13,13 +13,13 @@ use crate::report::{self, chain};
 
 pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliError> {
     let scene = Scene::find().await?;
-    let claim = Claim::take(&scene.project, Purpose::Change)?;
+    let mut claim = Claim::take(&scene.project, Purpose::Change)?;
     let items = named(&args.names, scene.items().await?)?;
-    let taboos = Taboo::of(&items, claim.holder.as_ref());
     let sizes = sizes(&items);
     let unsaved = Unsaved::of(args.salvage);
     let (mut code, mut saved_some) = (SUCCESS, false);
-    for ((item, taboo), size) in items.iter().zip(taboos).zip(sizes) {
+    for (item, size) in items.iter().zip(sizes) {
+        claim.refresh(&scene.project);
         let (title, shown) = (item.title(), scene.shown(&item.place.path));
         let stays = |why: &str, hints: &[&str]| {
             let hints: Vec<String> = hints.iter().map(|hint| (*hint).to_owned()).collect();
@@ -28,7 +28,7 @@ pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliEr
                 &hints,
             );
         };
-        if let Some(taboo) = taboo {
+        if let Some(taboo) = Taboo::of(item, claim.holder.as_ref()) {
             stays(taboo.why(), &[taboo.hint()]);
             code = SOME_DID_NOT;
             continue;

@@ -1,7 +1,9 @@
 //! `worktrees add`.
 
+use rustix::process::Signal;
+
 use super::shown;
-use crate::support::{Gates, HOLD, TestEnv};
+use crate::support::{DEADLINE, Gates, HOLD, TestEnv, await_none};
 
 #[test]
 fn a_story_gets_its_worktree_as_a_run_would_make_it_and_its_file_stays() {
@@ -84,6 +86,56 @@ fn what_cannot_be_made_is_said() {
     --- stderr
     error: S-0001 gets no worktree: <dir>/my répo/.ai-sdlc/worktrees/S-0001-work exists and is not a worktree of this repository (move it away, then try again)
     ");
+}
+
+#[test]
+fn several_commands_wait_for_each_other() {
+    let env = TestEnv::new();
+    let ids = ["S-0001", "S-0002", "S-0003", "S-0004"];
+    for id in ids {
+        env.story(id).status("backlog").write();
+    }
+    let adding: Vec<_> = ids
+        .iter()
+        .map(|id| env.ai_sdlc(&["worktrees", "add", id]).start())
+        .collect();
+    for command in adding {
+        command.wait().assert_code(0);
+    }
+    assert_eq!(env.worktrees().len(), ids.len());
+}
+
+#[test]
+fn one_that_was_killed_half_way_is_repaired_by_the_next() {
+    let env = TestEnv::new();
+    env.story("S-0001").status("backlog").write();
+    let hook = "#!/bin/sh\necho S-0001 > \"$AI_SDLC_TEST_DIR/started\"\nread -r _ < \"$AI_SDLC_TEST_DIR/gate-S-0001\"\n";
+    env.write(".git/hooks/post-checkout", hook);
+    env.make_executable(".git/hooks/post-checkout");
+    let gates = Gates::new(&env, &["S-0001"]);
+    let add = ["worktrees", "add", "S-0001"];
+    let killed = env.ai_sdlc(&add).start();
+    assert_eq!(gates.next(), "S-0001");
+    killed.signal(Signal::KILL);
+    assert_eq!(killed.wait().code, None);
+    let listed = env.ai_sdlc(&["worktrees"]).run();
+    assert!(listed.stdout.contains("half-made"), "{}", listed.stdout);
+    // The hook still works in it.
+    let pruned = env.ai_sdlc(&["worktrees", "prune"]).run();
+    pruned.assert_code(0).assert_stderr(" works in it");
+    gates.release("S-0001");
+    await_none(env.mark(), DEADLINE);
+    std::fs::remove_file(env.path(".git/hooks/post-checkout")).unwrap();
+    let again = env.ai_sdlc(&add).run();
+    again
+        .assert_code(0)
+        .assert_stderr("Made the worktree of S-0001");
+    let listed = env.ai_sdlc(&["worktrees"]).run();
+    assert!(
+        shown(&listed, &env).contains("backlog ready"),
+        "{}",
+        listed.stdout
+    );
 }
 
 #[test]
