@@ -11,6 +11,7 @@ mod clearing;
 mod commit;
 mod commit_id;
 mod ending;
+mod hidden;
 mod identity;
 mod inventory;
 mod lock;

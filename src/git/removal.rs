@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::admin::WorktreeEntry;
 use super::blocking;
 use super::changes::Changes;
 use super::commit_id::CommitId;
+use super::hidden::hidden_change;
 use super::lock::LockError;
 use super::repository::{Head, Repository, RepositoryError, open};
 use super::runner::GitError;
@@ -120,12 +122,11 @@ impl Worktrees {
             Verdict::Keep(why) => return Ok(Removal::Kept { why }),
             Verdict::AskGit(_) | Verdict::Remove => {}
         }
-        self.take_away(path).await?;
-        Ok(Removal::Removed)
+        self.take_away(path).await
     }
 
-    /// Removes a worktree directly below [`Self::base`] with which nothing is lost.
-    pub(super) async fn take_away(&self, path: &Path) -> Result<(), RemovalError> {
+    /// Removes a worktree with whatever is in it.
+    pub(super) async fn take_away(&self, path: &Path) -> Result<Removal, RemovalError> {
         // Moving is quick and deleting is not, so only the first is done under the lock. With the directory gone,
         // git removes no more than its entry.
         let guard = Arc::new(self.lock.acquire().await?);
@@ -149,7 +150,7 @@ impl Worktrees {
             })
             .await;
         }
-        Ok(())
+        Ok(Removal::Removed)
     }
 
     /// Says what [`Self::remove`] would do, and does not do it.
@@ -332,15 +333,8 @@ fn examine(
     if entry.branch() != Some(branch) {
         return Ok(Verdict::Keep(format!("it is not on the branch `{branch}`")));
     }
-    if !entry.owns_directory() {
-        return keep("it is not the worktree that the repository knows under this path");
-    }
-    if !entry.is_checked_out() {
-        return keep("its files were never completely checked out");
-    }
-    // The repositories of submodules are in the worktree's own admin directory and would go with it.
-    if entry.admin_dir.join("modules").exists() {
-        return keep("it has submodules of its own");
+    if let Some(why) = obstacle(&entry) {
+        return keep(why);
     }
     if open(path)?.state() != git2::RepositoryState::Clean {
         return keep("a merge, rebase or similar is not finished in it");
@@ -357,6 +351,13 @@ fn examine(
             "its branch is at {tip} and not at {expected}"
         )));
     }
+    let hidden = hidden_change(&open(path)?);
+    if let Some(file) = hidden.map_err(|error| repository.read_error("the index", error))? {
+        let file = file.to_string_lossy().replace(char::is_control, "?");
+        return Ok(Verdict::Keep(format!(
+            "not committed, and git is told not to look at it: {file}"
+        )));
+    }
     let changes = repository.status(path, None)?;
     Ok(if changes.is_empty() {
         Verdict::Remove
@@ -365,6 +366,20 @@ fn examine(
     } else {
         Verdict::Keep(named(&changes))
     })
+}
+
+/// What keeps a worktree from being removed whatever is committed or saved.
+pub(super) fn obstacle(entry: &WorktreeEntry) -> Option<&'static str> {
+    if !entry.owns_directory() {
+        Some("it is not the worktree that the repository knows under this path")
+    } else if !entry.is_checked_out() {
+        Some("its files were never completely checked out")
+    } else if entry.admin_dir.join("modules").exists() {
+        // The repositories of submodules are in the worktree's own admin directory and would go with it.
+        Some("it has submodules of its own")
+    } else {
+        None
+    }
 }
 
 fn named(changes: &Changes) -> String {

@@ -1,13 +1,13 @@
 //! Removes worktrees whose work is in no branch but in a salvage: one that is there already, or one that is made first.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::blocking;
 use super::commit_id::CommitId;
 use super::inventory::{Condition, Place, condition};
-use super::removal::RemovalError;
+use super::removal::{RemovalError, obstacle};
 use super::salvage::{Salvage, SalvageError};
 use super::worktree::Worktrees;
 use crate::engine::AttemptNumber;
@@ -22,11 +22,13 @@ pub enum SavedError {
     /// It is saved, and cannot be removed.
     #[error(transparent)]
     Removal(#[from] RemovalError),
-    /// It is not a worktree of ours with its files.
-    #[error("{} is not a worktree that can be saved", path.display())]
+    /// It is none of ours, or none that may be removed.
+    #[error("{} cannot be removed: {why}", path.display())]
     NotReady {
         /// The directory.
-        path: std::path::PathBuf,
+        path: PathBuf,
+        /// Why not.
+        why: &'static str,
     },
 }
 
@@ -57,7 +59,7 @@ impl Worktrees {
         self.check_ready(&place.path).await?;
         let saved = self.saved_as(place).await?;
         if saved.is_some() {
-            self.take_away(&place.path).await?;
+            let _removed = self.take_away(&place.path).await?;
         }
         Ok(saved)
     }
@@ -76,7 +78,7 @@ impl Worktrees {
     ) -> Result<Option<CommitId>, SavedError> {
         self.check_ready(path).await?;
         let saved = self.salvage(path, story, attempt, why).await?;
-        self.take_away(path).await?;
+        let _removed = self.take_away(path).await?;
         Ok(saved)
     }
 
@@ -85,14 +87,15 @@ impl Worktrees {
         let (repository, directory) = (self.repository.clone(), path.to_owned());
         let found = blocking(move || {
             let entry = repository.worktree_at(&directory)?;
-            Ok(condition(&repository, &directory, entry.as_ref()))
+            let ready = condition(&repository, &directory, entry.as_ref()) == Condition::Ready;
+            Ok(entry.filter(|_| ready && is_below))
         });
-        match found.await.map_err(SalvageError::Repository)? {
-            Condition::Ready if is_below => Ok(()),
-            _ => Err(SavedError::NotReady {
-                path: path.to_owned(),
-            }),
-        }
+        let why = match found.await.map_err(SalvageError::Repository)? {
+            None => Some("it is not a worktree of ours with its files"),
+            Some(entry) => obstacle(&entry),
+        };
+        let path = path.to_owned();
+        why.map_or(Ok(()), |why| Err(SavedError::NotReady { path, why }))
     }
 }
 

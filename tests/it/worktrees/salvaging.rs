@@ -94,6 +94,24 @@ fn what_is_saved_already_can_be_pruned_until_it_changes() {
 }
 
 #[test]
+fn what_git_does_not_look_at_is_not_lost() {
+    let env = TestEnv::new();
+    let script = "git update-index --assume-unchanged README.md; echo more >> README.md; exit 1";
+    env.story("S-0001").script(script).write();
+    env.ai_sdlc(&["run"]).run().assert_code(1);
+    let pruned = env.ai_sdlc(&["worktrees", "prune"]).run();
+    pruned
+        .assert_code(0)
+        .assert_stderr("not committed, and git is told not to look at it: README.md");
+    env.ai_sdlc(&["worktrees", "prune", "--salvage"])
+        .run()
+        .assert_code(0);
+    assert!(env.worktrees().is_empty());
+    let saved = env.git(&["show", &format!("{SALVAGE}:README.md")]);
+    assert_eq!(saved, "# Scratch\nmore\n");
+}
+
+#[test]
 fn what_cannot_be_saved_as_a_whole_stays() {
     let env = with_unsaved_work();
     let inside = env.path(".ai-sdlc/worktrees/S-0001-work");
