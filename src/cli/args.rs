@@ -1,6 +1,6 @@
 //! The command line as types. Parsing decides nothing and does nothing.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -39,6 +39,8 @@ pub(super) enum Command {
     /// `worktrees prune`
     #[command(hide = true, name = "worktrees:prune")]
     WorktreesPrune(WorktreesPruneArgs),
+    /// List, show and give back uncommitted work that was saved
+    Recover(RecoverArgs),
     /// Make a throw-away repository with stories and run them: no key, no network
     Demo,
     /// Work on one story; started by `run`
@@ -54,6 +56,59 @@ pub(super) struct ReapArgs {
     /// Only show what would be ended
     #[arg(long)]
     pub(super) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct RecoverArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<RecoverCommand>,
+    #[command(flatten)]
+    pub(super) list: RecoverListArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RecoverCommand {
+    /// List what was saved
+    List(RecoverListArgs),
+    /// Show what a story has saved
+    Show(RecoverShowArgs),
+    /// Give back what a story has saved, as a new branch or in a new folder
+    Restore(RecoverRestoreArgs),
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct RecoverListArgs {
+    /// Write the list as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Also list checkpoints of attempts that went on to commit their work
+    #[arg(long)]
+    pub(super) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RecoverShowArgs {
+    /// The story
+    pub(super) id: String,
+    /// The attempt; without it the last one that was saved
+    #[arg(long, value_name = "N")]
+    pub(super) attempt: Option<NonZeroU32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RecoverRestoreArgs {
+    /// The story
+    pub(super) id: String,
+    /// The attempt; without it the last one that was saved
+    #[arg(long, value_name = "N")]
+    pub(super) attempt: Option<NonZeroU32>,
+    /// Write the files into this folder, which must not exist
+    #[arg(long, value_name = "DIR", conflicts_with = "branch")]
+    pub(super) to: Option<PathBuf>,
+    /// Make a branch of this name [default: `ai-sdlc/salvage/<ID>-<N>`]
+    #[arg(long, value_name = "NAME")]
+    pub(super) branch: Option<String>,
 }
 
 #[derive(Debug, Args)]

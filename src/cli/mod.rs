@@ -8,6 +8,7 @@ mod dry_run;
 mod error;
 mod init;
 mod reap;
+mod recover;
 mod replay;
 mod run;
 mod run_plan;
@@ -45,6 +46,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::WorktreesAdd(args) => worktrees::change(WorktreesCommand::Add(args)),
         Command::WorktreesRemove(args) => worktrees::change(WorktreesCommand::Remove(args)),
         Command::WorktreesPrune(args) => worktrees::change(WorktreesCommand::Prune(args)),
+        Command::Recover(args) => recover::recover(&args),
         Command::Demo => demo::demo(),
         Command::AgentExec { story } => return crate::executor::main(&story),
     };

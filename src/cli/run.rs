@@ -204,6 +204,7 @@ async fn run_project(
         agents: plan.agents,
         default_agent,
         board_folder,
+        checkpoint_every: project.config.checkpoint_every,
         work_folder,
         workspaces,
         store,

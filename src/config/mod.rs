@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use crate::disk::Bytes;
@@ -35,6 +35,11 @@ const MIN_FREE: Bytes = Bytes::GIBI;
 
 /// The most that may be configured for an amount of disk space, 1 EiB: what is more was not meant.
 const MOST_SPACE: Bytes = Bytes(1 << 60);
+/// The time between two checkpoints when nothing is configured: what a machine that dies costs at most.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(120);
+/// The shortest and the longest time that can be configured.
+const SHORTEST_CHECKPOINT: Duration = Duration::from_secs(1);
+const LONGEST_CHECKPOINT: Duration = Duration::from_secs(86_400);
 
 /// The configuration of a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +56,8 @@ pub struct Config {
     pub max_disk: Option<Bytes>,
     /// How much must be free for an attempt to begin; nothing for whatever there is.
     pub min_free: Bytes,
+    /// The time between two checkpoints of the worktree of a running attempt; none for no checkpoints.
+    pub checkpoint_every: Option<Duration>,
     /// How long an agent may take to end when it is asked to.
     pub grace: Duration,
     /// Names of processes that may go on when their agent has ended.
@@ -80,6 +87,7 @@ impl Default for Config {
             base_branch: None,
             max_disk: None,
             min_free: MIN_FREE,
+            checkpoint_every: Some(CHECKPOINT_EVERY),
             grace: Duration::from_secs(10),
             kept_processes: Vec::new(),
             allowed_environment: Vec::new(),
@@ -156,6 +164,7 @@ struct WorktreeSection {
     max_disk: Option<Bytes>,
     #[serde(deserialize_with = "size")]
     min_free: Option<Bytes>,
+    checkpoint_every: Checkpoints,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -213,6 +222,11 @@ impl Config {
         }
         let worktree_base = file.worktree.base_path;
         let base_branch = file.worktree.base_branch;
+        let checkpoint_every = match file.worktree.checkpoint_every {
+            Checkpoints::NotSet => defaults.checkpoint_every,
+            Checkpoints::Off => None,
+            Checkpoints::Every(seconds) => checkpoint_every(seconds)?,
+        };
         let no_path = |path: &PathBuf| path.as_os_str().is_empty();
         if worktree_base.as_ref().is_some_and(no_path) {
             return Err(Invalid::new("worktree.basePath", "must not be empty"));
@@ -243,11 +257,43 @@ impl Config {
             base_branch,
             max_disk,
             min_free: min_free.unwrap_or(defaults.min_free),
+            checkpoint_every,
             grace: grace_ms.map_or(defaults.grace, Duration::from_millis),
             kept_processes: file.process.keep,
             allowed_environment: file.environment.allow,
             rules: sections.rules()?,
         })
+    }
+}
+
+/// A number of seconds, or null, which is here not the same as nothing.
+#[derive(Debug, Default, Clone, Copy)]
+enum Checkpoints {
+    #[default]
+    NotSet,
+    Off,
+    Every(f64),
+}
+
+impl<'de> Deserialize<'de> for Checkpoints {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = Option::deserialize(deserializer)?;
+        Ok(seconds.map_or(Self::Off, Self::Every))
+    }
+}
+
+/// The time between two checkpoints: none for 0.
+fn checkpoint_every(seconds: f64) -> Result<Option<Duration>, Invalid> {
+    let span = Duration::try_from_secs_f64(seconds).ok();
+    let span = span
+        .filter(|span| span.is_zero() || (SHORTEST_CHECKPOINT..=LONGEST_CHECKPOINT).contains(span));
+    match span {
+        Some(span) if !span.is_zero() => Ok(Some(span)),
+        Some(_) if seconds <= 0.0 => Ok(None),
+        _ => Err(Invalid::new(
+            "worktree.checkpointEvery",
+            "must be 0, for never, or from 1 to 86400 seconds",
+        )),
     }
 }
 
@@ -389,6 +435,28 @@ mod tests {
         ] {
             let text = format!("{{\"worktree\": {{{value}}}}}");
             assert_eq!(parse(&text).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn checkpoints_can_be_switched_off() {
+        let every = |value: &str| {
+            let text = format!(r#"{{"worktree": {{"checkpointEvery": {value}}}}}"#);
+            parse(&text).map(|config| config.checkpoint_every)
+        };
+        assert_eq!(
+            Config::default().checkpoint_every,
+            Some(Duration::from_secs(120))
+        );
+        assert_eq!(every("30"), Ok(Some(Duration::from_secs(30))));
+        assert_eq!(every("0"), Ok(None));
+        assert_eq!(every("null"), Ok(None));
+        for wrong in ["-1", "0.5", "1e-12", "86401", "1e300", "\"2m\""] {
+            let error = every(wrong).unwrap_err();
+            assert!(
+                error.contains("`worktree.checkpointEvery` must be"),
+                "{error}"
+            );
         }
     }
 

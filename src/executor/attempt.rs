@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::Identity;
+use super::checkpoints::Checkpoints;
 use super::household::Household;
 use super::orders::{Orders, StopStep};
 use super::output::Seen;
@@ -113,7 +115,9 @@ impl<'a> Attempt<'a> {
             Ok(Approach::Run(invocation)) => {
                 self.status(Phase::Implement, Activity::new(&invocation.activity));
                 let mut session = self.spawn(&invocation, worktree)?;
+                let checkpoints = self.checkpoints(worktree);
                 let exit = self.drive(&mut session, orders).await;
+                drop(checkpoints);
                 let group = Some(session.group());
                 drop(session);
                 // Whatever the agent has left running could still write while its work is committed.
@@ -150,6 +154,12 @@ impl<'a> Attempt<'a> {
             let program = invocation.program.to_string_lossy();
             Setback::Failed(format!("cannot start `{program}`: {error}"))
         })
+    }
+
+    fn checkpoints(&self, worktree: &Path) -> Option<Checkpoints> {
+        let every = Duration::from_millis(self.start.checkpoint_every_ms);
+        let wanted = !every.is_zero();
+        wanted.then(|| Checkpoints::begin(self.identity, worktree, every))
     }
 
     /// Waits for the agent, tells what it says, and ends it when the executor is told to stop.

@@ -6,6 +6,7 @@
 
 mod attempt;
 mod changes;
+mod checkpoints;
 #[cfg(feature = "faults")]
 mod hold;
 mod household;

@@ -34,6 +34,7 @@ mod folder;
 mod list;
 mod look;
 mod raw;
+mod removal;
 mod restore;
 
 use std::io;
@@ -62,8 +63,9 @@ pub const SALVAGE_PREFIX: &str = "refs/ai-sdlc/salvage/";
 /// Why a checkpoint is saved.
 pub const CHECKPOINT: &str = "checkpoint";
 
-/// How long one git of a salvage may take: hundreds of gigabytes are not expected, a slow disk is.
-const DEADLINE: Duration = Duration::from_secs(10 * 60);
+/// How long one git of a salvage may take. Only adding the files takes long, and a whole salvage must fit into the time
+/// that the end of an attempt has.
+const DEADLINE: Duration = Duration::from_secs(4 * 60);
 
 /// The pauses before files are added once more that were changed or removed meanwhile.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(250)];

@@ -109,6 +109,8 @@ pub struct RunRequest {
     pub environment: Vec<String>,
     /// Names of processes that may go on when their agent has ended.
     pub keep: Vec<String>,
+    /// The time between two checkpoints of a worktree; none for no checkpoints.
+    pub checkpoint_every: Option<Duration>,
 }
 
 /// Runs stories until all are through or the run is stopped.

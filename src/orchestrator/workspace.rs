@@ -5,10 +5,10 @@ use std::sync::{Arc, OnceLock};
 
 use super::base::Base;
 use super::room::Room;
-use crate::engine::{Disposal, Outcome, RunId, Settlement};
+use crate::engine::{Disposal, Outcome, RunId, Settlement, Unit};
 use crate::git::{
     Against, BaseError, CommitId, Git, Origin, Prepared, Removal, RemovalCheck, Repository,
-    WorktreeRequest, Worktrees, base_with, branch_name,
+    WorktreeRequest, Worktrees, base_with, branch_name, salvage_ref,
 };
 use crate::protocol::Evidence;
 use crate::report::{chain, event::KeptWorktree};
@@ -196,6 +196,7 @@ impl Workspaces {
     /// the branch.
     pub(super) async fn settle(
         &self,
+        unit: &Unit,
         prepared: &Prepared,
         outcome: &Outcome,
         evidence: Option<&Evidence>,
@@ -209,12 +210,20 @@ impl Workspaces {
         let head = match proof {
             Ok(head) => head,
             Err(reason) => {
+                let saved = self.save(unit, prepared, &reason).await;
                 return Settled {
                     settlement: Settlement::Refuted(reason),
-                    kept: kept(&prepared.path, None),
+                    kept: with_salvage(kept(&prepared.path, None), saved),
                     head: None,
                 };
             }
+        };
+        let saved = if outcome.is_success() {
+            Ok(None)
+        } else {
+            let reason = outcome.reason().map(|reason| format!(": {reason}"));
+            let why = format!("{}{}", outcome.name(), reason.unwrap_or_default());
+            self.save(unit, prepared, &why).await
         };
         let kept = match disposal {
             Disposal::Remove => {
@@ -229,8 +238,33 @@ impl Workspaces {
         };
         Settled {
             settlement: Settlement::Confirmed,
-            kept,
+            kept: with_salvage(kept, saved),
             head,
+        }
+    }
+
+    /// Saves what an attempt that did not succeed has left uncommitted, and gives the ref that has it.
+    async fn save(
+        &self,
+        unit: &Unit,
+        prepared: &Prepared,
+        why: &str,
+    ) -> Result<Option<String>, String> {
+        // Its agent may have removed it.
+        if !prepared.path.is_dir() {
+            return Ok(None);
+        }
+        let (story, attempt) = (&unit.story, unit.attempt);
+        let saving = self
+            .worktrees
+            .salvage(&prepared.path, story, attempt, why)
+            .await;
+        match saving {
+            Ok(commit) => Ok(commit.map(|_| salvage_ref(story, attempt))),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), %story, "not saved");
+                Err(chain(&error))
+            }
         }
     }
 
@@ -288,5 +322,22 @@ fn kept(path: &Path, reason: Option<String>) -> Option<KeptWorktree> {
     path.exists().then(|| KeptWorktree {
         path: PathBuf::from(path),
         reason,
+        salvage: None,
     })
+}
+
+/// Says of a kept worktree where its uncommitted work is saved as well, or why it is not.
+fn with_salvage(
+    kept: Option<KeptWorktree>,
+    saved: Result<Option<String>, String>,
+) -> Option<KeptWorktree> {
+    let mut kept = kept?;
+    match saved {
+        Ok(reference) => kept.salvage = reference,
+        Err(error) => {
+            let why = kept.reason.map(|reason| format!("{reason}; "));
+            kept.reason = Some(format!("{}{error}", why.unwrap_or_default()));
+        }
+    }
+    Some(kept)
 }

@@ -10,9 +10,9 @@ use super::message::{
 use super::samples;
 use crate::engine::{Phase, Sign, Wait};
 
-/// What comes before the body: version 2, run, story, attempt 3, sequence 7, time.
+/// What comes before the body: version 3, run, story, attempt 3, sequence 7, time.
 const ENVELOPE: &str =
-    "021432303236313132322d3231313330362d6162313206532d303034320307fdd0021b05a2010000";
+    "031432303236313132322d3231313330362d6162313206532d303034320307fdd0021b05a2010000";
 
 fn check<B>(body: B, golden: &str)
 where
@@ -47,10 +47,10 @@ fn reason() -> Reason {
 fn hello_keeps_its_bytes() {
     let hello = Hello {
         pid: 4_242,
-        protocol_version: 2,
+        protocol_version: 3,
         binary_version: Label::new("0.1.0"),
     };
-    check(FromExecutor::Hello(hello), "00fb92100205302e312e30");
+    check(FromExecutor::Hello(hello), "00fb92100305302e312e30");
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn complete_keeps_its_bytes_with_every_claim() {
 fn start_keeps_its_bytes() {
     check(
         samples::start("story"),
-        "00055469746c650573746f72790673637269707428616261626162616261626162616261626162616261626162616261626162616261626162616261621461692d73646c632f532d303034322d7469746c6502040501082e61692d73646c6300136665617428532d30303432293a205469746c650001094a4156415f484f4d4501096770672d6167656e74fb60ea",
+        "00055469746c650573746f72790673637269707428616261626162616261626162616261626162616261626162616261626162616261626162616261621461692d73646c632f532d303034322d7469746c6502040501082e61692d73646c6300136665617428532d30303432293a205469746c650001094a4156415f484f4d4501096770672d6167656e74fb60eafcc0d40100",
     );
 }
 

@@ -26,7 +26,7 @@ use crate::engine::{AttemptNumber, Phase, RunId, Sign, Vitals, Wait};
 use crate::story::StoryId;
 
 /// The version of everything in this file. At most 250, so that it stays one byte.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// What the agent does right now, for the person who watches.
 pub type Activity = OneLine<200>;
@@ -345,6 +345,8 @@ pub struct Start {
     pub keep: Vec<String>,
     /// The shortest time between two looks at the files of the worktree for evidence of progress, in milliseconds.
     pub look_every_ms: u64,
+    /// The time between two checkpoints of the worktree, in milliseconds; 0 for none.
+    pub checkpoint_every_ms: u64,
 }
 
 /// Why an executor must end.

@@ -89,6 +89,7 @@ pub(super) fn start(story_text: &str) -> ToExecutor {
         environment: vec!["JAVA_HOME".to_owned()],
         keep: vec!["gpg-agent".to_owned()],
         look_every_ms: 60_000,
+        checkpoint_every_ms: 120_000,
     }))
 }
 
@@ -248,11 +249,11 @@ pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
         prop::option::of(line()),
         prop::collection::vec(text(), 0..3),
         prop::collection::vec(text(), 0..3),
-        any::<u64>(),
+        (any::<u64>(), any::<u64>()),
     );
     prop_oneof![
         (work, options).prop_map(
-            |(work, (phases, board_folder, previous_attempt, environment, keep, look_every_ms))| {
+            |(work, (phases, board_folder, previous_attempt, environment, keep, times))| {
                 ToExecutor::Start(Box::new(Start {
                     title: work.0,
                     story_text: work.1,
@@ -266,7 +267,8 @@ pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
                     previous_attempt,
                     environment,
                     keep,
-                    look_every_ms,
+                    look_every_ms: times.0,
+                    checkpoint_every_ms: times.1,
                 }))
             }
         ),

@@ -287,6 +287,8 @@ pub struct KeptWorktree {
     pub path: PathBuf,
     /// Why, when that does not follow from the outcome.
     pub reason: Option<String>,
+    /// The ref under which what is in it and not committed was saved.
+    pub salvage: Option<String>,
 }
 
 /// A story by its id and title.

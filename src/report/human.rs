@@ -345,6 +345,19 @@ impl Human {
             let verb = if place == 0 { "Kept" } else { "" };
             summary.push_str(&self.colour.line(Tone::Warning, verb, &text));
         }
+        let saved: Vec<&str> = self
+            .settled
+            .iter()
+            .filter(|settled| {
+                let kept = settled.kept_worktree.as_ref();
+                kept.is_some_and(|kept| kept.salvage.is_some())
+            })
+            .map(|settled| settled.story.as_str())
+            .collect();
+        if !saved.is_empty() {
+            let text = format!("{} (`ai-sdlc recover`)", saved.join(", "));
+            summary.push_str(&self.colour.line(Tone::Plain, "Saved", &text));
+        }
         let troubled = self
             .settled
             .iter()

@@ -27,6 +27,7 @@ fn a_script_that_fails_blocks_its_story_and_keeps_its_worktree() {
         Finished 1 succeeded, 1 failed in <time>
         Branches ai-sdlc/S-0002-work: 1 commit, 1 file (+1 -0)
             Kept <dir>/my répo/.ai-sdlc/worktrees/S-0001-work (S-0001: failed)
+           Saved S-0001 (`ai-sdlc recover`)
              Why S-0001 failed: the script ended with exit code 3
     ");
     assert_eq!(env.status("S-0001"), "blocked");

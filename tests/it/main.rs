@@ -14,6 +14,7 @@ mod hangs;
 mod options;
 mod order;
 mod ownership;
+mod recover;
 mod refusals;
 mod selections;
 mod slots;

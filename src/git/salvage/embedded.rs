@@ -5,12 +5,12 @@
 //! recorded whole in a commit of their own, the last parent of the salvage: `0/path` holds the path (relative to the
 //! worktree, as bytes), `0/git` the folder, and so on for every one. Git refuses the name `.git` in a tree.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
-use super::look::{Place, is_gitlink, is_repository, open_at, read_error};
+use super::look::{Place, hidden_repositories, is_gitlink, is_repository, open_at, read_error};
 use super::raw::removal_line;
 use super::{DEADLINE, SalvageError, Work, blocking, configured, line};
 use crate::git::commit::is_submodule;
@@ -40,7 +40,7 @@ impl Work<'_> {
         below: &Path,
         without_commit: Vec<PathBuf>,
     ) -> Result<(), SalvageError> {
-        let mut inner = self.recorded(index, directory).await?;
+        let (mut inner, hidden) = self.recorded(index, directory).await?;
         inner.extend(without_commit);
         inner.sort();
         inner.dedup();
@@ -56,15 +56,25 @@ impl Work<'_> {
                 .args(["update-index", "-z", "--index-info"]);
             let output = call.input(removal).run().await;
             output.map_err(|source| self.failed(source))?;
-            let mut prefix = std::ffi::OsString::from("--prefix=");
+            let mut prefix = OsString::from("--prefix=");
             prefix.push(&path);
             prefix.push("/");
             let call = git.call(directory).arg("read-tree").arg(prefix).arg(tree);
             let output = call.deadline(DEADLINE).run().await;
             output.map_err(|source| self.failed(source))?;
             if self.extent == Extent::Everything && inside.join(".git").is_dir() {
-                let tree = self.git_folder(&inside.join(".git"), &name).await?;
-                self.inner.push((name, tree));
+                self.keep_git_folder(&inside, name).await?;
+            }
+        }
+        for path in hidden {
+            let (inside, name) = (directory.join(&path), below.join(&path));
+            match self.extent {
+                Extent::Files => {}
+                Extent::Everything if inside.join(".git").is_dir() => {
+                    self.keep_git_folder(&inside, name).await?;
+                }
+                // A file, which git takes for the way to a repository and records as little.
+                Extent::Everything => self.left_out.push(name.join(".git")),
             }
         }
         Ok(())
@@ -80,8 +90,13 @@ impl Work<'_> {
         Box::pin(self.tree(index, directory, below))
     }
 
-    /// The repositories that an index records as commits, submodules aside.
-    async fn recorded(&self, index: &Path, directory: &Path) -> Result<Vec<PathBuf>, SalvageError> {
+    /// The repositories that an index records as commits, submodules aside, and those that were made around files which
+    /// it records.
+    async fn recorded(
+        &self,
+        index: &Path,
+        directory: &Path,
+    ) -> Result<(Vec<PathBuf>, Vec<PathBuf>), SalvageError> {
         let place = Place {
             worktree: directory.to_owned(),
             git_dir: self.place.git_dir.clone(),
@@ -100,13 +115,15 @@ impl Work<'_> {
                     found.push(path);
                 }
             }
-            Ok::<_, SalvageError>(found)
+            let hidden = hidden_repositories(&place.worktree, &index);
+            Ok::<_, SalvageError>((found, hidden))
         });
         found.await
     }
 
-    /// The tree of a `.git` folder, byte for byte.
-    async fn git_folder(&mut self, folder: &Path, name: &Path) -> Result<String, SalvageError> {
+    /// Saves the `.git` folder of a repository, byte for byte.
+    async fn keep_git_folder(&mut self, inside: &Path, name: PathBuf) -> Result<(), SalvageError> {
+        let folder = &inside.join(".git");
         self.number += 1;
         let index = self.folder.file(&format!("index-{}", self.number));
         let git = as_they_are(&self.git)
@@ -130,7 +147,9 @@ impl Work<'_> {
                 error => return Err(error),
             }
         }
-        self.write_tree(&git, folder).await
+        let tree = self.write_tree(&git, folder).await?;
+        self.inner.push((name, tree));
+        Ok(())
     }
 
     /// The tree with all `.git` folders; none without any.

@@ -1,5 +1,6 @@
 //! What is in a worktree and in no commit, seen by libgit2 without a process and without changing anything.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsStr;
 use std::fs;
@@ -112,6 +113,7 @@ pub(super) fn look(place: &Place) -> Result<Found, RepositoryError> {
     let is_clean = changed.is_empty()
         && found.flagged.is_empty()
         && found.left_out.is_empty()
+        && hidden_repositories(&place.worktree, &index).is_empty()
         && head_is_kept
         && opened.state() == RepositoryState::Clean;
     found.state = if is_clean {
@@ -174,6 +176,22 @@ fn flagged(place: &Place, index: &git2::Index) -> Vec<u8> {
         }
     }
     flagged
+}
+
+/// Folders with a `.git` of their own, of those in which the index has files: git goes on to look at these, and never
+/// at that.
+pub(super) fn hidden_repositories(worktree: &Path, index: &git2::Index) -> Vec<PathBuf> {
+    let mut folders = BTreeSet::new();
+    for entry in index.iter() {
+        let path = Path::new(OsStr::from_bytes(&entry.path));
+        for folder in path.ancestors().skip(1) {
+            if folder.as_os_str().is_empty() || !folders.insert(folder.to_owned()) {
+                break;
+            }
+        }
+    }
+    folders.retain(|folder| is_repository(&worktree.join(folder)));
+    folders.into_iter().collect()
 }
 
 /// Submodules with changes, or with a commit that the commit which is checked out does not name: both are in the

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use super::*;
+use crate::git::removal::Removal;
 use crate::git::test_support::{Fixture, sh, write};
 use crate::git::worktree::Prepared;
 
@@ -350,6 +351,23 @@ async fn repositories_inside_are_saved_with_all_they_have() {
 }
 
 #[tokio::test]
+async fn a_repository_around_files_that_are_known_is_saved_too() {
+    let story = Story::new().await;
+    story.sh("git init -q dir");
+    story.check(&[]).await;
+    story.sh("echo two > dir/other.txt; echo new > dir/new");
+    let commit = story.check(&[]).await;
+    let saved = story.sh(&format!("git ls-tree -r --name-only {commit} dir"));
+    assert_eq!(saved, "dir/new\ndir/other.txt\n");
+    story.sh("rm -r dir/.git; echo 'gitdir: /nowhere' > dir/.git");
+    let error = story.try_salvage().await.unwrap_err();
+    assert!(
+        error.to_string().ends_with("can be saved: dir/.git"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn a_submodule_with_something_of_its_own_is_named() {
     let story = Story::new().await;
     story.fixture.sh("git init -q ../sub; cd ../sub; echo s > s; git add s; git -c user.name=a -c user.email=b commit -qm s");
@@ -485,4 +503,40 @@ async fn what_is_unsaved_has_a_number_that_changes_with_it() {
     assert_eq!(unsaved(story.path()).await.unwrap(), first);
     write(story.path(), "new.txt", "xy");
     assert_ne!(unsaved(story.path()).await.unwrap(), first);
+}
+
+#[tokio::test]
+async fn a_dirty_worktree_is_removed_once_it_is_saved_and_not_before() {
+    let story = Story::new().await;
+    let id: StoryId = "S-0001".parse().unwrap();
+    let remove = async || {
+        let (path, branch) = (story.path(), &story.prepared.branch);
+        let worktrees = &story.worktrees;
+        let removal = worktrees.salvage_and_remove(path, branch, &id, AttemptNumber::FIRST);
+        removal.await.unwrap()
+    };
+    story.sh("echo new > new; echo x > 'git~1'");
+    let Removal::Kept { why } = remove().await else {
+        panic!("it was removed");
+    };
+    assert!(why.ends_with("can be saved: git~1"), "{why}");
+    fs::remove_file(story.path().join("git~1")).unwrap();
+    let before = tree_below(story.path());
+    assert_eq!(remove().await, Removal::Removed);
+    assert!(!story.path().exists());
+    let repository = story.fixture.repository();
+    let salvages = repository.salvages().unwrap();
+    let [salvage] = &salvages[..] else {
+        panic!("{salvages:?}");
+    };
+    assert_eq!(story.restored(salvage.commit).await, before);
+    assert_eq!(salvage.why, "before its worktree was removed");
+    let standing = repository.standing_of(salvage).unwrap();
+    assert_eq!((standing.files, standing.differing), (1, 1));
+    assert_eq!(standing.branch.as_ref(), Some(&story.prepared.branch));
+    let branch = &story.prepared.branch;
+    story
+        .fixture
+        .sh(&format!("git branch -f {branch} {}", salvage.commit));
+    assert_eq!(repository.standing_of(salvage).unwrap().differing, 0);
 }

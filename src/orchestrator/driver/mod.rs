@@ -242,6 +242,7 @@ impl<L: Launcher> Driver<L> {
         let kept = KeptWorktree {
             path: prepared.path.clone(),
             reason: None,
+            salvage: None,
         };
         self.narrator.kept(unit, Some(kept));
     }
@@ -372,6 +373,7 @@ impl<L: Launcher> Driver<L> {
             environment: request.environment.clone(),
             keep: request.keep.clone(),
             look_every_ms: millis(request.settings.patience.look_every()),
+            checkpoint_every_ms: request.checkpoint_every.map_or(0, millis),
         };
         Some((spec, start))
     }
@@ -409,10 +411,11 @@ impl<L: Launcher> Driver<L> {
         }
         let workspaces = self.request.workspaces.clone();
         let story = self.request.stories.get(&unit.story).cloned();
+        let ended = unit.clone();
         self.tasks.spawn(Work::Settle(unit), async move {
             if let Some(prepared) = prepared {
                 let evidence = evidence.as_ref();
-                let settling = workspaces.settle(&prepared, &outcome, evidence, disposal);
+                let settling = workspaces.settle(&ended, &prepared, &outcome, evidence, disposal);
                 return Finished::Settled(settling.await);
             }
             // Without a base nothing was made yet.
