@@ -163,11 +163,12 @@ the status of its story: the branch stays, and the next run of the story makes t
 from it. What git ignores (build output, installed packages, local settings) is not kept. So the
 worktree of a story that failed stays as long as it holds anything that is not committed.
 
-Work that is not committed and that the last salvage of the story has, unchanged, is saved as well.
-With --salvage, everything that is not committed is saved there first; `ai-sdlc recover` brings it
-back. Half-made worktrees and entries of git about worktrees that are gone are removed, too.
+When a story is done or not on the board any more, work that is not committed counts as saved as
+well, if its last salvage has all of it. With --salvage, everything that is not committed is saved
+first, whatever the story; `ai-sdlc recover` brings it back. Half-made worktrees and entries of git about worktrees that are gone are removed, too.
 
-What stays: worktrees with anything unsaved; those that a run works in or is about to; those of
+What stays: worktrees with anything else that is not committed, so that whoever goes on with the
+story goes on there; those that a run works in or is about to; those of
 stories in progress, in which a run goes on; those in which any process works, an open shell
 included; and everything that was not made for a story: folders, worktrees that were made by hand
 or locked by somebody else.";

@@ -1,17 +1,14 @@
-//! Removes worktrees whose work is in no branch but in a salvage: one that is there already, or one that is made first.
+//! Removes worktrees whose work is in no branch, but in a salvage that is there already.
 
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::blocking;
-use super::commit_id::CommitId;
 use super::inventory::{Condition, Place, condition};
 use super::removal::{RemovalError, obstacle};
 use super::salvage::{Salvage, SalvageError};
 use super::worktree::Worktrees;
-use crate::engine::AttemptNumber;
-use crate::story::id::StoryId;
 
 /// Why a worktree stays that was to be saved and removed.
 #[derive(Debug, Error)]
@@ -64,24 +61,6 @@ impl Worktrees {
         Ok(saved)
     }
 
-    /// Saves what would be lost with a worktree of ours, and removes it; its branch stays. None when nothing had to be
-    /// saved. Nothing may be running in it any more.
-    ///
-    /// # Errors
-    /// When it cannot be saved as a whole: then it stays; or when it cannot be removed.
-    pub async fn save_and_remove(
-        &self,
-        path: &Path,
-        story: &StoryId,
-        attempt: AttemptNumber,
-        why: &str,
-    ) -> Result<Option<CommitId>, SavedError> {
-        self.check_ready(path).await?;
-        let saved = self.salvage(path, story, attempt, why).await?;
-        let _removed = self.take_away(path).await?;
-        Ok(saved)
-    }
-
     async fn check_ready(&self, path: &Path) -> Result<(), SavedError> {
         let is_below = path.parent() == Some(self.base());
         let (repository, directory) = (self.repository.clone(), path.to_owned());
@@ -104,30 +83,16 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::engine::AttemptNumber;
     use crate::git::test_support::{Fixture, sh, write};
     use crate::git::worktree::Prepared;
+    use crate::story::id::StoryId;
 
     async fn made(fixture: &Fixture) -> (Prepared, StoryId, Place) {
         let worktrees = fixture.worktrees();
         let made = worktrees.prepare(&fixture.request("S-0001")).await.unwrap();
         let place = worktrees.inventory().await.unwrap().remove(0);
         (made, "S-0001".parse().unwrap(), place)
-    }
-
-    #[tokio::test]
-    async fn what_is_not_saved_is_saved_first() {
-        let fixture = Fixture::new().await;
-        let worktrees = fixture.worktrees();
-        let (made, story, _) = made(&fixture).await;
-        write(&made.path, "mine.txt", "mine\n");
-        let saving = worktrees.save_and_remove(&made.path, &story, AttemptNumber::FIRST, "asked");
-        let saved = saving.await.unwrap().unwrap();
-        assert!(!made.path.exists());
-        assert_eq!(worktrees.list().await.unwrap(), []);
-        let shown = fixture.sh(&format!("git show {saved}:mine.txt"));
-        assert_eq!(shown, "mine\n");
-        let reference = fixture.sh("git rev-parse refs/ai-sdlc/salvage/S-0001/1");
-        assert_eq!(reference.trim(), saved.to_string());
     }
 
     #[tokio::test]
@@ -158,15 +123,16 @@ mod tests {
     async fn what_is_not_ours_is_not_removed_even_when_it_is_saved() {
         let fixture = Fixture::new().await;
         let worktrees = fixture.worktrees();
-        let (made, story, _) = made(&fixture).await;
+        let (made, story, place) = made(&fixture).await;
         write(&made.path, "mine.txt", "mine\n");
+        let first = AttemptNumber::FIRST;
+        let saved = worktrees.salvage(&made.path, &story, first, "asked").await;
+        assert!(saved.unwrap().is_some());
         sh(
             &made.path,
             "git worktree unlock .; git worktree lock --reason mine .",
         );
-        let first = AttemptNumber::FIRST;
-        let refused = worktrees.save_and_remove(&made.path, &story, first, "asked");
-        let refused = refused.await;
+        let refused = worktrees.remove_saved(&place).await;
         assert!(matches!(refused, Err(SavedError::NotReady { .. })));
         assert!(made.path.join("mine.txt").exists());
     }

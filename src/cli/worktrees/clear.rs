@@ -4,7 +4,7 @@ use super::holder::Holder;
 use super::scene::{Item, Scene, foreign};
 use crate::engine::AttemptNumber;
 use crate::git::{
-    CommitId, Condition, Removal, RemovalCheck, RepositoryError, Salvage, Worktrees, salvage_ref,
+    CommitId, Condition, Place, Removal, RemovalCheck, RepositoryError, Salvage, Worktrees,
 };
 use crate::orchestrator::PastAttempts;
 use crate::process::{self, Found};
@@ -103,25 +103,20 @@ impl Saved {
 /// How to get back what is saved.
 pub(super) const RECOVER: &str = "`ai-sdlc recover` lists what is saved and brings it back";
 
-/// What to do with unsaved work.
+/// What to do with work that is not committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unsaved {
-    /// Its worktree stays.
+pub(super) enum Uncommitted {
+    /// Its worktree stays: whoever goes on with the story goes on there.
     Stays,
-    /// It is saved, and the worktree goes.
+    /// Its worktree goes if a salvage has all of it.
+    GoesWhenSaved,
+    /// It is saved, and its worktree goes.
     IsSaved,
-}
-
-impl Unsaved {
-    /// What the option `--salvage` says.
-    pub(super) fn of(salvage: bool) -> Self {
-        if salvage { Self::IsSaved } else { Self::Stays }
-    }
 }
 
 impl Scene {
     /// What would become of a worktree of ours. Changes nothing.
-    pub(super) async fn judge(&self, item: &Item, unsaved: Unsaved) -> Verdict {
+    pub(super) async fn judge(&self, item: &Item, uncommitted: Uncommitted) -> Verdict {
         let Some(home) = self.homes.get(item.home) else {
             return Verdict::Stays("its place is not known".to_owned());
         };
@@ -139,16 +134,20 @@ impl Scene {
             (Condition::HalfMade | Condition::Gone, _) => return Verdict::Clear(None),
             (Condition::Foreign(why), _) => return Verdict::Stays(foreign(why)),
         };
-        match home.saved_as(place).await {
-            Ok(Some(salvage)) => Verdict::Clear(Some(Saved::of(&salvage))),
-            Ok(None) | Err(_) if unsaved == Unsaved::IsSaved => Verdict::Clear(None),
-            Ok(None) => Verdict::Stays(why),
-            Err(error) => Verdict::Stays(chain(&error)),
+        match uncommitted {
+            // It is saved when it goes, or stays because it cannot be.
+            Uncommitted::IsSaved if item.story.is_some() => Verdict::Clear(None),
+            Uncommitted::Stays | Uncommitted::IsSaved => Verdict::Stays(why),
+            Uncommitted::GoesWhenSaved => match home.saved_as(place).await {
+                Ok(Some(salvage)) => Verdict::Clear(Some(Saved::of(&salvage))),
+                Ok(None) => Verdict::Stays(why),
+                Err(error) => Verdict::Stays(chain(&error)),
+            },
         }
     }
 
     /// Removes a worktree of ours, if nothing is lost with it.
-    pub(super) async fn clear(&self, item: &Item, unsaved: Unsaved) -> Verdict {
+    pub(super) async fn clear(&self, item: &Item, uncommitted: Uncommitted) -> Verdict {
         let Some(home) = self.homes.get(item.home) else {
             return Verdict::Stays("its place is not known".to_owned());
         };
@@ -172,43 +171,64 @@ impl Scene {
         match removal {
             Ok(Removal::Removed) => Verdict::Clear(None),
             Ok(Removal::Kept { why }) | Err(why) if place.condition == Condition::Ready => {
-                self.save(home, item, unsaved, why).await
+                self.save(home, item, uncommitted, why).await
             }
             Ok(Removal::Kept { why }) | Err(why) => Verdict::Stays(why),
         }
     }
 
     /// Removes a worktree with work that is on no branch, if that is saved or is to be. `why` is why it would stay.
-    async fn save(&self, home: &Worktrees, item: &Item, unsaved: Unsaved, why: String) -> Verdict {
+    async fn save(
+        &self,
+        home: &Worktrees,
+        item: &Item,
+        uncommitted: Uncommitted,
+        why: String,
+    ) -> Verdict {
         let place = &item.place;
-        match home.remove_saved(place).await {
-            Ok(Some(salvage)) => return Verdict::Clear(Some(Saved::of(&salvage))),
-            Ok(None) => {}
-            Err(error) => return Verdict::Stays(chain(&error)),
+        match (uncommitted, &item.story) {
+            (Uncommitted::Stays, _) | (Uncommitted::IsSaved, None) => Verdict::Stays(why),
+            (Uncommitted::GoesWhenSaved, _) => match home.remove_saved(place).await {
+                Ok(Some(salvage)) => Verdict::Clear(Some(Saved::of(&salvage))),
+                Ok(None) => Verdict::Stays(why),
+                Err(error) => Verdict::Stays(chain(&error)),
+            },
+            (Uncommitted::IsSaved, Some(story)) => {
+                let saved = self.save_and_remove(home, place, story, item.home).await;
+                saved.map_or_else(Verdict::Stays, Verdict::Clear)
+            }
         }
-        let Some(story) = item.story.as_ref().filter(|_| unsaved == Unsaved::IsSaved) else {
-            return Verdict::Stays(why);
-        };
-        let attempt = match self.attempt(item, story) {
-            Ok(attempt) => attempt,
-            Err(error) => return Verdict::Stays(chain(&error)),
-        };
-        let saving = home.save_and_remove(&place.path, story, attempt, "its worktree was removed");
-        match saving.await {
-            Ok(commit) => Verdict::Clear(commit.map(|commit| Saved {
-                reference: salvage_ref(story, attempt),
-                commit,
-            })),
-            Err(error) => Verdict::Stays(chain(&error)),
+    }
+
+    /// Saves what a worktree holds and removes it. Gives where it is saved, or why the worktree stays.
+    async fn save_and_remove(
+        &self,
+        home: &Worktrees,
+        place: &Place,
+        story: &StoryId,
+        number: usize,
+    ) -> Result<Option<Saved>, String> {
+        let attempt = self.attempt(number, story);
+        let attempt = attempt.map_err(|error| chain(&error))?;
+        let branch = place.branch.as_deref().unwrap_or_default();
+        let removal = home.salvage_and_remove(&place.path, branch, story, attempt);
+        match removal.await.map_err(|error| chain(&error))? {
+            Removal::Kept { why } => Err(why),
+            Removal::Removed => {
+                let salvages = self.repository.salvages();
+                let mut salvages = salvages.map_err(|error| chain(&error))?.into_iter();
+                let made = salvages.find(|one| one.story == *story && one.attempt == attempt);
+                Ok(made.as_ref().map(Saved::of))
+            }
         }
     }
 
     /// The attempt under which the work of a worktree is saved: the last one of its story. What is in the other place
     /// of the predecessor is other work, and gets a number that nothing has.
-    fn attempt(&self, item: &Item, story: &StoryId) -> Result<AttemptNumber, RepositoryError> {
+    fn attempt(&self, home: usize, story: &StoryId) -> Result<AttemptNumber, RepositoryError> {
         let past = PastAttempts::read(&self.project.runs());
         let last = past.last(story);
-        if item.home == 0 {
+        if home == 0 {
             return Ok(last.unwrap_or(AttemptNumber::FIRST));
         }
         let salvages = self.repository.salvages()?.into_iter();
@@ -221,7 +241,7 @@ impl Scene {
 impl Saved {
     fn of(salvage: &Salvage) -> Self {
         Self {
-            reference: salvage_ref(&salvage.story, salvage.attempt),
+            reference: salvage.reference(),
             commit: salvage.commit,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::clear::{RECOVER, Taboo, Unsaved, Verdict};
+use super::clear::{RECOVER, Taboo, Uncommitted, Verdict};
 use super::holder::{Claim, Purpose};
 use super::scene::{Item, Scene, sizes};
 use crate::cli::args::WorktreesPruneArgs;
@@ -30,17 +30,22 @@ pub(super) async fn prune(args: &WorktreesPruneArgs) -> Result<ExitCode, CliErro
     let mut claim = Claim::take(&scene.project, purpose)?;
     let items = scene.items().await?;
     let sizes = sizes(&items);
-    let unsaved = Unsaved::of(args.salvage);
     let mut summary = Summary::default();
     let mut saved_some = false;
     for (item, size) in items.iter().zip(sizes) {
         claim.refresh(&scene.project);
         let taboo = Taboo::of(item, claim.holder.as_ref());
+        let uncommitted = match (args.salvage, item.status) {
+            (true, _) => Uncommitted::IsSaved,
+            // Nobody goes on with it.
+            (false, Some(Status::Done) | None) => Uncommitted::GoesWhenSaved,
+            (false, Some(_)) => Uncommitted::Stays,
+        };
         let verdict = match (taboo, interrupted(item)) {
             (Some(taboo), _) => Verdict::Stays(taboo.why().to_owned()),
             (None, Some(why)) => Verdict::Stays(why),
-            (None, None) if args.dry_run => scene.judge(item, unsaved).await,
-            (None, None) => scene.clear(item, unsaved).await,
+            (None, None) if args.dry_run => scene.judge(item, uncommitted).await,
+            (None, None) => scene.clear(item, uncommitted).await,
         };
         let (title, shown) = (item.title(), scene.shown(&item.place.path));
         match verdict {

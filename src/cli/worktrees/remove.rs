@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::clear::{RECOVER, Taboo, Unsaved, Verdict};
+use super::clear::{RECOVER, Taboo, Uncommitted, Verdict};
 use super::holder::{Claim, Purpose};
 use super::scene::{Item, Scene, sizes};
 use crate::cli::args::WorktreesRemoveArgs;
@@ -16,7 +16,11 @@ pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliEr
     let mut claim = Claim::take(&scene.project, Purpose::Change)?;
     let items = named(&args.names, scene.items().await?)?;
     let sizes = sizes(&items);
-    let unsaved = Unsaved::of(args.salvage);
+    let uncommitted = if args.salvage {
+        Uncommitted::IsSaved
+    } else {
+        Uncommitted::Stays
+    };
     let (mut code, mut saved_some) = (SUCCESS, false);
     for (item, size) in items.iter().zip(sizes) {
         claim.refresh(&scene.project);
@@ -33,7 +37,7 @@ pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliEr
             code = SOME_DID_NOT;
             continue;
         }
-        match scene.clear(item, unsaved).await {
+        match scene.clear(item, uncommitted).await {
             Verdict::Clear(saved) => {
                 if let Some(saved) = &saved {
                     saved.tell(&title);
@@ -44,7 +48,7 @@ pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliEr
                 tell_of_branch(&scene, item, args).await?;
             }
             Verdict::Stays(why) => {
-                stays(&why, hints(item, unsaved));
+                stays(&why, hints(item, uncommitted));
                 code = SOME_DID_NOT;
             }
         }
@@ -105,9 +109,9 @@ fn places_of(items: &[Item], is_it: impl Fn(&Item) -> bool) -> Vec<usize> {
         .collect()
 }
 
-fn hints(item: &Item, unsaved: Unsaved) -> &'static [&'static str] {
+fn hints(item: &Item, uncommitted: Uncommitted) -> &'static [&'static str] {
     match item.place.condition {
-        Condition::Ready if unsaved == Unsaved::Stays => &[
+        Condition::Ready if uncommitted == Uncommitted::Stays => &[
             "commit it in the worktree, or give `--salvage` to have it stored before the worktree is removed",
         ],
         Condition::Ready | Condition::HalfMade | Condition::Gone | Condition::Foreign(_) => &[],

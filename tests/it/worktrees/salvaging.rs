@@ -81,6 +81,16 @@ fn what_is_saved_already_can_be_pruned_until_it_changes() {
           Pruned 0 worktrees (<size>); 1 stays
     ");
     std::fs::remove_file(path.join("c.txt")).unwrap();
+    // Whoever goes on with the story goes on there.
+    let same = env.ai_sdlc(&["worktrees", "prune"]).run();
+    same.assert_code(0)
+        .assert_stderr("not committed: README.md");
+    env.write(".ai-sdlc/worktrees/S-0001-work/c.txt", "c\n");
+    env.story("S-0001").status("done").write();
+    let more = env.ai_sdlc(&["worktrees", "prune"]).run();
+    more.assert_code(0)
+        .assert_stderr("not committed: README.md, b.txt, c.txt");
+    std::fs::remove_file(path.join("c.txt")).unwrap();
     let same = env.ai_sdlc(&["worktrees", "prune"]).run();
     insta::assert_snapshot!(shown(&same, &env), @r"
     exit: 0
