@@ -122,24 +122,32 @@ fn what_git_does_not_look_at_is_not_lost() {
 }
 
 #[test]
-fn what_cannot_be_saved_as_a_whole_stays() {
+fn a_repository_inside_is_saved_with_its_files() {
     let env = with_unsaved_work();
     let inside = env.path(".ai-sdlc/worktrees/S-0001-work");
     env.git_in(&inside, &["init", "--quiet", "module"]);
     env.write(".ai-sdlc/worktrees/S-0001-work/module/file", "text\n");
+    env.ai_sdlc(&["worktrees", "remove", "S-0001"])
+        .run()
+        .assert_code(1);
+    env.ai_sdlc(&["worktrees", "remove", "S-0001", "--salvage"])
+        .run()
+        .assert_code(0);
+    let saved = env.git(&["show", &format!("{SALVAGE}:module/file")]);
+    assert_eq!(saved, "text\n");
+}
+
+#[test]
+fn a_worktree_whose_link_to_git_is_broken_stays() {
+    let env = with_unsaved_work();
+    let link = env.path(".ai-sdlc/worktrees/S-0001-work/.git");
+    std::fs::write(link, "gitdir: /nowhere\n").unwrap();
     let removed = env
-        .ai_sdlc(&["worktrees", "remove", "S-0001", "--salvage"])
+        .ai_sdlc(&["worktrees", "remove", "S-0001-work", "--salvage"])
         .run();
-    // A repository inside is saved with all that it holds, or the worktree is still there.
-    if removed.code == Some(0) {
-        assert_eq!(
-            env.git(&["show", &format!("{SALVAGE}:module/file")]),
-            "text\n"
-        );
-    } else {
-        assert_eq!(
-            env.read(".ai-sdlc/worktrees/S-0001-work/module/file"),
-            "text\n"
-        );
-    }
+    removed
+        .assert_code(1)
+        .assert_stderr("it is not a worktree of this repository");
+    let kept = env.read(".ai-sdlc/worktrees/S-0001-work/b.txt");
+    assert_eq!(kept, "b\n");
 }
