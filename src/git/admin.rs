@@ -59,12 +59,12 @@ impl WorktreeEntry {
     /// Whether its files have been checked out: git writes the index when all of them are there. One that we began
     /// must be prepared to its end, too.
     pub(super) fn is_checked_out(&self) -> bool {
-        self.admin_dir.join("index").exists() && !self.admin_dir.join(PREPARING).exists()
+        self.admin_dir.join("index").exists() && !self.is_being_prepared()
     }
 
-    /// Whether it is one that we began and have not prepared to the end, in which nobody has worked.
+    /// Whether we have begun to prepare it and not come to the end: nobody has worked in it yet.
     pub(super) fn is_being_prepared(&self) -> bool {
-        self.is_ours() && self.admin_dir.join(PREPARING).exists()
+        self.admin_dir.join(PREPARING).exists()
     }
 
     /// Says that its preparation has begun; the file that says so must be removed at the end of it.

@@ -41,8 +41,9 @@ pub use removal::{Removal, RemovalCheck, RemovalError};
 pub use repository::{BRANCH_PREFIX, DiffStat, Head, Repository, RepositoryError, WorkTree};
 pub use runner::{Call, DEFAULT_DEADLINE, Failure, Git, GitError, MINIMUM_VERSION, Output};
 pub use salvage::{
-    CHECKPOINT, RestoreError, SALVAGE_PREFIX, Salvage, SalvageError, SalvageRequest, SavedFile,
-    Standing, checkpoint, restore_branch, restore_files, salvage_ref, unsaved,
+    CHECKPOINT, HURRIED_SALVAGE, RestoreError, SALVAGE_PREFIX, Salvage, SalvageError,
+    SalvageRequest, SavedFile, Standing, checkpoint, restore_branch, restore_files, salvage_ref,
+    unsaved,
 };
 pub use saved::SavedError;
 pub use worktree::{

@@ -17,6 +17,7 @@
 //! | another branch, a commit without a branch | likewise; the first parent is what is checked out |
 //! | a branch without a commit | likewise, without that parent |
 //! | an index that is missing or damaged | likewise, compared with what is checked out |
+//! | a worktree whose preparation was interrupted | nothing: nobody has worked in it |
 //! | no `.git` in the worktree any more | likewise, where the repository knows the worktree |
 //! | a repository inside | its files, below its path; its `.git` folder in the last parent ([`embedded`]) |
 //! | a submodule | the commit that it has checked out. One with changes or commits of its own counts as left out |
@@ -66,6 +67,10 @@ pub const CHECKPOINT: &str = "checkpoint";
 /// How long one git of a salvage may take. Only adding the files takes long, and a whole salvage must fit into the time
 /// that the end of an attempt has.
 const DEADLINE: Duration = Duration::from_secs(4 * 60);
+
+/// How long a salvage may take that the stop of a run waits for. What is not saved by then stays in its worktree, and a
+/// run that is stopped must end soon.
+pub const HURRIED_SALVAGE: Duration = Duration::from_secs(3);
 
 /// The pauses before files are added once more that were changed or removed meanwhile.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(250)];
@@ -191,6 +196,10 @@ impl Worktrees {
             let path = path.to_owned();
             return Err(SalvageError::NotAWorktree { path });
         };
+        // Files that are missing there were never checked out, and nobody has deleted them.
+        if entry.is_being_prepared() {
+            return Ok(None);
+        }
         let place = Place {
             worktree: path.to_owned(),
             git_dir: entry.admin_dir,

@@ -7,8 +7,8 @@ use super::base::Base;
 use super::room::Room;
 use crate::engine::{Disposal, Outcome, RunId, Settlement, Unit};
 use crate::git::{
-    Against, BaseError, CommitId, Git, Origin, Prepared, Removal, RemovalCheck, Repository,
-    WorktreeRequest, Worktrees, base_with, branch_name, salvage_ref,
+    Against, BaseError, CommitId, Git, HURRIED_SALVAGE, Origin, Prepared, Removal, RemovalCheck,
+    Repository, WorktreeRequest, Worktrees, base_with, branch_name, salvage_ref,
 };
 use crate::protocol::Evidence;
 use crate::report::{chain, event::KeptWorktree};
@@ -223,7 +223,16 @@ impl Workspaces {
         } else {
             let reason = outcome.reason().map(|reason| format!(": {reason}"));
             let why = format!("{}{}", outcome.name(), reason.unwrap_or_default());
-            self.save(unit, prepared, &why).await
+            let saving = self.save(unit, prepared, &why);
+            if *outcome == Outcome::Cancelled {
+                let saved = tokio::time::timeout(HURRIED_SALVAGE, saving).await;
+                saved.unwrap_or_else(|_| {
+                    tracing::info!(story = %unit.story, "there was no time to save what it left");
+                    Ok(None)
+                })
+            } else {
+                saving.await
+            }
         };
         let kept = match disposal {
             Disposal::Remove => {

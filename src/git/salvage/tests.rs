@@ -144,6 +144,15 @@ async fn a_clean_worktree_has_nothing_to_save() {
 }
 
 #[tokio::test]
+async fn a_worktree_that_was_never_ready_has_nothing_to_save() {
+    let story = Story::new().await;
+    let admin = story.fixture.root.join(".git/worktrees/S-0001-a-title");
+    story.sh("rm file.txt run.sh");
+    fs::rename(admin.join("index"), admin.join("ai-sdlc-preparing")).unwrap();
+    assert_eq!(story.salvage().await, None);
+}
+
+#[tokio::test]
 async fn everything_that_differs_comes_back() {
     let story = Story::new().await;
     story.sh(
