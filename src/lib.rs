@@ -18,7 +18,7 @@
 //! - [`report`]: everything that is printed
 //! - [`watch`]: tells that the board may have changed
 //! - [`journal`]: a file of records that is only appended to
-//! - [`config`], [`process`], [`diagnostics`]: configuration, processes, diagnostic messages
+//! - [`config`], [`process`], [`disk`], [`diagnostics`]: configuration, processes, disk space, diagnostic messages
 //! - [`engine`]: every decision, as a pure state machine
 //!
 //! Dependencies point down this list, never up; `tests/architecture.rs` holds that. `docs/architecture.md` is the map
@@ -31,6 +31,7 @@ pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod diagnostics;
+pub mod disk;
 pub mod engine;
 pub mod executor;
 pub mod git;

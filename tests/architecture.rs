@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "agent",
             "config",
             "diagnostics",
+            "disk",
             "engine",
             "executor",
             "git",
@@ -29,8 +30,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "orchestrator",
         &[
-            "engine", "git", "journal", "launcher", "process", "protocol", "report", "setup",
-            "story", "watch",
+            "disk", "engine", "git", "journal", "launcher", "process", "protocol", "report",
+            "setup", "story", "watch",
         ],
     ),
     (
@@ -63,7 +64,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("agent", &["process"]),
     ("git", &["engine", "process", "story"]),
     ("report", &["engine", "story"]),
-    ("config", &["engine"]),
+    ("config", &["disk", "engine"]),
+    ("disk", &[]),
     ("diagnostics", &["report"]),
     ("journal", &[]),
     ("watch", &["story"]),
@@ -78,6 +80,7 @@ const PURE: &[&str] = &[
     "agent/mock.rs",
     "agent/script.rs",
     "cli/args.rs",
+    "disk/amount.rs",
     "engine",
     "executor/lines.rs",
     "journal/record.rs",

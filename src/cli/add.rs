@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use super::args::AddArgs;
 use super::error::{CliError, SUCCESS};
+use super::worktrees::ACCIDENTAL;
 use super::{find_project, working_directory};
 use crate::git::{BRANCH_PREFIX, Repository};
 use crate::report;
@@ -34,7 +35,7 @@ pub(super) fn add(args: &AddArgs) -> Result<ExitCode, CliError> {
         created: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
         edits: ready.into_iter().collect(),
         taken: TakenNames {
-            worktree_directories: vec![project.worktree_base()],
+            worktree_directories: vec![project.worktree_base(), project.board.join(ACCIDENTAL)],
             branches: branches(&project.root),
         },
     })?;

@@ -29,6 +29,18 @@ pub(super) enum Command {
     Replay(ReplayArgs),
     /// End what runs that were killed have left running
     Reap(ReapArgs),
+    /// Show the worktrees of stories, make one, or remove those that nobody needs
+    #[command(args_conflicts_with_subcommands = true)]
+    Worktrees(WorktreesArgs),
+    /// As in the predecessor: `worktrees add`
+    #[command(hide = true, name = "worktrees:add")]
+    WorktreesAdd(WorktreesAddArgs),
+    /// As in the predecessor: `worktrees remove`
+    #[command(hide = true, name = "worktrees:remove")]
+    WorktreesRemove(WorktreesRemoveArgs),
+    /// `worktrees prune`
+    #[command(hide = true, name = "worktrees:prune")]
+    WorktreesPrune(WorktreesPruneArgs),
     /// List, show and give back uncommitted work that was saved
     Recover(RecoverArgs),
     /// Make a throw-away repository with stories and run them: no key, no network
@@ -129,6 +141,88 @@ pub(super) struct RunsArgs {
     /// Write the list as JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WorktreesArgs {
+    #[command(flatten)]
+    pub(super) list: WorktreesListArgs,
+    #[command(subcommand)]
+    pub(super) command: Option<WorktreesCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum WorktreesCommand {
+    /// Show them: story, status, state, commits ahead of the base, unsaved files, size, age, branch and path
+    List(WorktreesListArgs),
+    /// Make the worktree of a story as a run would, and print its path
+    Add(WorktreesAddArgs),
+    /// Remove worktrees; never one with unsaved work, and never a branch unless asked to
+    Remove(WorktreesRemoveArgs),
+    /// Remove all worktrees with which nothing is lost
+    #[command(long_about = PRUNE)]
+    Prune(WorktreesPruneArgs),
+}
+
+/// What pruning does, for whoever wonders what becomes of their work.
+const PRUNE: &str = "Remove all worktrees with which nothing is lost
+
+A worktree goes when everything in it that git does not ignore is committed on its branch, whatever
+the status of its story: the branch stays, and the next run of the story makes the worktree again
+from it. What git ignores (build output, installed packages, local settings) is not kept. So the
+worktree of a story that failed stays as long as it holds anything that is not committed.
+
+When a story is done or not on the board any more, work that is not committed counts as saved as
+well, if its last salvage has all of it. With --salvage, everything that is not committed is saved
+first, whatever the story; `ai-sdlc recover` brings it back. Half-made worktrees and entries of git about worktrees that are gone are removed, too.
+
+What stays: worktrees with anything else that is not committed, so that whoever goes on with the
+story goes on there; those that a run works in or is about to; those of
+stories in progress, in which a run goes on; those in which any process works, an open shell
+included; and everything that was not made for a story: folders, worktrees that were made by hand
+or locked by somebody else.";
+
+#[derive(Debug, Args)]
+pub(super) struct WorktreesListArgs {
+    /// Write them as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WorktreesAddArgs {
+    /// The story, by its id or slug
+    #[arg(value_name = "ID")]
+    pub(super) story: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WorktreesRemoveArgs {
+    /// The stories, or the names or paths of worktrees
+    #[arg(value_name = "ID", required = true)]
+    pub(super) names: Vec<String>,
+    /// Store what is not committed under `refs/ai-sdlc/salvage` first
+    #[arg(long)]
+    pub(super) salvage: bool,
+    /// Keep the branch, as without this option
+    #[arg(long, conflicts_with = "delete_branch")]
+    pub(super) keep_branch: bool,
+    /// Delete the branch as well, if it is merged into the base
+    #[arg(long)]
+    pub(super) delete_branch: bool,
+    /// Of the predecessor, where it answered a question that is not asked any more
+    #[arg(long, hide = true)]
+    pub(super) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WorktreesPruneArgs {
+    /// Only show what would be removed
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Remove those with unsaved work as well, after storing it under `refs/ai-sdlc/salvage`
+    #[arg(long)]
+    pub(super) salvage: bool,
 }
 
 #[derive(Debug, Args)]

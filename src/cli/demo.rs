@@ -14,6 +14,9 @@ use crate::report::event::Counts;
 use crate::report::{self, Human, Verbosity};
 use crate::story::{Content, NewStory, Store, TakenNames};
 
+/// Its files take no space worth mentioning.
+const CONFIGURATION: &str = "{\n  \"worktree\": {\n    \"minFree\": 0\n  }\n}\n";
+
 /// How many stories run at a time.
 const CONCURRENT: &str = "3";
 
@@ -127,7 +130,7 @@ fn build(root: &Path) -> Result<(), CliError> {
     std::fs::write(&readme, "# A demonstration\n\nMade by `ai-sdlc demo`.\n")
         .map_err(|error| CliError::new(format!("cannot write {}: {error}", readme.display())))?;
     make_repository(root)?;
-    make_board(root, "{}\n")?;
+    make_board(root, CONFIGURATION)?;
     let store = Store::new(root.join(".ai-sdlc"));
     for (place, (title, needs, script)) in STORIES.iter().enumerate() {
         let priority = (place + 1) * 10;

@@ -17,6 +17,7 @@ mod run_plan;
 mod run_settings;
 mod runs;
 mod status;
+mod worktrees;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ use clap::error::ErrorKind;
 use crate::config::Project;
 use crate::config::project::ROOT_VARIABLE;
 use crate::git::{Repository, WorkTree};
-use args::{Cli, Command};
+use args::{Cli, Command, WorktreesCommand};
 use error::CliError;
 
 /// Runs the program with these arguments, the first of which is its name.
@@ -45,6 +46,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Runs(args) => runs::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Reap(args) => reap::run(&args),
+        Command::Worktrees(args) => worktrees::worktrees(args),
+        Command::WorktreesAdd(args) => worktrees::change(WorktreesCommand::Add(args)),
+        Command::WorktreesRemove(args) => worktrees::change(WorktreesCommand::Remove(args)),
+        Command::WorktreesPrune(args) => worktrees::change(WorktreesCommand::Prune(args)),
         Command::Recover(args) => recover::recover(&args),
         Command::Demo => demo::demo(),
         Command::AgentExec { story } => return crate::executor::main(&story),

@@ -151,7 +151,7 @@ mod tests {
             "FILE is a checkpoint of the predecessor: a story, nothing completed"
         );
         assert!(shown("{").starts_with("FILE is a checkpoint that cannot be read: "));
-        assert_eq!(find(folder.path()), [path.clone()]);
+        assert_eq!(find(folder.path()), std::slice::from_ref(&path));
         assert_eq!(find(&folder.path().join("none")), Vec::<PathBuf>::new());
     }
 }

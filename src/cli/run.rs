@@ -15,6 +15,7 @@ use super::last_run::{Continuation, LastRun, nothing_to_continue};
 use super::reap::end_leftovers;
 use super::run_plan::{Planner, RunPlan};
 use super::run_settings::settings;
+use super::worktrees::room;
 use super::{find_project, old_checkpoints, working_directory};
 use crate::config::Project;
 use crate::diagnostics;
@@ -22,8 +23,8 @@ use crate::engine::{Housekeeping, LeftOut, Obstacle, RunId, Selection, Verdict, 
 use crate::git::{Git, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
 use crate::orchestrator::{
-    self, Base, Continued, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces, prune_runs,
-    unlocked_run,
+    self, Base, Continued, Ground, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces,
+    prune_runs, unlocked_run,
 };
 use crate::process::FileLimit;
 use crate::protocol::identity;
@@ -33,9 +34,9 @@ use crate::setup::{Place, Setup};
 use crate::story::{Board, Status, Store, StoryId};
 
 /// How long a git that was interrupted may take to end; then it has been killed.
-const GIT_ENDING: Duration = Duration::from_secs(3);
+pub(super) const GIT_ENDING: Duration = Duration::from_secs(3);
 /// How long the runtime may take to drop what a run has left behind.
-const WIND_UP: Duration = Duration::from_millis(500);
+pub(super) const WIND_UP: Duration = Duration::from_millis(500);
 
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     let here = working_directory()?;
@@ -79,7 +80,7 @@ async fn run_project(
     let (run, seed) = new_run_id()?;
     let patience = Housekeeping::default().lock;
     // From here on the board is this run's alone: what is planned is what is there.
-    let _lock = if args.dry_run {
+    let mut lock = if args.dry_run {
         None
     } else {
         let mut lock = RunLock::acquire(&project.board, &run, patience)?;
@@ -127,6 +128,9 @@ async fn run_project(
         None => (None, None, None),
     };
     let run = past.as_ref().map_or(run, |past| past.opening.run.clone());
+    if let Some(lock) = &mut lock {
+        lock.describe(&run);
+    }
     let waiting = Waiting::of(&board);
     let planner =
         Planner::new(args, &project, store.clone(), &board, selection).inspect_err(|_| {
@@ -209,6 +213,13 @@ async fn run_project(
     let worktrees = Worktrees::new(repository.clone(), git.clone(), &project.worktree_base())
         .map_err(|error| CliError::from_error(&error))?;
     sweep_in_the_background(worktrees.clone());
+    let room = room(&project, &worktrees)?;
+    for story in &stories {
+        let planned = plan.stories.get(&story.id);
+        if let Some(story) = planned {
+            room.ledger.need(worktrees.path_of(&story.id, &story.slug));
+        }
+    }
     let folder = run_folder(&project, &run)?;
     prune_in_the_background(&project, &run);
     let launcher = LocalLauncher::new(files, &project.config.kept_processes, folder.group())?;
@@ -233,11 +244,14 @@ async fn run_project(
         &project.config.kept_processes,
     );
     let workspaces = Workspaces {
-        repository,
-        git,
-        worktrees,
-        base,
-        run: run.clone(),
+        ground: Ground {
+            repository,
+            git,
+            worktrees,
+            base,
+            run: run.clone(),
+            room,
+        },
         setup,
         folder: folder.clone(),
     };
@@ -292,7 +306,7 @@ fn sweep_in_the_background(worktrees: Worktrees) {
 }
 
 /// What stories start from: the configured branch, else what the main checkout has checked out.
-fn base(project: &Project, repository: &Repository) -> Result<Base, CliError> {
+pub(super) fn base(project: &Project, repository: &Repository) -> Result<Base, CliError> {
     if let Some(name) = &project.config.base_branch {
         let start = repository.resolve(name).map_err(|error| {
             CliError::from(error).hint("mend `worktree.baseBranch` in .ai-sdlc.json")

@@ -11,6 +11,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, Map
 use serde_json::Value;
 
 use super::ConfigError;
+use super::size::SIZE;
 
 /// The longest text that is repeated to say what a value is, in characters.
 const LONGEST_SHOWN: usize = 40;
@@ -129,6 +130,7 @@ fn rule(message: &str) -> Option<&'static str> {
         "a sequence" => "must be a list",
         OBJECT => "must be an object",
         super::setup::COMMAND => "must be a command, true or false",
+        SIZE => "must be a number of bytes or a text such as \"20GB\"",
         _ => return None,
     })
 }

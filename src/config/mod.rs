@@ -7,6 +7,7 @@ mod document;
 pub mod project;
 pub mod rules;
 mod setup;
+mod size;
 
 pub use setup::{Hooks, Install, Ports, SetupRules};
 
@@ -21,7 +22,9 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
+use crate::disk::Bytes;
 use document::{Document, section};
+use size::size;
 
 /// The file's name, in the root of the project.
 pub const FILE_NAME: &str = ".ai-sdlc.json";
@@ -29,6 +32,12 @@ pub const FILE_NAME: &str = ".ai-sdlc.json";
 /// The longest grace that may be configured, in milliseconds: one hour.
 const LONGEST_GRACE_MS: u64 = 3_600_000;
 
+/// What must be free for an attempt to begin when nothing is configured: enough for a checkout of most repositories and
+/// for what a build of theirs leaves, so that a run ends before the disk of everybody else is full.
+const MIN_FREE: Bytes = Bytes::GIBI;
+
+/// The most that may be configured for an amount of disk space, 1 EiB: what is more was not meant.
+const MOST_SPACE: Bytes = Bytes(1 << 60);
 /// The time between two checkpoints when nothing is configured: what a machine that dies costs at most.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(120);
 /// The shortest and the longest time that can be configured.
@@ -46,6 +55,10 @@ pub struct Config {
     pub worktree_base: PathBuf,
     /// What stories start from; none for what the main checkout has checked out.
     pub base_branch: Option<String>,
+    /// How much the worktrees may take together before those that nobody needs are removed; none for no limit.
+    pub max_disk: Option<Bytes>,
+    /// How much must be free for an attempt to begin; nothing for whatever there is.
+    pub min_free: Bytes,
     /// The time between two checkpoints of the worktree of a running attempt; none for no checkpoints.
     pub checkpoint_every: Option<Duration>,
     /// How long an agent may take to end when it is asked to.
@@ -77,6 +90,8 @@ impl Default for Config {
             agent: None,
             worktree_base: PathBuf::from(".ai-sdlc/worktrees"),
             base_branch: None,
+            max_disk: None,
+            min_free: MIN_FREE,
             checkpoint_every: Some(CHECKPOINT_EVERY),
             grace: Duration::from_secs(10),
             kept_processes: Vec::new(),
@@ -160,6 +175,10 @@ struct WorktreeSection {
     #[serde(deserialize_with = "setup::install")]
     install: Option<Install>,
     install_timeout: Option<u64>,
+    #[serde(deserialize_with = "size")]
+    max_disk: Option<Bytes>,
+    #[serde(deserialize_with = "size")]
+    min_free: Option<Bytes>,
     checkpoint_every: Checkpoints,
 }
 
@@ -233,11 +252,26 @@ impl Config {
         {
             return Err(Invalid::new("worktree.baseBranch", "must not be empty"));
         }
+        let (max_disk, min_free) = (file.worktree.max_disk, file.worktree.min_free);
+        if max_disk.is_some_and(|most| most == Bytes(0) || most > MOST_SPACE) {
+            return Err(Invalid::new(
+                "worktree.maxDisk",
+                "must be from 1 byte to 1 EiB (leave it out for no limit)",
+            ));
+        }
+        if min_free.is_some_and(|least| least > MOST_SPACE) {
+            return Err(Invalid::new(
+                "worktree.minFree",
+                "must be at most 1 EiB (0 for no minimum)",
+            ));
+        }
         Ok(Self {
             worktree_base: worktree_base.unwrap_or_else(|| sdlc_folder.join("worktrees")),
             sdlc_folder,
             agent: file.ai.provider,
             base_branch,
+            max_disk,
+            min_free: min_free.unwrap_or(defaults.min_free),
             checkpoint_every,
             grace: grace_ms.map_or(defaults.grace, Duration::from_millis),
             kept_processes: file.process.keep,
@@ -411,6 +445,45 @@ mod tests {
             ),
         ] {
             assert_eq!(wrong(text), expected);
+        }
+    }
+
+    #[test]
+    fn disk_space_is_a_number_of_bytes_or_a_text_with_a_unit() {
+        let config = parse(r#"{"worktree": {"maxDisk": "20 GB", "minFree": 0}}"#).unwrap();
+        assert_eq!(config.max_disk, Some(Bytes(20_000_000_000)));
+        assert_eq!(config.min_free, Bytes(0));
+        let config = parse(r#"{"worktree": {"maxDisk": 4096, "minFree": null}}"#).unwrap();
+        assert_eq!(config.max_disk, Some(Bytes(4096)));
+        assert_eq!(config.min_free, Bytes::GIBI);
+        for (value, expected) in [
+            (
+                r#""maxDisk": "20XB""#,
+                "c.json:1:31: `worktree.maxDisk` must be a number of bytes or a text such as \"20GB\", not \"20XB\"",
+            ),
+            (
+                r#""minFree": -1"#,
+                "c.json:1:27: `worktree.minFree` must be a number of bytes or a text such as \"20GB\", not -1",
+            ),
+            (
+                r#""minFree": 0.5"#,
+                "c.json:1:28: `worktree.minFree` must be a number of bytes or a text such as \"20GB\", not 0.5",
+            ),
+            (
+                r#""maxDisk": ["1G"]"#,
+                "c.json:1:26: `worktree.maxDisk` must be a number of bytes or a text such as \"20GB\", not a list",
+            ),
+            (
+                r#""maxDisk": 0"#,
+                "c.json:1:26: `worktree.maxDisk` must be from 1 byte to 1 EiB (leave it out for no limit), not 0",
+            ),
+            (
+                r#""minFree": "2000000TB""#,
+                "c.json:1:36: `worktree.minFree` must be at most 1 EiB (0 for no minimum), not \"2000000TB\"",
+            ),
+        ] {
+            let text = format!("{{\"worktree\": {{{value}}}}}");
+            assert_eq!(parse(&text).unwrap_err(), expected);
         }
     }
 

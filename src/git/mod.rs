@@ -7,11 +7,14 @@
 mod admin;
 mod base;
 mod changes;
+mod clearing;
 mod commit;
 mod commit_id;
 mod ending;
+mod hidden;
 mod identity;
 mod ignored;
+mod inventory;
 mod lock;
 mod overlap;
 mod prepare_error;
@@ -19,6 +22,7 @@ mod removal;
 mod repository;
 mod runner;
 mod salvage;
+mod saved;
 mod survey;
 #[cfg(test)]
 mod test_support;
@@ -33,6 +37,7 @@ pub use commit_id::{CommitId, CommitIdError};
 pub use ending::wait_for_ending;
 pub use identity::{IdentityError, check_identity};
 pub use ignored::{IgnoredFiles, Patterns, are_ignored, ignored_files};
+pub use inventory::{Condition, Foreign, Place, Work, is_name_of};
 pub use lock::{AdminGuard, AdminLock, LockError};
 pub use overlap::MAX_OVERLAP_PATHS;
 pub use prepare_error::{BaseProblem, PrepareError};
@@ -46,6 +51,7 @@ pub use salvage::{
     SalvageRequest, SavedFile, Standing, checkpoint, restore_branch, restore_files, salvage_ref,
     unsaved,
 };
+pub use saved::SavedError;
 pub use worktree::{Origin, Prepared, WorktreeRequest, Worktrees, branch_name};
 
 /// Runs work that blocks (libgit2, deleting a tree) on the runtime's blocking threads.

@@ -14,6 +14,7 @@ use super::admin::WorktreeEntry;
 use super::blocking;
 use super::changes::Changes;
 use super::commit_id::CommitId;
+use super::hidden::hidden_change;
 use super::lock::LockError;
 use super::repository::{Head, Repository, RepositoryError, open};
 use super::runner::GitError;
@@ -85,6 +86,14 @@ pub enum RemovalError {
         /// Why.
         source: GitError,
     },
+    /// Git failed to delete a branch.
+    #[error("failed to delete the branch `{branch}`")]
+    Branch {
+        /// The branch.
+        branch: String,
+        /// Why.
+        source: GitError,
+    },
 }
 
 enum Verdict {
@@ -108,19 +117,9 @@ impl Worktrees {
         branch: &str,
         check: RemovalCheck,
     ) -> Result<Removal, RemovalError> {
-        if path.parent() != Some(&self.base) || path.file_name().is_none() {
-            return Err(RemovalError::OutsideBase {
-                path: path.to_owned(),
-                base: self.base.clone(),
-            });
-        }
-        match self.examine(path, branch, check).await? {
+        match self.judge(path, branch, check).await? {
             Verdict::Gone => return Ok(Removal::Removed),
             Verdict::Keep(why) => return Ok(Removal::Kept { why }),
-            Verdict::AskGit(changes) if !self.is_clean_to_git(path).await? => {
-                let why = named(&changes);
-                return Ok(Removal::Kept { why });
-            }
             Verdict::AskGit(_) | Verdict::Remove => {}
         }
         self.take_away(path).await
@@ -154,33 +153,46 @@ impl Worktrees {
         Ok(Removal::Removed)
     }
 
-    /// Why [`Self::remove`] would leave the worktree where it is, as it looks now; none when there is no reason.
+    /// Says what [`Self::remove`] would do, and does not do it.
     ///
     /// # Errors
-    /// When it cannot be examined.
-    pub async fn kept_by(
+    /// As [`Self::remove`], as far as it is not about removing.
+    pub async fn check_removal(
         &self,
         path: &Path,
         branch: &str,
         check: RemovalCheck,
-    ) -> Result<Option<String>, RemovalError> {
-        let verdict = self.examine(path, branch, check).await?;
-        Ok(match verdict {
-            Verdict::Keep(why) => Some(why),
-            Verdict::AskGit(changes) if !self.is_clean_to_git(path).await? => Some(named(&changes)),
-            Verdict::Gone | Verdict::AskGit(_) | Verdict::Remove => None,
+    ) -> Result<Removal, RemovalError> {
+        Ok(match self.judge(path, branch, check).await? {
+            Verdict::Gone | Verdict::AskGit(_) | Verdict::Remove => Removal::Removed,
+            Verdict::Keep(why) => Removal::Kept { why },
         })
     }
 
-    async fn examine(
+    /// What is to be done with a worktree. Git has been asked where that is needed.
+    async fn judge(
         &self,
         path: &Path,
         branch: &str,
         check: RemovalCheck,
     ) -> Result<Verdict, RemovalError> {
-        let (repository, path, branch) =
-            (self.repository.clone(), path.to_owned(), branch.to_owned());
-        blocking(move || examine(&repository, &path, &branch, check)).await
+        if path.parent() != Some(&self.base) || path.file_name().is_none() {
+            return Err(RemovalError::OutsideBase {
+                path: path.to_owned(),
+                base: self.base.clone(),
+            });
+        }
+        let verdict = {
+            let (repository, path, branch) =
+                (self.repository.clone(), path.to_owned(), branch.to_owned());
+            blocking(move || examine(&repository, &path, &branch, check)).await?
+        };
+        Ok(match verdict {
+            Verdict::AskGit(changes) if !self.is_clean_to_git(path).await? => {
+                Verdict::Keep(named(&changes))
+            }
+            verdict => verdict,
+        })
     }
 
     /// Deletes what interrupted removals of this repository's worktrees have left, and gives its number. Blocking work
@@ -337,6 +349,13 @@ fn examine(
         let (tip, expected) = (tip.short(), expected.short());
         return Ok(Verdict::Keep(format!(
             "its branch is at {tip} and not at {expected}"
+        )));
+    }
+    let hidden = hidden_change(&open(path)?);
+    if let Some(file) = hidden.map_err(|error| repository.read_error("the index", error))? {
+        let file = file.to_string_lossy().replace(char::is_control, "?");
+        return Ok(Verdict::Keep(format!(
+            "not committed, and git is told not to look at it: {file}"
         )));
     }
     let changes = repository.status(path, None)?;

@@ -209,8 +209,36 @@ impl Worktrees {
             attempt,
             why: why.to_owned(),
         };
-        save(&self.git, &place, &request, Extent::Everything).await
+        let extent = Extent::Everything;
+        save(&self.git, &place, &request, extent, Aim::Save).await
     }
+
+    /// The salvage of an attempt, if that has all that is in the worktree at `path` and in no commit. Moves no ref.
+    ///
+    /// # Errors
+    /// As [`Self::salvage`]; also when something in it cannot be saved.
+    pub(super) async fn salvage_of(
+        &self,
+        path: &Path,
+        story: &StoryId,
+        attempt: AttemptNumber,
+    ) -> Result<Option<CommitId>, SalvageError> {
+        let request = SalvageRequest {
+            story: story.clone(),
+            attempt,
+            why: String::new(),
+        };
+        let (place, extent) = (place_of(path).await?, Extent::Everything);
+        save(&self.git, &place, &request, extent, Aim::Compare).await
+    }
+}
+
+/// What the trees are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    Save,
+    /// To see whether they are saved.
+    Compare,
 }
 
 /// Whether something in the worktree of a running attempt is in no commit, as a number that differs when something else
@@ -235,7 +263,7 @@ pub async fn checkpoint(
     request: &SalvageRequest,
 ) -> Result<Option<CommitId>, SalvageError> {
     let place = place_of(worktree).await?;
-    save(git, &place, request, Extent::Files).await
+    save(git, &place, request, Extent::Files, Aim::Save).await
 }
 
 async fn place_of(worktree: &Path) -> Result<Place, SalvageError> {
@@ -252,6 +280,7 @@ async fn save(
     place: &Place,
     request: &SalvageRequest,
     extent: Extent,
+    aim: Aim,
 ) -> Result<Option<CommitId>, SalvageError> {
     let found = {
         let place = place.clone();
@@ -268,6 +297,7 @@ async fn save(
         place,
         folder: &folder,
         extent,
+        aim,
         left_out: found.left_out.clone(),
         inner: Vec::new(),
         number: 0,
@@ -335,6 +365,7 @@ struct Work<'a> {
     place: &'a Place,
     folder: &'a Folder,
     extent: Extent,
+    aim: Aim,
     /// What cannot be saved, relative to the worktree.
     left_out: Vec<PathBuf>,
     /// The repositories inside: their paths relative to the worktree, and the trees of their `.git` folders.

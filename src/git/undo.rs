@@ -65,7 +65,7 @@ impl Worktrees {
     }
 
     /// Deletes a branch that points at `tip`.
-    async fn delete_branch(
+    pub(super) async fn delete_branch(
         &self,
         branch: &str,
         tip: CommitId,
@@ -124,7 +124,7 @@ fn left(repository: &Repository, target: &Target) -> Result<Left, PrepareError> 
 }
 
 /// The tip of the story's branch, if nothing would be lost with the branch and nobody uses it. Blocks.
-fn unused_branch(
+pub(super) fn unused_branch(
     repository: &Repository,
     target: &Target,
     base: CommitId,

@@ -153,6 +153,16 @@ impl Worktrees {
         })
     }
 
+    /// The worktrees of the same repository below another directory. They share the lock's queue. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn beside(&self, base: &Path) -> Result<Self, PrepareError> {
+        let other = Self::new(self.repository.clone(), self.git.clone(), base)?;
+        let lock = self.lock.clone();
+        Ok(Self { lock, ..other })
+    }
+
     /// The directory that the worktrees are in, absolute and resolved.
     pub fn base(&self) -> &Path {
         &self.base

@@ -1,6 +1,6 @@
 //! What is done for a story that was interrupted by the death of its orchestrator, before its next attempt is prepared.
 
-use super::workspace::{Unprepared, Workspaces};
+use super::ground::{Ground, Unprepared};
 use crate::engine::Unit;
 use crate::engine::recovery::{
     Attempt, Conversation, Found, Left, Processes, Stood, Worktree, decide,
@@ -16,7 +16,7 @@ pub(super) struct Interrupted {
     pub(super) lost: Option<Unit>,
 }
 
-impl Workspaces {
+impl Ground {
     /// Looks at what there is of a story and saves what is nowhere else. Whether it may be worked on.
     pub(super) async fn recover(
         &self,

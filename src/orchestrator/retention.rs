@@ -48,7 +48,7 @@ pub(super) fn noted(runs: &Path) -> BTreeMap<StoryId, AttemptNumber> {
 }
 
 fn note(runs: &Path, past: &PastAttempts) -> std::io::Result<()> {
-    let text = serde_json::to_vec(&past.last()).map_err(std::io::Error::other)?;
+    let text = serde_json::to_vec(past.all()).map_err(std::io::Error::other)?;
     let mut file = tempfile::NamedTempFile::new_in(runs)?;
     file.write_all(&text)?;
     file.as_file().sync_all()?;

@@ -133,8 +133,13 @@ impl PastAttempts {
     }
 
     /// The numbers of the last attempts.
-    pub(super) fn last(&self) -> &BTreeMap<StoryId, AttemptNumber> {
+    pub(super) fn all(&self) -> &BTreeMap<StoryId, AttemptNumber> {
         &self.last
+    }
+
+    /// The number of a story's last attempt, if there was one.
+    pub fn last(&self, story: &StoryId) -> Option<AttemptNumber> {
+        self.last.get(story).copied()
     }
 
     /// The number of a story's next attempt.

@@ -111,20 +111,27 @@ impl RunLock {
             Ok(data) if data.len() == 0 => Predecessor::EndedWell,
             Ok(_) | Err(_) => Predecessor::Died,
         };
+        let mut lock = Self {
+            file,
+            predecessor,
+            sign: Sign::TakenOut,
+        };
+        lock.describe(run);
+        Ok(lock)
+    }
+
+    /// Says that the holder is another run than it said at first: one that goes on.
+    pub fn describe(&mut self, run: &RunId) {
         let text = format!("run {run}, process {}\n", std::process::id());
-        let written = file
+        let written = self
+            .file
             .set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(text.as_bytes()));
+            .and_then(|()| self.file.rewind())
+            .and_then(|()| self.file.write_all(text.as_bytes()));
         if let Err(error) = written {
             // The lock counts, the text does not.
             tracing::warn!(%error, "the lock file cannot be written");
         }
-        Ok(Self {
-            file,
-            predecessor,
-            sign: Sign::TakenOut,
-        })
     }
 
     /// Leaves to the next holder what the last one should have seen to: it will find that its predecessor died.

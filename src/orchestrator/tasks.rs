@@ -6,7 +6,8 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::Replan;
 use super::assigned::Assigned;
-use super::workspace::{Settled, Unprepared};
+use super::ground::Unprepared;
+use super::workspace::Settled;
 use crate::engine::{Comparison, Unit};
 use crate::git::Prepared;
 use crate::report::Answer;

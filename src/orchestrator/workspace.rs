@@ -1,61 +1,26 @@
 //! The worktrees of a run: made before an attempt, and cleared away, proved or kept after it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use super::base::Base;
-use super::interrupted::Interrupted;
+use super::ground::{Ground, Site, Unprepared};
 use super::run_folder::RunFolder;
-use crate::engine::{Disposal, Outcome, RunId, Settlement, Unit};
-use crate::git::{
-    Against, BaseError, CommitId, Git, HURRIED_SALVAGE, Origin, Prepared, Removal, RemovalCheck,
-    Repository, WorktreeRequest, Worktrees, base_with, branch_name, salvage_ref,
-};
+use crate::engine::{Disposal, Outcome, Settlement, Unit};
+use crate::git::{CommitId, HURRIED_SALVAGE, Origin, Prepared, Removal, RemovalCheck, salvage_ref};
 use crate::protocol::Evidence;
 use crate::report::{chain, event::KeptWorktree};
 use crate::setup::Setup;
-use crate::story::{Story, StoryId};
+use crate::story::Story;
 
 /// Makes and clears away the worktrees of one run.
 #[derive(Debug, Clone)]
 pub struct Workspaces {
-    /// The repository.
-    pub repository: Repository,
-    /// The git program.
-    pub git: Git,
-    /// The worktrees.
-    pub worktrees: Worktrees,
-    /// What stories start from.
-    pub base: Base,
-    /// The run.
-    pub run: RunId,
+    /// Where they are made.
+    pub ground: Ground,
     /// What makes them ready for an agent, and what is done before they go.
     pub setup: Setup,
     /// Where the run writes.
     pub folder: RunFolder,
-}
-
-/// Why there is no worktree.
-#[derive(Debug)]
-pub(super) enum Unprepared {
-    /// Something went wrong.
-    Failed(String),
-    /// Nothing did, and there can be none before a person has decided something.
-    NeedsPerson(String),
-}
-
-impl Unprepared {
-    /// Branches that conflict do so again however often they are merged.
-    fn of(error: &BaseError) -> Self {
-        let BaseError::Conflict { against, .. } = error else {
-            return Self::Failed(chain(error));
-        };
-        let hint = match against {
-            Against::Dependency { .. } => "merge one into the other",
-            Against::Base | Against::Merged => "merge the base into it",
-        };
-        Self::NeedsPerson(format!("{error}: {hint}, then set the story to ready"))
-    }
 }
 
 /// What settling an attempt came to.
@@ -69,49 +34,21 @@ pub(super) struct Settled {
     pub(super) remarks: Vec<String>,
 }
 
-/// A story that another one depends on.
-#[derive(Debug, Clone)]
-pub(super) struct Dependency {
-    pub(super) story: Arc<Story>,
-    /// Where its work of this run ended, when it did any.
-    pub(super) tip: Option<CommitId>,
-}
-
-/// What a worktree is made for.
+/// An attempt that is to get a worktree.
 #[derive(Debug)]
 pub(super) struct Preparation<'a> {
     pub(super) unit: &'a Unit,
-    pub(super) story: &'a Story,
-    pub(super) dependencies: &'a [Dependency],
-    /// How a restart has found it, if it is the first attempt since.
-    pub(super) interrupted: Option<&'a Interrupted>,
-    /// Told as soon as it is known.
-    pub(super) starts_from: &'a OnceLock<CommitId>,
+    pub(super) site: Site<'a>,
 }
 
 impl Workspaces {
-    /// Makes the worktree of a story, on top of the branches of its dependencies, and sets it up. Says as soon as it is
-    /// known what the worktree starts from, for when this is given up half-way.
+    /// Makes the worktree of a story, on top of the branches of its dependencies, and sets it up.
     pub(super) async fn prepare(
         &self,
         preparation: &Preparation<'_>,
     ) -> Result<Prepared, Unprepared> {
-        let Preparation {
-            unit,
-            story,
-            dependencies,
-            interrupted,
-            starts_from,
-        } = preparation;
-        let base = self.base_of(story, dependencies).await?;
-        starts_from.get_or_init(|| base);
-        self.take_over(story).await;
-        let request = self.request(story, base);
-        if let Some(interrupted) = interrupted {
-            self.recover(&request, interrupted).await?;
-        }
-        let prepared = self.worktrees.prepare(&request).await;
-        let prepared = prepared.map_err(|error| Unprepared::Failed(chain(&error)))?;
+        let unit = preparation.unit;
+        let prepared = self.ground.stand(&preparation.site).await?;
         let log = self.folder.setup_log(unit);
         let set_up = self.setup.prepare(unit, &prepared, log).await;
         set_up.map_err(Unprepared::Failed)?;
@@ -130,7 +67,11 @@ impl Workspaces {
         if let Some(prepared) = self.setup.unfinished(unit).await {
             left = self.take_back(unit, &prepared, outcome).await;
         } else if let Some((story, base)) = begun
-            && let Err(error) = self.worktrees.undo(&self.request(&story, base)).await
+            && let Err(error) = self
+                .ground
+                .worktrees
+                .undo(&self.ground.request(&story, base))
+                .await
         {
             tracing::warn!(error = chain(&error), story = %story.id, "not taken back");
         }
@@ -140,82 +81,6 @@ impl Workspaces {
             head: None,
             remarks: self.setup.close(unit),
         }
-    }
-
-    async fn base_of(
-        &self,
-        story: &Story,
-        dependencies: &[Dependency],
-    ) -> Result<CommitId, Unprepared> {
-        let base = self
-            .base
-            .now(&self.repository)
-            .map_err(Unprepared::Failed)?;
-        let branches = self
-            .branches(dependencies, base)
-            .map_err(Unprepared::Failed)?;
-        base_with(&self.git, &self.repository, &story.id, base, &branches)
-            .await
-            .map_err(|error| Unprepared::of(&error))
-    }
-
-    fn request(&self, story: &Story, base_commit: CommitId) -> WorktreeRequest {
-        WorktreeRequest {
-            id: story.id.clone(),
-            slug: story.slug.clone(),
-            run: self.run.clone(),
-            base_commit,
-        }
-    }
-
-    /// Clears away the locks that a killed git has left in the worktree of an earlier attempt. Nothing works in it any
-    /// more: an attempt is settled once its process is gone, and what earlier runs have left was ended before this one.
-    async fn take_over(&self, story: &Story) {
-        let path = self.worktrees.path_of(&story.id, &story.slug);
-        let branch = branch_name(&story.id, &story.slug);
-        match self.worktrees.clear_stale_locks(&path, &branch).await {
-            Ok(cleared) if cleared.is_empty() => {}
-            Ok(cleared) => tracing::info!(?cleared, "removed locks that a killed git had left"),
-            Err(error) => tracing::warn!(error = chain(&error), "locks may be left"),
-        }
-    }
-
-    /// The branches of dependencies that still exist: the one that a story's file names, else the one that it would
-    /// have. A branch that is gone was merged and deleted: its work is in the base, and of this run's work that is
-    /// made sure.
-    fn branches(
-        &self,
-        dependencies: &[Dependency],
-        base: CommitId,
-    ) -> Result<Vec<(StoryId, String)>, String> {
-        let mut branches = Vec::new();
-        for Dependency {
-            story: dependency,
-            tip: worked_up_to,
-        } in dependencies
-        {
-            let before = branches.len();
-            let usual = branch_name(&dependency.id, &dependency.slug);
-            for branch in dependency.branch.iter().chain([&usual]) {
-                let tip = self.repository.branch_tip(branch);
-                if tip.map_err(|error| chain(&error))?.is_some() {
-                    branches.push((dependency.id.clone(), branch.clone()));
-                    break;
-                }
-            }
-            if let Some(tip) = worked_up_to.filter(|_| branches.len() == before) {
-                let contained = self.repository.is_ancestor(tip, base);
-                if !contained.map_err(|error| chain(&error))? {
-                    return Err(format!(
-                        "the branch `{usual}` of {} is gone, and its work ({}) is not in the base ({})",
-                        dependency.id,
-                        tip.short(),
-                        base.short()
-                    ));
-                }
-            }
-        }
-        Ok(branches)
     }
 
     /// Proves what a success claims, and does with the worktree what was decided. Nothing is removed that is not on
@@ -316,6 +181,7 @@ impl Workspaces {
         }
         let (story, attempt) = (&unit.story, unit.attempt);
         let saving = self
+            .ground
             .worktrees
             .salvage(&prepared.path, story, attempt, why)
             .await;
@@ -335,7 +201,7 @@ impl Workspaces {
             .head
             .parse()
             .map_err(|_| format!("`{}` is no commit", evidence.head))?;
-        let tip = self.repository.branch_tip(branch);
+        let tip = self.ground.repository.branch_tip(branch);
         match tip.map_err(|error| chain(&error))? {
             Some(tip) if tip == claimed => Ok(Some(claimed)),
             Some(tip) => Err(format!(
@@ -358,17 +224,16 @@ impl Workspaces {
     ) -> Option<KeptWorktree> {
         if self.setup.asks_before_removal() {
             // What stays is not told that it goes.
-            let kept_by = self
-                .worktrees
-                .kept_by(&prepared.path, &prepared.branch, check)
-                .await;
-            match kept_by {
-                Ok(None) => self.setup.before_remove(unit, outcome.name()).await,
-                Ok(Some(why)) => return kept(&prepared.path, Some(why)),
+            let worktrees = &self.ground.worktrees;
+            let removal = worktrees.check_removal(&prepared.path, &prepared.branch, check);
+            match removal.await {
+                Ok(Removal::Removed) => self.setup.before_remove(unit, outcome.name()).await,
+                Ok(Removal::Kept { why }) => return kept(&prepared.path, Some(why)),
                 Err(error) => return kept(&prepared.path, Some(chain(&error))),
             }
         }
         let removal = self
+            .ground
             .worktrees
             .remove(&prepared.path, &prepared.branch, check);
         match removal.await {
@@ -392,7 +257,12 @@ impl Workspaces {
             let base = prepared.base.to_string();
             // Only while it still points at the base, so that nothing can be lost by it.
             let arguments = ["update-ref", "-d", &reference, &base];
-            if let Err(error) = self.git.run(self.repository.root(), arguments).await {
+            if let Err(error) = self
+                .ground
+                .git
+                .run(self.ground.repository.root(), arguments)
+                .await
+            {
                 tracing::warn!(%error, "an unused branch stays");
             }
         }

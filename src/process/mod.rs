@@ -5,6 +5,7 @@
 //! code. A process or a group is only ever signalled while its leader is unreaped, or through a descriptor of it, so a
 //! number that was reused is never hit; nothing is ever found by its name.
 
+mod at_work;
 mod cgroup;
 mod evidence;
 mod exit;
@@ -23,6 +24,7 @@ mod session;
 mod table;
 mod watchdog;
 
+pub use at_work::at_work_in;
 pub use cgroup::{Leaf, LeafEnd, RunGroup};
 pub use evidence::{Evidence, TreeUsage, TreeWatch, Wait, Work};
 pub use exit::{until_ended, was_killed};

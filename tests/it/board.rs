@@ -199,6 +199,9 @@ fn new_ids_are_above_those_of_stories_branches_and_worktrees() {
     assert_eq!(add(), "S-0008");
     env.write(".ai-sdlc/worktrees/S-0011-kept/file.txt", "");
     assert_eq!(add(), "S-0012");
+    // Where the predecessor made worktrees by accident.
+    env.write(".ai-sdlc/.ai-sdlc/worktrees/S-0015-old/file.txt", "");
+    assert_eq!(add(), "S-0016");
 }
 
 #[test]

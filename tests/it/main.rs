@@ -25,3 +25,4 @@ mod support;
 mod surfaces;
 mod terminal;
 mod watching;
+mod worktrees;

@@ -3,7 +3,7 @@
 use git2::Oid;
 
 use super::look::{Found, open_at, read_error};
-use super::{SalvageError, SalvageRequest, Work, blocking, line, salvage_ref};
+use super::{Aim, SalvageError, SalvageRequest, Work, blocking, line, salvage_ref};
 use crate::git::commit_id::CommitId;
 use crate::git::repository::RepositoryError;
 use crate::git::runner::{Git, GitError};
@@ -63,6 +63,9 @@ impl Work<'_> {
         let title = format!("salvage of {story}, attempt {}", attempt.get());
         if known.is_saved {
             return Ok(known.last);
+        }
+        if self.aim == Aim::Compare {
+            return Ok(None);
         }
         let mut parents: Vec<String> = head.iter().map(ToString::to_string).collect();
         for (tree, begin) in [(staged, INDEX), (inside, INSIDE)] {

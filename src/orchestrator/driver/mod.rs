@@ -29,13 +29,14 @@ use crate::launcher::{AttemptSpec, Launcher};
 use crate::orchestrator::assigned::Assigned;
 use crate::orchestrator::clock::{RunClock, Waking};
 use crate::orchestrator::finished::Finished as FinishedBranches;
+use crate::orchestrator::ground::{Dependency, Site, Unprepared};
 use crate::orchestrator::interrupted::Interrupted;
 use crate::orchestrator::narrator::{Narrator, millis};
 use crate::orchestrator::note::Note;
 use crate::orchestrator::run_journal::RunJournal;
 use crate::orchestrator::tasks::{Finished, Tasks, Work};
 use crate::orchestrator::unit::{Command, Message};
-use crate::orchestrator::workspace::{Dependency, Preparation, Unprepared};
+use crate::orchestrator::workspace::Preparation;
 use crate::orchestrator::{RunRequest, board, unit};
 use crate::protocol::{Evidence, FromExecutor, Reason, ShutdownReason, Start};
 use crate::report::Background;
@@ -330,10 +331,12 @@ impl<L: Launcher> Driver<L> {
                     .map_err(Unprepared::Failed)?;
                 let preparation = Preparation {
                     unit: &unit,
-                    story: &assigned.story,
-                    dependencies: &dependencies,
-                    interrupted: interrupted.as_ref(),
-                    starts_from: &starts_from,
+                    site: Site {
+                        story: &assigned.story,
+                        dependencies: &dependencies,
+                        interrupted: interrupted.as_ref(),
+                        starts_from: &starts_from,
+                    },
                 };
                 let worktree = workspaces.prepare(&preparation);
                 Ok(Box::new((worktree.await?, assigned)))
@@ -498,8 +501,14 @@ impl<L: Launcher> Driver<L> {
         let event = RunEvent::RunStarted {
             stories: self.names(self.request.plan.iter().map(|planned| &planned.id)),
             concurrent: self.request.settings.slots.get(),
-            base_branch: self.request.workspaces.base.name().map(str::to_owned),
-            base_commit: self.request.workspaces.base.start().to_string(),
+            base_branch: self
+                .request
+                .workspaces
+                .ground
+                .base
+                .name()
+                .map(str::to_owned),
+            base_commit: self.request.workspaces.ground.base.start().to_string(),
             folder: PathBuf::from(self.request.folder.path()),
         };
         self.narrator.tell(&event);

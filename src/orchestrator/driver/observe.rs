@@ -21,7 +21,7 @@ impl<L: Launcher> Driver<L> {
             return self.feed(Event::Touched(unit, Vec::new()));
         };
         let (path, base) = (prepared.path.clone(), prepared.base);
-        let repository = self.request.workspaces.repository.clone();
+        let repository = self.request.workspaces.ground.repository.clone();
         let board = self.request.board_folder.clone();
         self.tasks.spawn(Work::LookAtFiles(unit), async move {
             let looking = tokio::task::spawn_blocking(move || {
@@ -35,7 +35,7 @@ impl<L: Launcher> Driver<L> {
 
     /// Compares the branch of a story that succeeded with those that were finished before it.
     pub(super) fn compare(&mut self, story: StoryId) {
-        let repository = self.request.workspaces.repository.clone();
+        let repository = self.request.workspaces.ground.repository.clone();
         let Some(branch) = self.finished_branch(&story) else {
             let nothing = Comparison::Compared(Vec::new());
             return self.feed(Event::Compared(story, nothing));
@@ -49,7 +49,7 @@ impl<L: Launcher> Driver<L> {
 
     pub(super) fn finished_branch(&self, story: &StoryId) -> Option<Branch> {
         let settled = self.branches.get(story)?;
-        let repository = &self.request.workspaces.repository;
+        let repository = &self.request.workspaces.ground.repository;
         let tip = repository.branch_tip(&settled.name).ok()??;
         Some(Branch {
             story: story.clone(),

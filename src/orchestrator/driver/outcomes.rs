@@ -6,15 +6,18 @@ use super::{Driver, Settling};
 use crate::engine::{BoardWrite, Comparison, Event, Exit, FilePattern, Settlement};
 use crate::git::CommitId;
 use crate::launcher::Launcher;
+use crate::orchestrator::ground::Unprepared;
 use crate::orchestrator::note::Note;
 use crate::orchestrator::tasks::{Finished, Work};
-use crate::orchestrator::workspace::Unprepared;
 use crate::report::{Answer, RunEvent};
 use crate::story::StoryId;
 
 impl<L: Launcher> Driver<L> {
     /// A task has ended.
     pub(in crate::orchestrator) fn finish(&mut self, (work, finished): (Work, Finished)) {
+        for remark in self.request.workspaces.ground.room.ledger.take_remarks() {
+            self.narrator.warn(remark);
+        }
         match (work, finished) {
             (Work::Prepare(unit), Finished::Prepared(Ok(ready))) => {
                 let (prepared, assigned) = *ready;

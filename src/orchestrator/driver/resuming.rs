@@ -106,6 +106,7 @@ impl<L: Launcher> Driver<L> {
                 path: self
                     .request
                     .workspaces
+                    .ground
                     .worktrees
                     .base()
                     .join(name.unwrap_or(&noted.branch)),
@@ -128,7 +129,7 @@ impl<L: Launcher> Driver<L> {
             };
             self.branches.insert(story, branch);
         }
-        let repository = self.request.workspaces.repository.clone();
+        let repository = self.request.workspaces.ground.repository.clone();
         for story in self.engine.view().stories {
             let succeeded = |standing: &Standing| matches!(standing, Standing::Ended(outcome) if outcome.is_success());
             if succeeded(&story.standing)

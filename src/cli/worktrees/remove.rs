@@ -1,0 +1,148 @@
+//! `ai-sdlc worktrees remove`: removes the worktrees of stories that are named, and nothing that would be lost.
+
+use std::process::ExitCode;
+
+use super::clear::{RECOVER, Taboo, Uncommitted, Verdict};
+use super::holder::{Claim, Purpose};
+use super::scene::{Item, Scene, sizes};
+use crate::cli::args::WorktreesRemoveArgs;
+use crate::cli::error::{CliError, SOME_DID_NOT, SUCCESS};
+use crate::cli::working_directory;
+use crate::git::Condition;
+use crate::report::{self, chain};
+
+pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliError> {
+    let scene = Scene::find().await?;
+    let mut claim = Claim::take(&scene.project, Purpose::Change)?;
+    let items = named(&args.names, scene.items().await?)?;
+    let sizes = sizes(&items);
+    let uncommitted = if args.salvage {
+        Uncommitted::IsSaved
+    } else {
+        Uncommitted::Stays
+    };
+    let (mut code, mut saved_some) = (SUCCESS, false);
+    for (item, size) in items.iter().zip(sizes) {
+        claim.refresh(&scene.project);
+        let (title, shown) = (item.title(), scene.shown(&item.place.path));
+        let stays = |why: &str, hints: &[&str]| {
+            let hints: Vec<String> = hints.iter().map(|hint| (*hint).to_owned()).collect();
+            report::error(
+                &format!("{title} keeps its worktree {shown}: {why}"),
+                &hints,
+            );
+        };
+        if let Some(taboo) = Taboo::of(item, claim.holder.as_ref()) {
+            stays(taboo.why(), &[taboo.hint()]);
+            code = SOME_DID_NOT;
+            continue;
+        }
+        match scene.clear(item, uncommitted).await {
+            Verdict::Clear(saved) => {
+                if let Some(saved) = &saved {
+                    saved.tell(&title);
+                    saved_some = true;
+                }
+                let took = format!("{title} {shown} ({})", size.bytes);
+                report::note("Removed", &took);
+                tell_of_branch(&scene, item, args).await?;
+            }
+            Verdict::Stays(why) => {
+                stays(&why, hints(item, uncommitted));
+                code = SOME_DID_NOT;
+            }
+        }
+    }
+    if saved_some {
+        report::hint(RECOVER);
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// The worktrees that are meant, each once. All names are looked up before anything is removed.
+fn named(names: &[String], items: Vec<Item>) -> Result<Vec<Item>, CliError> {
+    let here = working_directory()?;
+    let mut wanted = vec![false; items.len()];
+    for name in names {
+        let path = here.join(name).canonicalize().ok();
+        let is_it = |item: &Item| {
+            let of_story = item.story.as_ref();
+            of_story.is_some_and(|story| story.same_as(name))
+                || item.place.name() == name
+                || path.as_ref() == Some(&item.place.path)
+        };
+        let mut meant: Vec<usize> = places_of(&items, is_it);
+        let short: String = name.chars().take(80).collect();
+        if meant.is_empty() {
+            meant = places_of(&items, |item| item.slug() == Some(name));
+            if let [one, other, ..] = meant.as_slice()
+                && items[*one].story != items[*other].story
+            {
+                let (one, other) = (items[*one].title(), items[*other].title());
+                return Err(CliError::new(format!(
+                    "`{short}` is the slug of {one} and of {other}; nothing was removed"
+                ))
+                .hint("name the story by its id"));
+            }
+        }
+        if meant.is_empty() {
+            return Err(
+                CliError::new(format!("`{short}` has no worktree; nothing was removed"))
+                    .hint("`ai-sdlc worktrees` lists them"),
+            );
+        }
+        for place in meant {
+            wanted[place] = true;
+        }
+    }
+    let chosen = items.into_iter().zip(wanted);
+    Ok(chosen
+        .filter_map(|(item, wanted)| wanted.then_some(item))
+        .collect())
+}
+
+fn places_of(items: &[Item], is_it: impl Fn(&Item) -> bool) -> Vec<usize> {
+    let numbered = items.iter().enumerate();
+    numbered
+        .filter(|(_, item)| is_it(item))
+        .map(|(place, _)| place)
+        .collect()
+}
+
+fn hints(item: &Item, uncommitted: Uncommitted) -> &'static [&'static str] {
+    match item.place.condition {
+        Condition::Ready if uncommitted == Uncommitted::Stays => &[
+            "commit it in the worktree, or give `--salvage` to have it stored before the worktree is removed",
+        ],
+        Condition::Ready | Condition::HalfMade | Condition::Gone | Condition::Foreign(_) => &[],
+    }
+}
+
+async fn tell_of_branch(
+    scene: &Scene,
+    item: &Item,
+    args: &WorktreesRemoveArgs,
+) -> Result<(), CliError> {
+    let (Some(branch), Some(home)) = (&item.place.branch, scene.homes.get(item.home)) else {
+        return Ok(());
+    };
+    // Also one that has been made and never begun is there in most cases.
+    if scene.repository.branch_tip(branch)?.is_none() {
+        return Ok(());
+    }
+    if !args.delete_branch {
+        report::note("Kept", &format!("the branch {branch}"));
+        return Ok(());
+    }
+    match home.delete_merged_branch(branch, scene.base.start()).await {
+        Ok(true) => report::note("Deleted", &format!("the branch {branch}, which is merged")),
+        Ok(false) => {
+            let base = scene.base.name().unwrap_or("what is checked out");
+            report::warning(&format!(
+                "the branch {branch} stays: it is not merged into {base}"
+            ));
+        }
+        Err(error) => report::warning(&format!("the branch {branch} stays: {}", chain(&error))),
+    }
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! Disk space for worktrees: what must be free before an attempt begins, and a quota, above which worktrees that nobody
+//! needs make room.
+//!
+//! Nothing is removed by it that is not in a commit. A quota that cannot be kept is said and stops no work.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::disk::{self, Bytes, Measured};
+use crate::git::{Condition, Place, Removal, RemovalCheck, Worktrees};
+use crate::process;
+use crate::report::chain;
+
+/// What the worktrees of a run may take and must leave.
+#[derive(Debug, Clone)]
+pub struct Room {
+    /// How much must be free.
+    pub min_free: Bytes,
+    /// How much all worktrees may take together; none for no limit.
+    pub max_disk: Option<Bytes>,
+    /// Where worktrees are: that of the run first, then that of the predecessor.
+    pub homes: Vec<Worktrees>,
+    /// What was found and done so far.
+    pub ledger: Ledger,
+}
+
+/// What is known of the worktrees while a run goes on. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    /// One look at a time: whoever comes next finds what the one before has left.
+    last_look: Arc<tokio::sync::Mutex<Option<Look>>>,
+    needed: Arc<Mutex<BTreeSet<PathBuf>>>,
+    remarks: Arc<Mutex<Vec<String>>>,
+}
+
+/// A look at the worktrees.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    ended: Instant,
+    took: Duration,
+    result: Sum,
+}
+
+/// What the worktrees take together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sum {
+    Within,
+    Beyond,
+}
+
+impl Look {
+    /// Whether another one would come too soon: looking takes no more than a tenth of the time.
+    fn is_fresh(&self) -> bool {
+        self.ended.elapsed() < self.took * 9
+    }
+}
+
+impl Ledger {
+    /// What there is to say since the last time.
+    pub fn take_remarks(&self) -> Vec<String> {
+        std::mem::take(&mut self.remarks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn remark(&self, text: String) {
+        let remarks = self.remarks.lock();
+        remarks.unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    /// Says that the run needs what is there.
+    pub fn need(&self, worktree: PathBuf) {
+        let needed = self.needed.lock();
+        needed
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(worktree);
+    }
+
+    fn is_needed(&self, worktree: &Path) -> bool {
+        let needed = self.needed.lock();
+        needed
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(worktree)
+    }
+}
+
+impl Room {
+    /// Makes room for a worktree that is to be made at `path`, and looks whether there is enough of it.
+    ///
+    /// # Errors
+    /// What is missing, and what to do about it.
+    pub(super) async fn make_for(&self, path: &Path, git_directory: &Path) -> Result<(), String> {
+        self.ledger.need(path.to_owned());
+        if let Some(most) = self.max_disk {
+            // Whoever looks at this moment may not know yet that this one is needed, and is waited for.
+            let mut last = self.ledger.last_look.lock().await;
+            let is_fresh = last.is_some_and(|look| look.is_fresh());
+            if !path.exists() && !is_fresh {
+                *last = Some(self.keep_to(most, *last).await);
+            }
+        }
+        let base = self.homes.first().map(Worktrees::base);
+        // Commits are written there, and one that finds no place is lost.
+        base.into_iter()
+            .chain([git_directory])
+            .try_for_each(|place| check_free(place, self.min_free))
+    }
+
+    async fn keep_to(&self, most: Bytes, last: Option<Look>) -> Look {
+        let began = Instant::now();
+        let before = last.map(|look| look.result);
+        let result = match self.evict_beyond(most).await {
+            Ok(sum) if sum.bytes <= most => Sum::Within,
+            Ok(sum) => {
+                if before != Some(Sum::Beyond) {
+                    self.ledger.remark(format!(
+                        "the worktrees take {}{}, more than `worktree.maxDisk` ({most}), and none of the others can \
+                         be removed without losing something",
+                        if sum.incomplete { "at least " } else { "" },
+                        sum.bytes
+                    ));
+                }
+                Sum::Beyond
+            }
+            Err(reason) => {
+                tracing::warn!(reason, "what the worktrees take is not known");
+                Sum::Within
+            }
+        };
+        Look {
+            ended: Instant::now(),
+            took: began.elapsed(),
+            result,
+        }
+    }
+
+    /// Removes worktrees, those first that were not used for the longest time, until all take no more than `most`
+    /// together or none is left that may go. Gives what they take then.
+    async fn evict_beyond(&self, most: Bytes) -> Result<Measured, String> {
+        let mut places = Vec::new();
+        for home in &self.homes {
+            let found = home.inventory().await.map_err(|error| chain(&error))?;
+            let ours = found.into_iter().filter(|place| !place.is_foreign());
+            places.extend(ours.map(|place| (home, place)));
+        }
+        let paths: Vec<PathBuf> = places.iter().map(|(_, place)| place.path.clone()).collect();
+        let measuring = tokio::task::spawn_blocking(move || disk::measure(&paths, disk::PATIENCE));
+        let sizes = measuring.await.map_err(|error| error.to_string())?;
+        let mut sum = Measured {
+            bytes: sizes.iter().map(|size| size.bytes).sum(),
+            incomplete: sizes.iter().any(|size| size.incomplete),
+        };
+        let mut oldest: Vec<_> = places.iter().zip(&sizes).collect();
+        oldest.sort_by_key(|((_, place), _)| place.used);
+        for ((home, place), size) in oldest {
+            if sum.bytes <= most {
+                break;
+            }
+            let path = &place.path;
+            if self.ledger.is_needed(path) || process::at_work_in(&[path]) != [None] {
+                continue;
+            }
+            match evict(home, place).await {
+                Ok(Removal::Removed) => {
+                    self.ledger.remark(format!(
+                        "removed the worktree {} ({}), all of which is saved: the worktrees take {}, more than \
+                         `worktree.maxDisk` ({most})",
+                        path.display(),
+                        size.bytes,
+                        sum.bytes
+                    ));
+                    sum.bytes = sum.bytes.saturating_sub(size.bytes);
+                }
+                Ok(Removal::Kept { why }) => tracing::debug!(why, path = %path.display(), "stays"),
+                Err(reason) => tracing::warn!(reason, path = %path.display(), "stays"),
+            }
+        }
+        Ok(sum)
+    }
+}
+
+/// Removes a worktree if nothing of it is lost with it.
+async fn evict(home: &Worktrees, place: &Place) -> Result<Removal, String> {
+    let Place { path, branch, .. } = place;
+    let kept = |why: &str| Removal::Kept {
+        why: why.to_owned(),
+    };
+    match place.condition {
+        Condition::Ready => {
+            let removal = match branch {
+                Some(branch) => home.remove(path, branch, RemovalCheck::Committed).await,
+                None => Ok(kept("it is on no branch")),
+            };
+            let removal = removal.map_err(|error| chain(&error))?;
+            if removal == Removal::Removed {
+                return Ok(removal);
+            }
+            let saved = home.remove_saved(place).await;
+            let saved = saved.map_err(|error| chain(&error))?;
+            Ok(saved.map_or(removal, |_| Removal::Removed))
+        }
+        Condition::HalfMade => {
+            let taken = home.take_back_half_made(path).await;
+            taken.map_err(|error| chain(&error))
+        }
+        Condition::Gone => Ok(kept("it takes no space")),
+        Condition::Foreign(_) => Ok(kept("it is not ours")),
+    }
+}
+
+fn check_free(place: &Path, wanted: Bytes) -> Result<(), String> {
+    match disk::free(place) {
+        Ok(free) if free < wanted => Err(format!(
+            "too little disk space: {free} free in {}, {wanted} wanted (`ai-sdlc worktrees prune` frees some; \
+             `worktree.minFree` says how much is wanted)",
+            place.display()
+        )),
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::warn!(%error, place = %place.display(), "what is free is not known");
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_little_space_is_said_with_the_place_and_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(check_free(dir.path(), Bytes(0)), Ok(()));
+        assert_eq!(
+            check_free(&dir.path().join("none"), Bytes(u64::MAX)),
+            Ok(())
+        );
+        let reason = check_free(dir.path(), Bytes(u64::MAX)).unwrap_err();
+        assert!(reason.starts_with("too little disk space: "), "{reason}");
+        let place = format!("free in {}, 16.0 EiB wanted", dir.path().display());
+        assert!(reason.contains(&place), "{reason}");
+    }
+}

@@ -1,0 +1,155 @@
+//! What is shown of worktrees.
+
+use serde_json::Value;
+
+use super::{by_hand, make_half, shown};
+use crate::support::{Gates, HOLD, TestEnv};
+
+#[test]
+fn every_kind_of_worktree_has_its_line() {
+    let env = TestEnv::new();
+    env.story("S-0001").script("echo a > a.txt; exit 1").write();
+    env.story("S-0002").script("echo b > b.txt").write();
+    env.story("S-0003").status("backlog").write();
+    let run = env
+        .ai_sdlc(&["run", "--concurrent", "2", "--keep-worktrees"])
+        .run();
+    run.assert_code(1);
+    for id in ["S-0003", "S-0004", "S-0005"] {
+        env.story(id).status("backlog").write();
+        env.ai_sdlc(&["worktrees", "add", id]).run().assert_code(0);
+    }
+    make_half(&env, "S-0003-work");
+    std::fs::remove_dir_all(env.path(".ai-sdlc/worktrees/S-0004-work")).unwrap();
+    env.git(&["worktree", "unlock", ".ai-sdlc/worktrees/S-0005-work"]);
+    env.git(&[
+        "worktree",
+        "lock",
+        "--reason",
+        "mine",
+        ".ai-sdlc/worktrees/S-0005-work",
+    ]);
+    by_hand(&env, &["-b", "feature", ".ai-sdlc/worktrees/by-hand"]);
+    by_hand(
+        &env,
+        &[
+            "-b",
+            "ai-sdlc/old",
+            ".ai-sdlc/.ai-sdlc/worktrees/S-0009-old",
+        ],
+    );
+    std::fs::create_dir(env.path(".ai-sdlc/worktrees/folder")).unwrap();
+    env.git(&["merge", "--quiet", "ai-sdlc/S-0002-work"]);
+    let output = env.ai_sdlc(&["worktrees"]).run();
+    insta::assert_snapshot!(shown(&output, &env), @r"
+    exit: 0
+    --- stdout
+    STORY STATUS STATE AHEAD UNSAVED SIZE AGE BRANCH PATH
+    S-0001 blocked ready 0 1 <size> <age> ai-sdlc/S-0001-work .ai-sdlc/worktrees/S-0001-work
+    S-0002 done merged 0 0 <size> <age> ai-sdlc/S-0002-work .ai-sdlc/worktrees/S-0002-work
+    S-0003 backlog half-made - - <size> <age> ai-sdlc/S-0003-work .ai-sdlc/worktrees/S-0003-work
+    S-0004 backlog gone - - <size> <age> ai-sdlc/S-0004-work .ai-sdlc/worktrees/S-0004-work
+    - - foreign 0 0 <size> <age> ai-sdlc/S-0005-work .ai-sdlc/worktrees/S-0005-work
+    - - foreign 0 0 <size> <age> feature .ai-sdlc/worktrees/by-hand
+    - - foreign - - <size> <age> - .ai-sdlc/worktrees/folder
+    S-0009 - ready 0 0 <size> <age> ai-sdlc/old .ai-sdlc/.ai-sdlc/worktrees/S-0009-old
+    5 worktrees, <size>; not of stories: 3, <size>
+    ");
+    // The columns stand below their headings.
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    let place = lines[0].find("BRANCH").unwrap();
+    for line in &lines[1..lines.len() - 1] {
+        assert_eq!(line.as_bytes()[place - 1], b' ', "{line}");
+        assert_ne!(line.as_bytes()[place], b' ', "{line}");
+    }
+    // The predecessor's spelling, and the long one.
+    let again = env.ai_sdlc(&["worktrees", "list"]).run();
+    assert_eq!(shown(&again, &env), shown(&output, &env));
+}
+
+#[test]
+fn programs_get_numbers() {
+    let env = TestEnv::new();
+    env.story("S-0001").script("echo a > a.txt; exit 1").write();
+    env.ai_sdlc(&["run"]).run().assert_code(1);
+    std::fs::create_dir(env.path(".ai-sdlc/worktrees/folder")).unwrap();
+    let output = env.ai_sdlc(&["worktrees", "--json"]).run();
+    output.assert_code(0);
+    let mut list: Value = serde_json::from_str(&output.stdout).unwrap();
+    let total = list["total_bytes"].take().as_u64().unwrap();
+    for worktree in list["worktrees"].as_array_mut().unwrap() {
+        let size = worktree["size_bytes"].take().as_u64().unwrap();
+        assert!(worktree["path"] != "" && (size <= total || worktree["state"] == "foreign"));
+        let path = worktree["path"]
+            .as_str()
+            .unwrap()
+            .rsplit('/')
+            .next()
+            .unwrap();
+        worktree["path"] = path.into();
+        assert!(worktree["last_used"].take().is_string());
+    }
+    insta::assert_snapshot!(serde_json::to_string_pretty(&list).unwrap(), @r#"
+    {
+      "sizes_complete": true,
+      "total_bytes": null,
+      "version": 1,
+      "worktrees": [
+        {
+          "ahead": 0,
+          "branch": "ai-sdlc/S-0001-work",
+          "last_used": null,
+          "path": "S-0001-work",
+          "reason": null,
+          "size_bytes": null,
+          "size_complete": true,
+          "state": "ready",
+          "status": "blocked",
+          "story": "S-0001",
+          "uncommitted": 1
+        },
+        {
+          "ahead": null,
+          "branch": null,
+          "last_used": null,
+          "path": "folder",
+          "reason": "it is not a worktree of this repository",
+          "size_bytes": null,
+          "size_complete": true,
+          "state": "foreign",
+          "status": null,
+          "story": null,
+          "uncommitted": null
+        }
+      ]
+    }
+    "#);
+}
+
+#[test]
+fn without_worktrees_there_is_nothing_to_show() {
+    let env = TestEnv::new();
+    let output = env.ai_sdlc(&["worktrees"]).run();
+    insta::assert_snapshot!(shown(&output, &env), @r"
+    exit: 0
+    --- stdout
+    There are no worktrees.
+    ");
+    let nowhere = TestEnv::without_repository();
+    nowhere.ai_sdlc(&["worktrees"]).run().assert_code(2);
+}
+
+#[test]
+fn what_a_run_works_in_is_in_use() {
+    let env = TestEnv::new();
+    env.story("S-0001").script(HOLD).write();
+    let gates = Gates::new(&env, &["S-0001"]);
+    let run = env.ai_sdlc(&["run", "--json"]).start();
+    assert_eq!(gates.next(), "S-0001");
+    env.await_status("S-0001", "in-progress");
+    let output = env.ai_sdlc(&["worktrees", "--json"]).run();
+    let list: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(list["worktrees"][0]["state"], "in_use");
+    gates.release("S-0001");
+    run.wait().assert_code(0);
+}
