@@ -9,6 +9,9 @@ use super::runner::{Git, GitError};
 /// The most that is read of a list of files, in bytes: tens of thousands of them.
 const LONGEST_LIST: u64 = 4 * 1024 * 1024;
 
+/// The most arguments that say where to look: with their names, far below what a command may have.
+const MOST_PLACES: usize = 2000;
+
 /// Which files are meant.
 #[derive(Debug, Clone, Copy)]
 pub enum Patterns<'a> {
@@ -28,7 +31,8 @@ pub struct IgnoredFiles {
     pub is_cut: bool,
 }
 
-/// The files of a checkout that these patterns match and that git both ignores and does not track.
+/// The files of a checkout that these patterns match and that git both ignores and does not track. Git does not look into
+/// the folders `without` (relative to the root): what comes and goes there while it looks would make it fail.
 ///
 /// # Errors
 /// When git fails.
@@ -36,7 +40,11 @@ pub async fn ignored_files(
     git: &Git,
     root: &Path,
     patterns: Patterns<'_>,
+    without: &[PathBuf],
 ) -> Result<IgnoredFiles, GitError> {
+    let Some(places) = places(root, without) else {
+        return Ok(IgnoredFiles::default());
+    };
     let mut given = OsString::new();
     match patterns {
         Patterns::One(pattern) => {
@@ -50,6 +58,7 @@ pub async fn ignored_files(
     }
     let list = ["ls-files", "--others", "--ignored", "-z"];
     let call = git.call(root).read_only().args(list).arg(given);
+    let call = call.arg("--").args(places);
     let untracked = call.capture(LONGEST_LIST).run().await?;
     let mut paths = untracked.stdout;
     if untracked.truncated {
@@ -66,6 +75,33 @@ pub async fn ignored_files(
         },
         is_cut: untracked.truncated,
     })
+}
+
+/// Everything in a checkout but some of its folders, as arguments for git; none when there is nothing else. A checkout with
+/// too much in its root for that is looked at as a whole.
+fn places(root: &Path, without: &[PathBuf]) -> Option<Vec<OsString>> {
+    let mut places = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(root.join(&folder));
+        for entry in entries.into_iter().flatten().flatten() {
+            let path = folder.join(entry.file_name());
+            if path == Path::new(".git") || without.contains(&path) {
+                continue;
+            }
+            if without.iter().any(|other| other.starts_with(&path)) {
+                folders.push(path);
+            } else {
+                let mut place = OsString::from(":(top,literal)");
+                place.push(&path);
+                places.push(place);
+            }
+        }
+        if places.len() > MOST_PLACES {
+            return Some(Vec::new());
+        }
+    }
+    (!places.is_empty()).then_some(places)
 }
 
 /// Whether git ignores all of these paths, relative to `directory`, whether they exist or not. One that ends in `/` stands
@@ -98,7 +134,8 @@ mod tests {
     use crate::git::test_support::Fixture;
 
     async fn found(fixture: &Fixture, patterns: Patterns<'_>) -> Vec<String> {
-        let found = ignored_files(&fixture.git, &fixture.root, patterns).await;
+        let without = [PathBuf::from("trees"), PathBuf::from("deep/down/trees")];
+        let found = ignored_files(&fixture.git, &fixture.root, patterns, &without).await;
         let found = found.unwrap();
         assert!(!found.is_cut);
         let names = found.paths.iter();
@@ -115,13 +152,16 @@ mod tests {
         fixture.sh("touch .env 'a b/.env.local' .env-tracked secret/key secret/other");
         fixture.sh("git add --force .env-tracked; git commit -qm more");
         fixture.sh("git worktree add -q trees/one; touch trees/one/.env");
+        fixture.sh("mkdir -p deep/down/trees/gone; touch deep/.env deep/down/trees/.env");
+        // As a worktree that is being removed looks to who walks through it.
+        fixture.sh("echo 'gitdir: /nowhere' > deep/down/trees/gone/.git");
         let default = found(&fixture, Patterns::One(".env*")).await;
-        assert_eq!(default, [".env", "a b/.env.local"]);
+        assert_eq!(default, [".env", "a b/.env.local", "deep/.env"]);
         // A file that is neither ignored nor tracked is the user's work in progress.
         fixture.sh("touch draft; printf '# ours\ndraft\n.env*\n!a b/.env.local\nsecret/*\n!secret/other\n' > include");
         let include = fixture.root.join("include");
         let included = found(&fixture, Patterns::File(&include)).await;
-        assert_eq!(included, [".env", "secret/key"]);
+        assert_eq!(included, [".env", "deep/.env", "secret/key"]);
         fixture.sh(": > include");
         assert_eq!(found(&fixture, Patterns::File(&include)).await, [""; 0]);
     }

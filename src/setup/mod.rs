@@ -276,7 +276,7 @@ impl Setup {
             Some(_) => Patterns::File(&file),
             None => Patterns::One(DEFAULT_PATTERN),
         };
-        let found = ignored_files(git, checkout, patterns).await;
+        let found = ignored_files(git, checkout, patterns, &place.never_copied).await;
         let found = found.map_err(|error| chain(&error))?;
         let files = include::select(found, &place.never_copied, include.as_deref())?;
         if files.is_empty() {
