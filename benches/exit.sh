@@ -24,7 +24,7 @@ for number in $(seq 1 60); do
         > ".ai-sdlc/stories/$id/story.md"
 done
 AI_SDLC_LOG_LEVEL=debug "$program" run --concurrent 2 --quiet
-run=$(echo .ai-sdlc/runs/*)
+run=.ai-sdlc/runs/$(cat .ai-sdlc/runs/latest)
 # Both logs begin each line with the time, to the microsecond.
 ms() { date -d "$1" +%s%6N; }
 grep 'event=Exited' "$run/orchestrator.log" | while read -r seen rest; do
