@@ -32,7 +32,7 @@ once() { # "disk" or "memory": prints the milliseconds that a run took
     for n in $(seq "$stories"); do
         id=$(printf 'S-%04d' "$n")
         mkdir -p ".ai-sdlc/stories/$id"
-        printf -- '---\nid: %s\ntitle: Nothing\nslug: nothing\nstatus: ready\nagent: script\n---\n\n```sh\necho %s > f\n```\n' \
+        printf -- '---\nid: %s\ntitle: Nothing\nslug: nothing\nstatus: ready\nagent: script\n---\n\n```sh\necho done > f%s\n```\n' \
             "$id" "$n" >".ai-sdlc/stories/$id/story.md"
     done
     sync

@@ -86,6 +86,11 @@ impl RunJournal {
         self.last
     }
 
+    /// The number of the last record.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
     /// Whether nothing has to be waited for any more before the effects of that record are performed.
     pub(super) fn has(&self, record: u64, durability: Durability) -> bool {
         self.overrun.is_some() || self.progress.borrow().has(record, durability)

@@ -12,16 +12,24 @@ use super::Driver;
 use crate::engine::{Effect, Event};
 use crate::journal::Durability;
 use crate::launcher::Launcher;
+use crate::report::RunEvent;
 
 /// What waits for the journal.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// Effects, with the number of their record.
-    effects: VecDeque<(u64, Effect)>,
+    /// In their order, with the number of their record.
+    steps: VecDeque<(u64, Step)>,
     /// Since when the journal has not moved while something waited for it.
     since: Option<Instant>,
     waiting: Waiting,
     turn: Turn,
+}
+
+/// Something to do in its turn.
+#[derive(Debug)]
+enum Step {
+    Perform(Effect),
+    Tell(RunEvent),
 }
 
 /// Whether the journal is waited for.
@@ -44,8 +52,15 @@ enum Turn {
 impl<L: Launcher> Driver<L> {
     /// Takes effects, which are performed once the journal has their record.
     pub(super) fn hold(&mut self, record: u64, effects: Vec<Effect>) {
-        let effects = effects.into_iter().map(|effect| (record, effect));
-        self.held.effects.extend(effects);
+        let steps = effects.into_iter().map(Step::Perform);
+        self.held.steps.extend(steps.map(|step| (record, step)));
+        self.release();
+    }
+
+    /// Tells something once everything is done that was decided so far.
+    pub(super) fn tell_in_turn(&mut self, event: RunEvent) {
+        let last = self.journal.last();
+        self.held.steps.push_back((last, Step::Tell(event)));
         self.release();
     }
 
@@ -83,7 +98,7 @@ impl<L: Launcher> Driver<L> {
 
     /// Whether nothing is left to be done.
     pub(in crate::orchestrator) fn is_through(&self) -> bool {
-        self.engine.is_finished() && self.held.effects.is_empty()
+        self.engine.is_finished() && self.held.steps.is_empty()
     }
 
     /// Whether a record is as safe as it has to be.
@@ -96,17 +111,22 @@ impl<L: Launcher> Driver<L> {
             return;
         }
         self.held.turn = Turn::Taken;
-        while let Some((record, _)) = self.held.effects.front()
+        while let Some((record, _)) = self.held.steps.front()
             && self.is_safe(*record, Durability::Written)
-            && let Some((record, effect)) = self.held.effects.pop_front()
+            && let Some((record, step)) = self.held.steps.pop_front()
         {
-            tracing::debug!(?effect, "effect");
-            #[cfg(feature = "faults")]
-            crate::orchestrator::faults::point("effect", &effect);
-            self.perform(effect, record);
+            match step {
+                Step::Perform(effect) => {
+                    tracing::debug!(?effect, "effect");
+                    #[cfg(feature = "faults")]
+                    crate::orchestrator::faults::point("effect", &effect);
+                    self.perform(effect, record);
+                }
+                Step::Tell(event) => self.narrator.tell(&event),
+            }
         }
         self.held.turn = Turn::Free;
-        let waits = !self.held.effects.is_empty() || !self.entries.is_empty();
+        let waits = !self.held.steps.is_empty() || !self.entries.is_empty();
         if !waits {
             self.held.since = None;
             self.held.waiting = Waiting::ForJournal;

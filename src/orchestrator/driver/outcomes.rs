@@ -90,7 +90,7 @@ impl<L: Launcher> Driver<L> {
                 let goes_with_all = comparison == Comparison::Compared(Vec::new());
                 self.feed(Event::Compared(story.clone(), comparison));
                 if !goes_with_all {
-                    self.narrator.tell(&RunEvent::BranchCompared { story });
+                    self.tell_in_turn(RunEvent::BranchCompared { story });
                 }
             }
             (Work::Compare(story), Finished::Compared(Err(reason)) | Finished::Broke(reason)) => {
