@@ -187,11 +187,12 @@ fn table(views: &[SalvageView]) -> String {
 }
 
 fn show(repository: &Repository, salvage: &Salvage) -> Result<ExitCode, CliError> {
-    let files = repository.saved_files(salvage)?;
+    let origin = repository.origin_of(salvage)?;
+    let files = repository.saved_files(salvage, origin)?;
     report::data(&described(salvage, &files));
     let commit = salvage.commit.short();
-    match salvage.base {
-        Some(base) => report::hint(&format!("git diff {} {commit}", base.short())),
+    match origin {
+        Some(origin) => report::hint(&format!("git diff {} {commit}", origin.short())),
         None => report::hint(&format!("git show {commit}")),
     }
     report::hint(&format!(

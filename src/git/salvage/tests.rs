@@ -239,6 +239,15 @@ async fn whatever_is_checked_out_is_the_first_parent() {
         story.parents(commit),
         [story.sh("git rev-parse HEAD").trim()]
     );
+    let repository = story.fixture.repository();
+    let salvages = repository.salvages().unwrap();
+    // The branch of the story has nothing of what was committed elsewhere.
+    let standing = repository.standing_of(&salvages[0]).unwrap();
+    assert_eq!((standing.files, standing.differing), (1, 1));
+    let origin = repository.origin_of(&salvages[0]).unwrap();
+    assert_eq!(origin, Some(story.prepared.base));
+    let files = repository.saved_files(&salvages[0], origin).unwrap();
+    assert_eq!(files[0].path, Path::new("x"));
     story.sh("git checkout -q --orphan fresh; rm run.sh; git add -A");
     let commit = story.check(&[]).await;
     assert!(story.parents(commit).is_empty());
