@@ -311,7 +311,9 @@ impl From<RestoreError> for CliError {
     fn from(error: RestoreError) -> Self {
         let hint = match &error {
             RestoreError::Exists { .. } => Some("--to takes a folder that does not exist"),
-            RestoreError::BranchExists { .. } => Some("--branch takes another name"),
+            RestoreError::BranchExists { .. } | RestoreError::BranchBeside { .. } => {
+                Some("--branch takes another name")
+            }
             RestoreError::BranchName { .. } => Some("a name such as `recovered/S-0001` will do"),
             _ => None,
         };
