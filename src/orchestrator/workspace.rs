@@ -163,7 +163,10 @@ impl Workspaces {
         let saved = tokio::time::timeout(HURRIED_SALVAGE, saving).await;
         saved.unwrap_or_else(|_| {
             tracing::info!(story = %unit.story, "there was no time to save what it left");
-            Ok(None)
+            Err(
+                "what is not committed is in it alone: the stop left no time to save that"
+                    .to_owned(),
+            )
         })
     }
 
