@@ -187,11 +187,12 @@ fn table(views: &[SalvageView]) -> String {
 }
 
 fn show(repository: &Repository, salvage: &Salvage) -> Result<ExitCode, CliError> {
-    let files = repository.saved_files(salvage)?;
+    let origin = repository.origin_of(salvage)?;
+    let files = repository.saved_files(salvage, origin)?;
     report::data(&described(salvage, &files));
     let commit = salvage.commit.short();
-    match salvage.base {
-        Some(base) => report::hint(&format!("git diff {} {commit}", base.short())),
+    match origin {
+        Some(origin) => report::hint(&format!("git diff {} {commit}", origin.short())),
         None => report::hint(&format!("git show {commit}")),
     }
     report::hint(&format!(
@@ -310,7 +311,9 @@ impl From<RestoreError> for CliError {
     fn from(error: RestoreError) -> Self {
         let hint = match &error {
             RestoreError::Exists { .. } => Some("--to takes a folder that does not exist"),
-            RestoreError::BranchExists { .. } => Some("--branch takes another name"),
+            RestoreError::BranchExists { .. } | RestoreError::BranchBeside { .. } => {
+                Some("--branch takes another name")
+            }
             RestoreError::BranchName { .. } => Some("a name such as `recovered/S-0001` will do"),
             _ => None,
         };

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use git2::{Status, StatusOptions, StatusShow};
+use git2::{Index, IndexEntryExtendedFlag, Status, StatusOptions, StatusShow};
 
 /// The most paths that [`Changes`] names.
 pub const MAX_CHANGED_PATHS: usize = 1000;
@@ -60,12 +60,16 @@ pub(super) fn read_some(
         .renames_head_to_index(false)
         .renames_index_to_workdir(false);
     let worktree = opened.workdir().unwrap_or(opened.path());
+    let index = opened.index()?;
     let mut changes = Changes::default();
     for entry in opened.statuses(Some(&mut options))?.iter() {
         let bytes = entry.path_bytes();
         let path = Path::new(OsStr::from_bytes(bytes));
         let status = entry.status();
         if ignoring.is_some_and(|folder| path.starts_with(folder)) {
+            continue;
+        }
+        if status == Status::WT_DELETED && is_left_out(&index, path) {
             continue;
         }
         // With untracked files listed one by one, a directory is listed only when git does not look into it. These
@@ -89,6 +93,13 @@ pub(super) fn read_some(
         }
     }
     Ok(changes)
+}
+
+/// Whether a file that is not there is outside of a sparse checkout, of which libgit2 knows nothing.
+fn is_left_out(index: &Index, path: &Path) -> bool {
+    let skipped = IndexEntryExtendedFlag::SKIP_WORKTREE.bits();
+    let entry = index.get_path(path, 0);
+    entry.is_some_and(|entry| entry.flags_extended & skipped != 0)
 }
 
 /// Whether what libgit2 reports as an ignored directory is a repository without a commit that nothing ignores.
@@ -146,5 +157,16 @@ mod tests {
             [Path::new("deep/in side"), Path::new("full")]
         );
         assert_eq!(status(None).total, changes.total + 1);
+    }
+
+    #[tokio::test]
+    async fn what_a_sparse_checkout_leaves_out_is_no_change() {
+        let fixture = Fixture::new().await;
+        fixture.sh("git sparse-checkout set --no-cone /file.txt 2>/dev/null; test ! -e dir");
+        let status = || fixture.repository().status(&fixture.root, None).unwrap();
+        assert_eq!(status(), Changes::default());
+        fixture.sh("rm file.txt; echo n > new");
+        let paths = status().paths;
+        assert_eq!(paths, [Path::new("file.txt"), Path::new("new")]);
     }
 }

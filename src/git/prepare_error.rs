@@ -79,6 +79,18 @@ pub enum PrepareError {
         /// What is checked out.
         found: String,
     },
+    /// The worktree is there, and the branch that it has checked out is not.
+    #[error(
+        "the branch `{branch}` is gone, which the worktree {} has checked out (run `git reset <commit>` in it, with the \
+         commit that it is to go on from)",
+        path.display()
+    )]
+    BranchGone {
+        /// The worktree.
+        path: PathBuf,
+        /// The branch of the story.
+        branch: String,
+    },
     /// The worktree's directory is missing, and someone has locked it: it may be on a disk that is not mounted.
     #[error("the worktree {} is missing, and locked by someone else ({reason})", path.display())]
     LockedByOther {
@@ -125,6 +137,7 @@ impl PrepareError {
             Self::CheckedOutElsewhere { .. }
                 | Self::NotAWorktree { .. }
                 | Self::OtherBranch { .. }
+                | Self::BranchGone { .. }
                 | Self::LockedByOther { .. }
         )
     }

@@ -336,6 +336,11 @@ fn examine(
     if let Some(why) = obstacle(&entry) {
         return keep(why);
     }
+    if repository.branch_tip(branch)?.is_none() {
+        return Ok(Verdict::Keep(format!(
+            "its branch `{branch}` has no commit"
+        )));
+    }
     if open(path)?.state() != git2::RepositoryState::Clean {
         return keep("a merge, rebase or similar is not finished in it");
     }

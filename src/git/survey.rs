@@ -75,14 +75,17 @@ pub(super) fn survey(
             _ => State::Absent(Leftover::Entry),
         },
         (Some(entry), Directory::Full) if entry.owns_directory() => {
-            if entry.branch() != Some(branch) || tip.is_none() {
+            if entry.branch() == Some(branch) && tip.is_none() {
+                let (path, branch) = (path.clone(), branch.clone());
+                return Err(PrepareError::BranchGone { path, branch });
+            }
+            if entry.branch() != Some(branch) {
                 return Err(PrepareError::OtherBranch {
                     path: path.clone(),
                     branch: branch.clone(),
-                    found: match (entry.branch(), tip) {
-                        (Some(found), _) if found != branch => format!("the branch `{found}`"),
-                        (Some(_), _) => "a branch without a commit".to_owned(),
-                        (None, _) => "a commit without a branch".to_owned(),
+                    found: match entry.branch() {
+                        Some(found) => format!("the branch `{found}`"),
+                        None => "a commit without a branch".to_owned(),
                     },
                 });
             }

@@ -125,6 +125,20 @@ async fn what_is_in_the_way_is_named_and_left_alone() {
     sh(&path, "git checkout -q --detach");
     let error = worktrees.prepare(&request).await.unwrap_err();
     assert!(matches!(error, PrepareError::OtherBranch { .. }), "{error}");
+    let branch = sh(
+        &path,
+        "git rev-parse --symbolic-full-name ai-sdlc/S-0001-a-title",
+    );
+    let branch = branch.trim();
+    sh(
+        &path,
+        &format!("git symbolic-ref HEAD {branch}; git update-ref -d {branch}"),
+    );
+    let error = worktrees.prepare(&request).await.unwrap_err();
+    assert!(matches!(error, PrepareError::BranchGone { .. }), "{error}");
+    // What the error tells to do.
+    sh(&path, "git reset -q trunk");
+    worktrees.prepare(&request).await.unwrap();
     fixture.sh("echo 'my disk' > .git/worktrees/S-0001-a-title/locked; rm -r .ai-sdlc/worktrees/*");
     let error = worktrees.prepare(&request).await.unwrap_err();
     assert!(

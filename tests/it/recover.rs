@@ -66,6 +66,13 @@ fn what_a_failed_story_leaves_is_listed_shown_and_given_back() {
     again
         .assert_code(2)
         .assert_stderr("there is a branch `ai-sdlc/salvage/S-0001-1` already");
+    for name in ["ai-sdlc", "trunk/back"] {
+        let beside = env.ai_sdlc(&["recover", "restore", "1", "--branch", name]);
+        let beside = beside.run();
+        let message = format!("there can be no branch `{name}` beside the branch `");
+        beside.assert_code(2).assert_stderr(&message);
+        beside.assert_stderr("hint: --branch takes another name");
+    }
     let changed = env.git(&["status", "--porcelain", "--untracked-files=no"]);
     assert_eq!(changed, " M .ai-sdlc.json\n");
 }

@@ -372,6 +372,23 @@ fn a_hook_that_makes_what_would_be_lost_keeps_the_worktree() {
 }
 
 #[test]
+fn what_is_in_a_kept_worktree_is_saved_before_a_hook_can_spoil_it() {
+    let env = TestEnv::new();
+    env.without_retries();
+    env.story("S-0001").script("exit 1").write();
+    env.ai_sdlc(&["run"]).run().assert_code(1);
+    env.write(".ai-sdlc/worktrees/S-0001-work/mended", "by hand");
+    let config = r#"{"attempts": {"most": 1}, "hooks": {"beforeRun": "git clean -fdq; exit 1"}}"#;
+    env.write(".ai-sdlc.json", config);
+    env.ai_sdlc(&["run", "--story", "S-0001"])
+        .run()
+        .assert_code(1)
+        .assert_stderr("`hooks.beforeRun` ended with exit code 1");
+    let saved = env.git(&["show", "refs/ai-sdlc/salvage/S-0001/1:mended"]);
+    assert_eq!(saved, "by hand");
+}
+
+#[test]
 fn running_stories_have_ports_of_their_own_and_a_killed_run_gives_them_back() {
     let env = TestEnv::new();
     env.kills_runs();

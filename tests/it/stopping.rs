@@ -67,6 +67,23 @@ fn sigterm_stops_the_run_cleanly() {
 }
 
 #[test]
+fn what_a_stop_has_no_time_to_save_is_told() {
+    let env = TestEnv::new();
+    env.git(&["config", "filter.slow.clean", "sleep 300"]);
+    fs::write(env.path(".git/info/attributes"), "half.txt filter=slow\n").unwrap();
+    let (_gates, run) = started(&env, "");
+    let asked = Instant::now();
+    run.signal(Signal::INT);
+    let output = run.wait();
+    assert!(asked.elapsed() < Duration::from_secs(8), "{output:#?}");
+    output.assert_code(130);
+    let kept = &output.settled("S-0001")["kept_worktree"];
+    assert_eq!(kept["salvage"], serde_json::Value::Null);
+    let reason = kept["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("no time to save"), "{kept}");
+}
+
+#[test]
 fn agents_that_ignore_sigterm_are_gone_within_the_grace_and_a_second() {
     let env = TestEnv::new();
     env.write(".ai-sdlc.json", "{\"process\": {\"graceMs\": 1000}}");

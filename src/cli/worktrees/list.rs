@@ -43,7 +43,8 @@ impl State {
             Condition::HalfMade => Self::HalfMade,
             Condition::Gone => Self::Gone,
             Condition::Ready => {
-                let merged = work.is_some_and(|work| work.ahead == Some(0));
+                let merged =
+                    work.is_some_and(|work| work.ahead == Some(0) && work.uncommitted == 0);
                 if merged && item.status == Some(Status::Done) {
                     Self::Merged
                 } else {

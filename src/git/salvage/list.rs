@@ -39,7 +39,7 @@ pub struct Salvage {
 pub struct Standing {
     /// The branch; none when it is gone: then it is compared with what the main checkout has checked out.
     pub branch: Option<String>,
-    /// How many files it changes over what was checked out.
+    /// How many files it changes over what it is compared with ([`Repository::origin_of`]).
     pub files: usize,
     /// How many of these are otherwise, or not, on the branch.
     pub differing: usize,
@@ -91,20 +91,15 @@ impl Repository {
     pub fn standing_of(&self, salvage: &Salvage) -> Result<Standing, RepositoryError> {
         let failed = |error| self.read_error("a salvage", error);
         let opened = self.open_common()?;
-        let begin = format!("{BRANCH_PREFIX}{}-", salvage.story);
-        // A story has one branch; of several the last has the newer title.
-        let branch = self.branches_with_prefix(&begin)?.pop();
-        let tip = match &branch {
-            Some(branch) => self.branch_tip(branch)?,
-            None => Some(self.head()?.commit()),
-        };
+        let (branch, tip) = self.counterpart(salvage)?;
         let tip_commit = match tip {
             Some(tip) => Some(opened.find_commit(tip.oid()).map_err(failed)?),
             None => None,
         };
         let tree = tip_commit.as_ref().map(git2::Commit::tree).transpose();
         let tree = tree.map_err(failed)?;
-        let changes = changed_files(&opened, salvage).map_err(failed)?;
+        let origin = self.parted_at(&opened, salvage, tip)?;
+        let changes = changed_files(&opened, salvage, origin).map_err(failed)?;
         let is_there = |path: &Path, id: Oid, mode: i32| {
             let entry = tree.as_ref().and_then(|tree| tree.get_path(path).ok());
             match entry {
@@ -127,14 +122,60 @@ impl Repository {
         })
     }
 
-    /// The files that a salvage changes over what was checked out.
+    /// What a salvage is compared with: what was checked out, or, where that has commits which are not on the branch of
+    /// the story, the last commit that both have; none when there is no such commit. Commits on no branch are in the
+    /// salvage alone, as files that were never committed are.
     ///
     /// # Errors
     /// When the repository cannot be read.
-    pub fn saved_files(&self, salvage: &Salvage) -> Result<Vec<SavedFile>, RepositoryError> {
+    pub fn origin_of(&self, salvage: &Salvage) -> Result<Option<CommitId>, RepositoryError> {
+        let (_, tip) = self.counterpart(salvage)?;
+        self.parted_at(&self.open_common()?, salvage, tip)
+    }
+
+    /// The branch of a salvage's story and its commit; without a branch, that of the main checkout.
+    fn counterpart(
+        &self,
+        salvage: &Salvage,
+    ) -> Result<(Option<String>, Option<CommitId>), RepositoryError> {
+        let begin = format!("{BRANCH_PREFIX}{}-", salvage.story);
+        // A story has one branch; of several the last has the newer title.
+        let branch = self.branches_with_prefix(&begin)?.pop();
+        let tip = match &branch {
+            Some(branch) => self.branch_tip(branch)?,
+            None => Some(self.head()?.commit()),
+        };
+        Ok((branch, tip))
+    }
+
+    fn parted_at(
+        &self,
+        opened: &git2::Repository,
+        salvage: &Salvage,
+        tip: Option<CommitId>,
+    ) -> Result<Option<CommitId>, RepositoryError> {
+        let (Some(base), Some(tip)) = (salvage.base, tip) else {
+            return Ok(salvage.base);
+        };
+        match opened.merge_base(base.oid(), tip.oid()) {
+            Ok(common) => Ok(Some(common.into())),
+            Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(self.read_error("the history", error)),
+        }
+    }
+
+    /// The files that a salvage changes over `origin` ([`Self::origin_of`]).
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub fn saved_files(
+        &self,
+        salvage: &Salvage,
+        origin: Option<CommitId>,
+    ) -> Result<Vec<SavedFile>, RepositoryError> {
         let failed = |error| self.read_error("a salvage", error);
         let opened = self.open_common()?;
-        let diff = difference(&opened, salvage).map_err(failed)?;
+        let diff = difference(&opened, salvage, origin).map_err(failed)?;
         let mut files = Vec::new();
         for (place, delta) in diff.deltas().enumerate() {
             let patch = git2::Patch::from_diff(&diff, place).map_err(failed)?;
@@ -190,9 +231,10 @@ fn read(story: StoryId, attempt: AttemptNumber, commit: &git2::Commit<'_>) -> Sa
 fn difference<'repository>(
     opened: &'repository git2::Repository,
     salvage: &Salvage,
+    origin: Option<CommitId>,
 ) -> Result<git2::Diff<'repository>, git2::Error> {
     let tree = |commit: CommitId| opened.find_commit(commit.oid())?.tree();
-    let old = salvage.base.map(tree).transpose()?;
+    let old = origin.map(tree).transpose()?;
     let new = tree(salvage.commit)?;
     let mut options = DiffOptions::new();
     options.max_size(MAX_DIFFED_FILE).include_typechange(true);
@@ -203,8 +245,9 @@ fn difference<'repository>(
 fn changed_files(
     opened: &git2::Repository,
     salvage: &Salvage,
+    origin: Option<CommitId>,
 ) -> Result<Vec<(PathBuf, Oid, i32)>, git2::Error> {
-    let diff = difference(opened, salvage)?;
+    let diff = difference(opened, salvage, origin)?;
     let changed = diff.deltas().map(|delta| {
         let mode = i32::try_from(u32::from(delta.new_file().mode())).unwrap_or_default();
         (path_of(&delta), delta.new_file().id(), mode)

@@ -32,6 +32,14 @@ pub enum RestoreError {
         /// Where it ends.
         tip: CommitId,
     },
+    /// Git keeps branches as paths: none can have a name that is the beginning of another one's.
+    #[error("there can be no branch `{branch}` beside the branch `{other}`")]
+    BranchBeside {
+        /// Its name.
+        branch: String,
+        /// The one that is there.
+        other: String,
+    },
     /// Git does not take the name for one of a branch.
     #[error("`{branch}` is no name for a branch")]
     BranchName {
@@ -199,6 +207,10 @@ pub async fn restore_branch(
         let branch = named();
         return Err(RestoreError::BranchExists { branch, tip });
     }
+    if let Some(other) = branch_beside(repository, branch)? {
+        let branch = named();
+        return Err(RestoreError::BranchBeside { branch, other });
+    }
     let reference = format!("refs/heads/{branch}");
     let commit = commit.to_string();
     // Only while there is none.
@@ -213,4 +225,16 @@ pub async fn restore_branch(
     ];
     git.run(repository.root(), arguments).await?;
     Ok(())
+}
+
+/// A branch whose name is the beginning of this one's, or the other way round.
+fn branch_beside(repository: &Repository, branch: &str) -> Result<Option<String>, RepositoryError> {
+    let above = branch.match_indices('/').map(|(end, _)| &branch[..end]);
+    for other in above {
+        if repository.branch_tip(other)?.is_some() {
+            return Ok(Some(other.to_owned()));
+        }
+    }
+    let below = repository.branches_with_prefix(&format!("{branch}/"))?;
+    Ok(below.into_iter().next())
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use super::*;
-use crate::git::removal::Removal;
+use crate::git::removal::{Removal, RemovalCheck};
 use crate::git::test_support::{Fixture, sh, write};
 use crate::git::worktree::Prepared;
 
@@ -239,6 +239,15 @@ async fn whatever_is_checked_out_is_the_first_parent() {
         story.parents(commit),
         [story.sh("git rev-parse HEAD").trim()]
     );
+    let repository = story.fixture.repository();
+    let salvages = repository.salvages().unwrap();
+    // The branch of the story has nothing of what was committed elsewhere.
+    let standing = repository.standing_of(&salvages[0]).unwrap();
+    assert_eq!((standing.files, standing.differing), (1, 1));
+    let origin = repository.origin_of(&salvages[0]).unwrap();
+    assert_eq!(origin, Some(story.prepared.base));
+    let files = repository.saved_files(&salvages[0], origin).unwrap();
+    assert_eq!(files[0].path, Path::new("x"));
     story.sh("git checkout -q --orphan fresh; rm run.sh; git add -A");
     let commit = story.check(&[]).await;
     assert!(story.parents(commit).is_empty());
@@ -548,4 +557,31 @@ async fn a_dirty_worktree_is_removed_once_it_is_saved_and_not_before() {
         .fixture
         .sh(&format!("git branch -f {branch} {}", salvage.commit));
     assert_eq!(repository.standing_of(salvage).unwrap().differing, 0);
+}
+
+#[tokio::test]
+async fn a_worktree_whose_branch_is_gone_is_removed_once_it_is_saved() {
+    let story = Story::new().await;
+    story.sh("echo x > x; git update-ref -d HEAD");
+    let Story {
+        worktrees,
+        prepared,
+        ..
+    } = &story;
+    let check = RemovalCheck::Committed;
+    let kept = worktrees.remove(&prepared.path, &prepared.branch, check);
+    let Ok(Removal::Kept { why }) = kept.await else {
+        panic!("it should stay");
+    };
+    assert_eq!(
+        why,
+        format!("its branch `{}` has no commit", prepared.branch)
+    );
+    let before = tree_below(story.path());
+    let id = "S-0001".parse().unwrap();
+    let removing =
+        worktrees.salvage_and_remove(&prepared.path, &prepared.branch, &id, AttemptNumber::FIRST);
+    assert_eq!(removing.await.unwrap(), Removal::Removed);
+    let salvages = story.fixture.repository().salvages().unwrap();
+    assert_eq!(story.restored(salvages[0].commit).await, before);
 }

@@ -65,6 +65,11 @@ fn every_kind_of_worktree_has_its_line() {
     // The predecessor's spelling, and the long one.
     let again = env.ai_sdlc(&["worktrees", "list"]).run();
     assert_eq!(shown(&again, &env), shown(&output, &env));
+    // What is not committed is in no base.
+    env.write(".ai-sdlc/worktrees/S-0002-work/new.txt", "");
+    let changed = env.ai_sdlc(&["worktrees"]).run();
+    let row = "S-0002 done ready 0 1 <size>";
+    assert!(shown(&changed, &env).contains(row), "{changed:#?}");
 }
 
 #[test]
