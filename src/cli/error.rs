@@ -179,7 +179,7 @@ impl From<RunLockError> for CliError {
                 ..converted.hint("wait for it, or stop it with Ctrl-C where it runs")
             }
         } else {
-            converted
+            converted.hint("a run needs a writable board folder")
         }
     }
 }

@@ -505,3 +505,34 @@ fn a_journal_that_ends_anywhere_tells_what_is_whole_of_it() {
     }
     assert!(whole(journal.len()) > 15);
 }
+
+#[test]
+fn a_board_that_cannot_be_written_is_refused_and_left_as_it_is() {
+    // Where users may not make namespaces, there is nothing to try.
+    let tried = std::process::Command::new("unshare")
+        .args(["-rm", "true"])
+        .output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    let env = TestEnv::new();
+    env.story("S-0001").script("echo one > one").write();
+    let call = |arguments: &str| {
+        let script = format!(
+            "mount --bind .ai-sdlc .ai-sdlc && mount -o remount,ro,bind .ai-sdlc || exit 99; exec \"$1\" {arguments}"
+        );
+        env.write("../script", &script);
+        let call = "exec unshare -rm sh \"$AI_SDLC_TEST_DIR/script\" \"$0\"";
+        env.ai_sdlc(&[]).shell(call).run()
+    };
+    insta::assert_snapshot!(call("run").shown(&env), @"
+    exit: 2
+    --- stderr
+    error: cannot lock <dir>/my répo/.ai-sdlc/run.lock: Read-only file system (os error 30)
+    hint: a run needs a writable board folder
+    ");
+    assert_eq!(call("run --continue").code, Some(2));
+    assert_eq!(call("runs").code, Some(0));
+    assert_eq!(env.status("S-0001"), "ready");
+    assert_eq!(env.branches(), [""; 0]);
+}
