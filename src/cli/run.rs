@@ -68,6 +68,7 @@ pub(super) fn run_in(
     let done = runtime.block_on(run_project(project, repository, args, reporters));
     runtime.shutdown_timeout(WIND_UP);
     crate::git::wait_for_ending(GIT_ENDING);
+    diagnostics::finish(WIND_UP);
     done
 }
 
