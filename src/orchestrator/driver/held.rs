@@ -52,6 +52,9 @@ impl<L: Launcher> Driver<L> {
     /// The journal has moved.
     pub(in crate::orchestrator) fn journal_moved(&mut self) {
         self.held.since = None;
+        if self.journal.has_all() {
+            self.held.waiting = Waiting::ForJournal;
+        }
         let lost = self.journal.lost();
         if let Some(reason) = lost {
             self.narrator.warn(format!(
@@ -109,7 +112,6 @@ impl<L: Launcher> Driver<L> {
         let waits = !self.held.effects.is_empty() || !self.entries.is_empty();
         if !waits {
             self.held.since = None;
-            self.held.waiting = Waiting::ForJournal;
         } else if self.held.waiting == Waiting::ForJournal {
             self.held.since.get_or_insert_with(Instant::now);
         }

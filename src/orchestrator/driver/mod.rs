@@ -271,9 +271,11 @@ impl<L: Launcher> Driver<L> {
         let patience = self.request.settings.housekeeping.last_entries;
         let writing = async {
             while self.tasks.is_writing() || !self.entries.is_empty() {
+                let patience = self.patience_ends();
                 tokio::select! {
                     Some(finished) = self.tasks.next() => self.finish(finished),
                     () = self.journal.moved() => self.journal_moved(),
+                    () = super::until(patience) => self.lose_patience(),
                 }
             }
         };
