@@ -160,3 +160,18 @@ fn what_a_person_has_made_ready_again_is_not_taken_back() {
     again.assert_stderr("Starting S-0001 Do S-0001 (attempt 2)");
     assert_eq!(env.git(&["show", "ai-sdlc/S-0001-work:two"]), "two\n");
 }
+
+#[test]
+fn what_a_killed_run_has_left_is_saved_before_a_new_run_works_in_it() {
+    let env = TestEnv::new();
+    let script = format!("echo half >> half.txt\n{HOLD}");
+    env.story("S-0001").script(&script).write();
+    let gates = killed(&env, &["run"], &["S-0001"]);
+    env.story("S-0002").script("echo two > two").write();
+    env.ai_sdlc(&["run"]).run().assert_code(0);
+    gates.release("S-0001");
+    let continued = env.ai_sdlc(&["run", "--continue"]).run();
+    continued.assert_code(0);
+    let saved = env.git(&["show", "refs/ai-sdlc/salvage/S-0001/1:half.txt"]);
+    assert_eq!(saved, "half\n");
+}
