@@ -14,10 +14,18 @@ use crate::story::{Board, Status, Store, StoryId};
 pub(super) enum Continuation {
     /// The last run goes on.
     SameRun(Box<Past>),
-    /// A new run works on what earlier ones have not brought to an end, as many at a time as the last one did.
-    NewRun(Selection, NonZeroUsize),
+    /// A new run works on what earlier ones have not brought to an end.
+    NewRun(Selection, Usual),
     /// There is nothing to go on with.
     Nothing,
+}
+
+/// What a new run has from the last one, where nothing else is asked for.
+pub(super) struct Usual {
+    /// How many stories it works on at once.
+    pub(super) slots: NonZeroUsize,
+    /// The agent of stories that name none, if that is known.
+    pub(super) agent: Option<String>,
 }
 
 /// The last run of a board, if there was one.
@@ -47,22 +55,33 @@ impl LastRun {
         }
     }
 
+    /// Whether it is the same run that goes on: it was killed, and nobody had asked it to stop.
+    pub(super) fn goes_on(&self) -> bool {
+        matches!(self, Self::Killed(past) if !past.engine.is_stopping())
+    }
+
     /// How it is gone on with.
     pub(super) fn into_continuation(self, board: &Board) -> Continuation {
-        let (unfinished, slots) = match self {
-            Self::Killed(past) if !past.engine.is_stopping() => {
-                return Continuation::SameRun(past);
-            }
+        let goes_on = self.goes_on();
+        let usual = Usual {
+            slots: NonZeroUsize::MIN,
+            agent: None,
+        };
+        let (unfinished, usual) = match self {
+            Self::Killed(past) if goes_on => return Continuation::SameRun(past),
             // What was not through when it was stopped has been given back, or is in progress still.
             Self::Killed(past) | Self::Ended(past) => {
-                let view = past.engine.view();
-                (unfinished(&view), past.opening.settings.slots)
+                let usual = Usual {
+                    slots: past.engine.slots(),
+                    agent: Some(past.opening.default_agent),
+                };
+                (unfinished(&past.engine.view()), usual)
             }
             Self::Unknown(run, error) => {
                 tell_unknown(&run, &error);
-                (BTreeSet::new(), NonZeroUsize::MIN)
+                (BTreeSet::new(), usual)
             }
-            Self::None => (BTreeSet::new(), NonZeroUsize::MIN),
+            Self::None => (BTreeSet::new(), usual),
         };
         let wanted: BTreeSet<StoryId> = board
             .stories
@@ -78,7 +97,7 @@ impl LastRun {
         if wanted.is_empty() {
             Continuation::Nothing
         } else {
-            Continuation::NewRun(Selection::Unfinished(wanted), slots)
+            Continuation::NewRun(Selection::Unfinished(wanted), usual)
         }
     }
 

@@ -1,5 +1,6 @@
 //! `ai-sdlc run`: has agents work on stories.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::{Path, PathBuf};
@@ -23,8 +24,8 @@ use crate::engine::{Housekeeping, LeftOut, Obstacle, RunId, Selection, Verdict, 
 use crate::git::{Git, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
 use crate::orchestrator::{
-    self, Base, Continued, Ground, RunFolder, RunLock, RunRequest, WatchRequest, Workspaces,
-    prune_runs, unlocked_run,
+    self, Base, Continued, Ground, RunFolder, RunLock, RunLockError, RunRequest, WatchRequest,
+    Workspaces, prune_runs, unlocked_run,
 };
 use crate::process::FileLimit;
 use crate::protocol::identity;
@@ -68,6 +69,7 @@ pub(super) fn run_in(
     let done = runtime.block_on(run_project(project, repository, args, reporters));
     runtime.shutdown_timeout(WIND_UP);
     crate::git::wait_for_ending(GIT_ENDING);
+    diagnostics::finish(WIND_UP);
     done
 }
 
@@ -103,42 +105,79 @@ async fn run_project(
     if !args.quiet && !args.json {
         old_checkpoints::tell(&project.board);
     }
-    let last = LastRun::of(&project);
+    // Who only asks takes no lock, so that a run may be going on.
+    let holder = args
+        .dry_run
+        .then(|| RunLock::holder(&project.board))
+        .flatten();
+    let last = match &holder {
+        None => LastRun::of(&project),
+        Some(holder) if args.continues => {
+            let holder = holder.clone();
+            return Err(RunLockError::Held { holder }.into());
+        }
+        Some(holder) => {
+            if !args.quiet && !args.json {
+                report::warning(&format!("another run works on this board: {holder}"));
+            }
+            LastRun::None
+        }
+    };
+    // The same run writes by itself what it owes.
+    let repairs_itself = args.continues && last.goes_on();
+    if !args.dry_run && !repairs_itself {
+        last.repair(&store, &board, &repository);
+        board = store.load()?;
+    }
     let mut told = false;
     let continuation = if args.continues {
         Some(last.into_continuation(&board))
     } else {
-        if !args.dry_run {
-            last.repair(&store, &board, &repository);
-            board = store.load()?;
-        }
         told = !args.quiet && !args.json && last.tell();
         None
     };
-    let (past, selection, slots_before) = match continuation {
+    let (past, selection, usual) = match continuation {
+        Some(Continuation::Nothing) if args.dry_run && args.json => {
+            (None, Some(Selection::Unfinished(BTreeSet::new())), None)
+        }
         Some(Continuation::Nothing) => {
-            nothing_to_continue();
+            if args.json {
+                let base = base(&project, &repository)?;
+                tell_nothing(&run, &project, &base, SUCCESS, reporters);
+            } else if !args.quiet {
+                nothing_to_continue();
+            }
             return Ok((SUCCESS, None));
         }
         Some(Continuation::SameRun(past)) => {
             let stories = past.engine.under_way();
             (Some(past), Some(Selection::Unfinished(stories)), None)
         }
-        Some(Continuation::NewRun(selection, slots)) => (None, Some(selection), Some(slots)),
+        Some(Continuation::NewRun(selection, usual)) => (None, Some(selection), Some(usual)),
         None => (None, None, None),
     };
     let run = past.as_ref().map_or(run, |past| past.opening.run.clone());
     if let Some(lock) = &mut lock {
         lock.describe(&run);
     }
-    let waiting = Waiting::of(&board);
-    let planner =
+    let mut waiting = Waiting::of(&board);
+    if holder.is_some() {
+        waiting.interrupted.clear();
+    }
+    let mut planner =
         Planner::new(args, &project, store.clone(), &board, selection).inspect_err(|_| {
             // The story that is asked for may be there, and one of these.
             for problem in &board.problems {
                 report::warning(&format!("left out: {problem}"));
             }
         })?;
+    let agent_before = match (&past, &usual) {
+        (Some(past), _) => Some(&past.opening.default_agent),
+        (None, usual) => usual.as_ref().and_then(|usual| usual.agent.as_ref()),
+    };
+    if let Some(agent) = agent_before.filter(|_| args.agent.is_none()) {
+        planner.default_agent.clone_from(agent);
+    }
     let plan = planner.plan(board);
     for remark in &plan.remarks {
         report::warning(remark);
@@ -146,14 +185,14 @@ async fn run_project(
     plan.check_agents()?;
     let mut settings = settings(args, &project.config, &planner.selection, seed);
     let slots = args.concurrent.is_some().then_some(settings.slots);
-    if let Some(before) = slots_before {
-        settings.slots = slots.unwrap_or(before);
+    if let Some(usual) = usual {
+        settings.slots = slots.unwrap_or(usual.slots);
     }
     let mut stories = plan.plan.stories.clone();
     if let Some(past) = &past {
         // It goes on by the rules that it began with.
         settings = past.opening.settings.clone();
-        settings.slots = slots.unwrap_or(settings.slots);
+        settings.slots = slots.unwrap_or(past.engine.slots());
         stories.clone_from(&past.opening.plan);
     }
     let files = FileLimit::raise();
@@ -255,12 +294,13 @@ async fn run_project(
         setup,
         folder: folder.clone(),
     };
-    let mut default_agent = planner.default_agent.clone();
-    if let Some(past) = past.as_ref().filter(|_| args.agent.is_none()) {
-        default_agent.clone_from(&past.opening.default_agent);
+    let default_agent = planner.default_agent.clone();
+    if watches {
+        // Whatever it began with, or goes on with: all that become ready join it.
+        planner.selection = Selection::Watch;
     }
     let request = RunRequest {
-        watch: (settings.when_idle == WhenIdle::WaitForStories).then(|| WatchRequest {
+        watch: watches.then(|| WatchRequest {
             stories: project.board.join("stories"),
             settle: project.config.rules.settle,
             poll: project.config.rules.poll,

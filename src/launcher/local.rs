@@ -29,6 +29,8 @@ const POLITE: Duration = Duration::from_millis(300);
 const LAST_POLITE: Duration = Duration::from_secs(1);
 /// How long a sweep may take in all. Only a process that hangs in the kernel needs it.
 const SWEEPING: Duration = Duration::from_secs(3);
+/// How long removing the group of a run may take.
+const REMOVING: Duration = Duration::from_secs(1);
 
 /// Starts executors on this machine, each with a socket of its own.
 pub struct LocalLauncher {
@@ -170,8 +172,11 @@ impl Launcher for LocalLauncher {
         let swept = sweep(Whose::All { mark }, &self.keep, LAST_POLITE).await;
         let groups = self.groups.clone();
         let removing = tokio::task::spawn_blocking(move || groups.close());
-        if let Err(error) = removing.await {
-            tracing::error!(%error, "groups of processes stay");
+        match tokio::time::timeout(REMOVING, removing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "groups of processes stay"),
+            // Its note lies on a disk, which may hang.
+            Err(_) => tracing::warn!("the group of this run is not removed in time"),
         }
         let names: Vec<String> = swept.stayed.iter().map(ToString::to_string).collect();
         Closed {

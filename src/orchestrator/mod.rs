@@ -157,12 +157,12 @@ pub async fn run<L: Launcher>(
     let mut driver = Driver::new(request, journal, Arc::new(launcher), sender, surfaces);
     let mut watcher = driver.watcher();
     driver.tell_beginning();
-    match past {
-        Some(Continued { past, slots }) => {
-            driver.take_over(past);
-            driver.resume(slots);
-        }
-        None => driver.feed(Event::Began),
+    if let Some(Continued { past, slots }) = past {
+        driver.take_over(past);
+        driver.resume(slots);
+    } else {
+        driver.note_left();
+        driver.feed(Event::Began);
     }
     // What has changed between the plan and the first look at the board.
     driver.replan();

@@ -12,7 +12,7 @@ use crate::engine::{Conflict, Delay, Notice, Outcome, OutcomeKind, Phase, RunId,
 use crate::git::{Origin, Prepared};
 use crate::protocol::{self, Evidence, FromExecutor, LogLevel, StatusUpdate};
 use crate::report::event::{
-    Change, Counts, KeptWorktree, Level, RunEvent, StorySettled, Usage, WorktreeOrigin,
+    Change, Counts, KeptWorktree, Level, RunEvent, StoryName, StorySettled, Usage, WorktreeOrigin,
 };
 use crate::report::{Background, plural};
 use crate::story::{Story, StoryId};
@@ -277,7 +277,7 @@ impl Narrator {
     }
 
     /// A story is through.
-    pub(super) fn settled(&mut self, story: &Story, unit: Option<&Unit>, outcome: &Outcome) {
+    pub(super) fn settled(&mut self, story: StoryName, unit: Option<&Unit>, outcome: &Outcome) {
         self.counts.count(outcome.kind());
         let tale = unit.and_then(|unit| self.attempts.remove(&unit.story));
         let log = unit.and_then(|unit| self.folder.telling_log(unit));
@@ -290,8 +290,8 @@ impl Narrator {
             _ => Vec::new(),
         };
         let settled = StorySettled {
-            story: story.id.clone(),
-            title: story.title.clone(),
+            story: story.id,
+            title: story.title,
             attempt: unit.map(|unit| unit.attempt),
             outcome: outcome.name(),
             reason: outcome.reason(),

@@ -3,7 +3,7 @@
 //! Only how stories ended is written, and only where the file still says what the run had found or written there: what a
 //! person has changed since stays.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::board;
@@ -19,17 +19,25 @@ pub fn repair_board(
     past: &Past,
     repository: &Repository,
 ) -> Vec<(StoryId, Result<(), String>)> {
-    let mut owed: HashMap<StoryId, BoardEntry> = past
+    let (begun, ended): (Vec<_>, Vec<_>) = past
         .engine
         .owed_entries()
         .into_iter()
-        .filter(|(_, entry)| *entry != BoardEntry::Started)
-        .collect();
+        .partition(|(_, entry)| *entry == BoardEntry::Started);
+    // Whose beginning the board had not been told either.
+    let unbegun: HashSet<StoryId> = begun.into_iter().map(|(story, _)| story).collect();
+    let mut owed: HashMap<StoryId, BoardEntry> = ended.into_iter().collect();
     owed.extend(proved(past, repository));
     let mut stories = Vec::new();
     let mut entries = Vec::new();
     for story in &board.stories {
-        if !matches!(story.status, Status::InProgress | Status::Ready) {
+        let as_left = match story.status {
+            Status::InProgress => true,
+            // Otherwise a person wants it to be worked on once more.
+            Status::Ready => unbegun.contains(&story.id),
+            _ => false,
+        };
+        if !as_left {
             continue;
         }
         let Some(says) = owed.remove(&story.id) else {

@@ -96,8 +96,17 @@ impl RunJournal {
         self.overrun.is_some() || self.progress.borrow().has(record, durability)
     }
 
-    /// Waits until the journal is further than it was. Cancel-safe.
+    /// Whether the operating system has every record.
+    pub(super) fn has_all(&self) -> bool {
+        self.has(self.last, Durability::Written)
+    }
+
+    /// Waits until the journal is further than it was, or until it is known that it takes nothing more. Cancel-safe.
     pub(super) async fn moved(&mut self) {
+        if self.overrun.is_some() && self.told == Told::NotYet {
+            // The thread says nothing while it waits for the disk.
+            return;
+        }
         if self.progress.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -156,5 +165,36 @@ fn durability(event: &Event, effects: &[Effect]) -> Durability {
         Durability::Synced
     } else {
         Durability::Written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::engine::Settings;
+
+    #[tokio::test]
+    async fn a_journal_that_takes_nothing_more_is_told_of_while_its_disk_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let opening = Opening {
+            run: "20261122-120000-0001".parse().unwrap(),
+            program: "test".to_owned(),
+            settings: Settings::new(NonZeroUsize::MIN),
+            plan: Vec::new(),
+            default_agent: "script".to_owned(),
+        };
+        let path = folder.path().join("journal.jsonl");
+        let mut journal = RunJournal::open(&path, opening).unwrap();
+        let short = Duration::from_millis(20);
+        assert!(tokio::time::timeout(short, journal.moved()).await.is_err());
+        journal.overrun = Some(io::ErrorKind::TimedOut.into());
+        journal.moved().await;
+        assert!(journal.lost().is_some());
+        // Once, and then there is nothing to wait for any more.
+        assert!(journal.lost().is_none());
+        assert!(tokio::time::timeout(short, journal.moved()).await.is_err());
+        assert!(journal.has_all());
     }
 }

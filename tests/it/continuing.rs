@@ -192,7 +192,7 @@ fn runs_are_listed_with_how_they_ended() {
 }
 
 /// A run that was killed while it worked on these stories.
-fn killed(env: &TestEnv, arguments: &[&str], held: &[&str]) -> Gates {
+pub(super) fn killed(env: &TestEnv, arguments: &[&str], held: &[&str]) -> Gates {
     env.kills_runs();
     let gates = Gates::new(env, held);
     let mut run = env.ai_sdlc(arguments).start();

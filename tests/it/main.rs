@@ -10,6 +10,7 @@ mod continuing;
 mod crash;
 mod demo;
 mod failure;
+mod going_on;
 mod groups;
 mod hangs;
 mod options;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
 
@@ -235,6 +236,11 @@ impl Engine {
     /// Whether the run was asked to stop.
     pub fn is_stopping(&self) -> bool {
         self.stop != Stop::No
+    }
+
+    /// How many attempts may hold a slot at once, as it was last said.
+    pub fn slots(&self) -> NonZeroUsize {
+        self.settings.slots
     }
 
     /// Whether a person is being asked whether to go on.

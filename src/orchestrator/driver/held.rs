@@ -67,6 +67,9 @@ impl<L: Launcher> Driver<L> {
     /// The journal has moved.
     pub(in crate::orchestrator) fn journal_moved(&mut self) {
         self.held.since = None;
+        if self.journal.has_all() {
+            self.held.waiting = Waiting::ForJournal;
+        }
         let lost = self.journal.lost();
         if let Some(reason) = lost {
             self.narrator.warn(format!(
@@ -129,7 +132,6 @@ impl<L: Launcher> Driver<L> {
         let waits = !self.held.steps.is_empty() || !self.entries.is_empty();
         if !waits {
             self.held.since = None;
-            self.held.waiting = Waiting::ForJournal;
         } else if self.held.waiting == Waiting::ForJournal {
             self.held.since.get_or_insert_with(Instant::now);
         }

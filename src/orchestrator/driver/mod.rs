@@ -219,9 +219,11 @@ impl<L: Launcher> Driver<L> {
                 if let Some(unit) = &unit {
                     self.tell_of_abandoned_worktree(unit);
                 }
-                if let Some(story) = self.request.stories.get(&story) {
-                    self.narrator.settled(story, unit.as_ref(), &outcome);
-                }
+                let known = self.request.stories.get(&story);
+                // One that is not on the board any more has ended all the same.
+                let title = known.map_or_else(String::new, |story| story.title.clone());
+                let name = StoryName { id: story, title };
+                self.narrator.settled(name, unit.as_ref(), &outcome);
                 if let Some(unit) = unit {
                     self.attempts.remove(&unit);
                 }
@@ -271,9 +273,11 @@ impl<L: Launcher> Driver<L> {
         let patience = self.request.settings.housekeeping.last_entries;
         let writing = async {
             while self.tasks.is_writing() || !self.entries.is_empty() {
+                let patience = self.patience_ends();
                 tokio::select! {
                     Some(finished) = self.tasks.next() => self.finish(finished),
                     () = self.journal.moved() => self.journal_moved(),
+                    () = super::until(patience) => self.lose_patience(),
                 }
             }
         };
@@ -299,9 +303,9 @@ impl<L: Launcher> Driver<L> {
     fn prepare(&mut self, unit: Unit) {
         let Some(story) = self.request.stories.get(&unit.story).cloned() else {
             // A run that goes on knows of it from its journal alone.
-            let reason = "it is not on the board any more".to_owned();
+            let reason = "it is not on the board any more, or its file cannot be read".to_owned();
             self.tasks.spawn(Work::Prepare(unit), async move {
-                Finished::Prepared(Err(Unprepared::Failed(reason)))
+                Finished::Prepared(Err(Unprepared::NeedsPerson(reason)))
             });
             return;
         };

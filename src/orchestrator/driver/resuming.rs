@@ -6,7 +6,8 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 
 use super::{Attempt, Driver, SettledBranch};
-use crate::engine::{Event, OnBoard, Order, Restart, Standing, Unit};
+use crate::engine::recovery::Stood;
+use crate::engine::{AttemptNumber, Event, OnBoard, Order, Restart, Standing, Unit};
 use crate::git::{BRANCH_PREFIX, Prepared};
 use crate::launcher::Launcher;
 use crate::orchestrator::clock::RunClock;
@@ -45,6 +46,26 @@ impl<L: Launcher> Driver<L> {
         self.note_interrupted();
         let found = self.found_on_board();
         self.feed(Event::Resumed(Restart { slots, found }));
+    }
+
+    /// Notes which stories of a new run an earlier one was killed in: nobody has saved what lies in their worktrees.
+    pub(in crate::orchestrator) fn note_left(&mut self) {
+        for planned in &self.request.plan {
+            let story = self.request.stories.get(&planned.id);
+            let last = AttemptNumber::new(planned.next_attempt.get() - 1);
+            // No other run has the board: it is so since a run was killed.
+            if let Some(attempt) = last
+                && story.is_some_and(|story| story.status == Status::InProgress)
+            {
+                let story = planned.id.clone();
+                let lost = Unit { story, attempt };
+                let interrupted = Interrupted {
+                    stood: Stood::Working,
+                    lost: Some(lost),
+                };
+                self.interrupted.insert(planned.id.clone(), interrupted);
+            }
+        }
     }
 
     /// How the stories stand that are not through.
