@@ -79,11 +79,15 @@ impl RunJournal {
     fn hand_in(&mut self, now: Moment, record: JournalRecord, durability: Durability) -> u64 {
         if self.overrun.is_none() {
             match self.committer.hand_in(now.as_millis(), record, durability) {
-                Ok(number) => self.last = number,
+                Ok(number) => {
+                    self.last = number;
+                    return number;
+                }
                 Err(error) => self.overrun = Some(error),
             }
         }
-        self.last
+        // It is in no journal.
+        u64::MAX
     }
 
     /// The number of the last record.
@@ -94,6 +98,11 @@ impl RunJournal {
     /// Whether nothing has to be waited for any more before the effects of that record are performed.
     pub(super) fn has(&self, record: u64, durability: Durability) -> bool {
         self.overrun.is_some() || self.progress.borrow().has(record, durability)
+    }
+
+    /// Whether a restart would know of that record, as far as the system does not die with this process.
+    pub(super) fn is_recorded(&self, record: u64) -> bool {
+        record <= self.progress.borrow().written
     }
 
     /// Whether the operating system has every record.

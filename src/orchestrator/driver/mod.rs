@@ -179,7 +179,8 @@ impl<L: Launcher> Driver<L> {
 
     fn perform(&mut self, effect: Effect, record: u64) {
         match effect {
-            Effect::Prepare(unit) => self.prepare(unit),
+            Effect::Prepare(unit) if self.journal.is_recorded(record) => self.prepare(unit),
+            Effect::Prepare(unit) => self.refuse(unit),
             Effect::AbandonPreparation(unit) => self.tasks.abort(&Work::Prepare(unit)),
             Effect::Launch(unit) => self.launch(unit),
             Effect::AskToStop {
@@ -346,6 +347,14 @@ impl<L: Launcher> Driver<L> {
                 Ok(Box::new((worktree.await?, assigned)))
             };
             Finished::Prepared(prepared.await)
+        });
+    }
+
+    /// Begins no attempt of which a restart would not know: its number would be given once more.
+    fn refuse(&mut self, unit: Unit) {
+        let reason = "the journal cannot be written".to_owned();
+        self.tasks.spawn(Work::Prepare(unit), async move {
+            Finished::Prepared(Err(Unprepared::Failed(reason)))
         });
     }
 
