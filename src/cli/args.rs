@@ -108,7 +108,7 @@ pub(super) struct RecoverRestoreArgs {
     /// Write the files into this folder, which must not exist
     #[arg(long, value_name = "DIR", conflicts_with = "branch")]
     pub(super) to: Option<PathBuf>,
-    /// Make a branch of this name [default: `ai-sdlc/salvage/<ID>-<N>`]
+    /// Make a branch of this name (without it `ai-sdlc/salvage/<ID>-<N>`)
     #[arg(long, value_name = "NAME")]
     pub(super) branch: Option<String>,
 }

@@ -16,6 +16,9 @@ const LARGEST: u64 = 1024 * 1024;
 /// How many are told of one by one.
 const MOST_TOLD: usize = 5;
 
+/// How many actions of one are named: the predecessor had seven.
+const MOST_ACTIONS: usize = 10;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Checkpoint {
@@ -103,6 +106,7 @@ fn describe(path: &Path) -> String {
         .by_ref()
         .map(|action| plain(&action.r#type))
         .filter(|action| !action.is_empty())
+        .take(MOST_ACTIONS)
         .collect();
     let done = if done.is_empty() {
         "nothing completed".to_owned()

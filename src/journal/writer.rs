@@ -44,7 +44,7 @@ enum State {
 }
 
 impl<T: Serialize> Writer<T> {
-    /// Makes a new, empty journal.
+    /// Makes a new, empty journal, whose name is on the disk.
     ///
     /// # Errors
     /// When there is a file already, or none can be made.
@@ -54,6 +54,15 @@ impl<T: Serialize> Writer<T> {
             .create_new(true)
             .open(path)
             .map_err(JournalError::io("create", path))?;
+        // A file whose name is not on the disk is not there after a power cut, whatever is in it.
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder {
+            File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(JournalError::io("make durable the name of", path))?;
+        }
         Ok(Self::new(path, file, End::default()))
     }
 

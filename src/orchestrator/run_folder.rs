@@ -28,14 +28,19 @@ impl RunFolder {
 
     /// Notes that this is the last run of its board. What cannot be noted is told by the names of the folders.
     pub(super) fn mark_latest(&self) {
-        let noted = || {
-            let (runs, run) = (self.path.parent()?, self.path.file_name()?);
-            let mut file = tempfile::NamedTempFile::new_in(runs).ok()?;
-            file.write_all(run.as_encoded_bytes()).ok()?;
-            file.persist(runs.join(LATEST)).ok()
+        let (Some(runs), Some(run)) = (self.path.parent(), self.path.file_name()) else {
+            return;
         };
-        if noted().is_none() {
-            tracing::warn!("which run is the last one is told by their names");
+        let note = || -> io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(runs)?;
+            file.write_all(run.as_encoded_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(runs.join(LATEST))?;
+            // The name of the run's own folder as well.
+            fs::File::open(runs)?.sync_all()
+        };
+        if let Err(error) = note() {
+            tracing::warn!(%error, "which run is the last one is told by their names");
         }
     }
 

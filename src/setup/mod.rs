@@ -5,8 +5,8 @@
 //! keeper, with a deadline and a log, and that nothing of it goes on afterwards; and that two stories that run never have
 //! the same ports. It neither makes nor removes worktrees, and decides nothing about stories.
 //!
-//! Parts: [`include`] and [`copy`] (which files, and how they get there), [`detect`] and [`note`] (which command installs,
-//! and whether it has to run), [`command`] and [`keeper`] (running one command, on this and on that side), [`ports`].
+//! Parts: `include` and `copy` (which files, and how they get there), `detect` and `note` (which command installs,
+//! and whether it has to run), `command` and `keeper` (running one command, on this and on that side), `ports`.
 
 mod command;
 mod copy;
