@@ -158,8 +158,7 @@ pub async fn run<L: Launcher>(
     let mut watcher = driver.watcher();
     driver.tell_beginning();
     if let Some(Continued { past, slots }) = past {
-        driver.take_over(past);
-        driver.resume(slots);
+        driver.go_on(past, slots);
     } else {
         driver.note_left();
         driver.feed(Event::Began);

@@ -251,22 +251,8 @@ impl Narrator {
     }
 
     pub(super) fn proved(&mut self, unit: &Unit, evidence: &Evidence) {
-        let change = match evidence.change {
-            protocol::Change::Committed {
-                commits,
-                files,
-                insertions,
-                deletions,
-            } => Some(Change {
-                commits,
-                files,
-                insertions,
-                deletions,
-            }),
-            protocol::Change::Nothing => None,
-        };
         if let Some(tale) = self.attempts.get_mut(&unit.story) {
-            tale.change = change;
+            tale.change = change_of(evidence.change);
         }
     }
 
@@ -328,6 +314,24 @@ impl Narrator {
         self.tell(&event);
         self.close();
         self.counts
+    }
+}
+
+/// What a story has changed, as it is told.
+pub(super) fn change_of(change: protocol::Change) -> Option<Change> {
+    match change {
+        protocol::Change::Committed {
+            commits,
+            files,
+            insertions,
+            deletions,
+        } => Some(Change {
+            commits,
+            files,
+            insertions,
+            deletions,
+        }),
+        protocol::Change::Nothing => None,
     }
 }
 

@@ -50,8 +50,8 @@ pub enum RunEvent {
     },
     /// The run is one whose orchestrator was killed, and goes on.
     RunContinued {
-        /// How many of its stories are through.
-        through: usize,
+        /// Those of its stories that were through, without times.
+        through: Vec<StorySettled>,
         /// Those that were being worked on.
         interrupted: Vec<StoryId>,
     },

@@ -83,6 +83,9 @@ impl Human {
             self.settled.retain(|earlier| earlier.story != *story);
             self.settled.push((**settled).clone());
         }
+        if let RunEvent::RunContinued { through, .. } = event {
+            self.settled.extend_from_slice(through);
+        }
         let loud = self.verbosity == Verbosity::Normal;
         let line = |tone, verb: &str, text: &str| self.colour.line(tone, verb, text);
         match event {
@@ -106,7 +109,7 @@ impl Human {
                 through,
                 interrupted,
             } if loud => {
-                let count = plural(*through, "story is", "stories are");
+                let count = plural(through.len(), "story is", "stories are");
                 let mut text = format!("{count} through");
                 if !interrupted.is_empty() {
                     let ids: Vec<&str> = interrupted.iter().map(StoryId::as_str).collect();

@@ -536,3 +536,37 @@ fn a_board_that_cannot_be_written_is_refused_and_left_as_it_is() {
     assert_eq!(env.status("S-0001"), "ready");
     assert_eq!(env.branches(), [""; 0]);
 }
+
+#[test]
+fn the_summary_of_a_run_that_went_on_is_that_of_the_whole_run() {
+    let env = TestEnv::new();
+    env.kills_runs();
+    env.story("S-0001").script("echo one > one").write();
+    env.story("S-0002")
+        .script("echo half > half; exit 3")
+        .write();
+    env.story("S-0003").script(HOLD).write();
+    let gates = Gates::new(&env, &["S-0003"]);
+    let mut run = env.ai_sdlc(&["run", "--concurrent", "1"]).start();
+    assert_eq!(gates.next(), "S-0003");
+    run.signal(Signal::KILL);
+    assert!(run.ends_within(DEADLINE));
+    drop(run);
+    gates.release("S-0003");
+    let continued = env.ai_sdlc(&["run", "--continue"]).run();
+    insta::assert_snapshot!(continued.shown(&env), @"
+    exit: 1
+    --- stderr
+         Running 3 stories, 1 at a time, from branch trunk (<commit>)
+      Continuing 2 stories are through; interrupted: S-0003
+        Starting S-0003 Do S-0003 (attempt 2)
+        Resuming S-0003 goes on in its kept worktree
+           Phase S-0003 implement: sh -eu, 2 lines
+       Succeeded S-0003 Do S-0003 in <time>: nothing to change on ai-sdlc/S-0003-work
+        Finished 2 succeeded, 1 failed in <time>
+        Branches ai-sdlc/S-0001-work: 1 commit, 1 file (+1 -0)
+                 ai-sdlc/S-0003-work: nothing to change
+            Kept <dir>/my répo/.ai-sdlc/worktrees/S-0002-work (S-0002: failed)
+             Why S-0002 failed: the script ended with exit code 3
+    ");
+}

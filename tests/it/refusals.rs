@@ -186,6 +186,7 @@ fn a_lock_that_cannot_be_opened_is_not_another_run() {
     exit: 2
     --- stderr
     error: cannot lock <dir>/my répo/.ai-sdlc/run.lock: Is a directory (os error 21)
+    hint: a run needs a writable board folder
     ");
     fs::remove_dir(lock).unwrap();
 }

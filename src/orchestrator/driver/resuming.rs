@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use super::{Attempt, Driver, SettledBranch};
@@ -12,37 +13,26 @@ use crate::git::{BRANCH_PREFIX, Prepared};
 use crate::launcher::Launcher;
 use crate::orchestrator::clock::RunClock;
 use crate::orchestrator::interrupted::Interrupted;
+use crate::orchestrator::narrator::change_of;
 use crate::orchestrator::past::{Notes, Past};
-use crate::report::event::RunEvent;
+use crate::report::event::{KeptWorktree, RunEvent, StorySettled};
 use crate::story::{Status, StoryId};
 
 impl<L: Launcher> Driver<L> {
-    /// Takes over the state of a run. Nothing is done before [`Self::resume`].
-    pub(in crate::orchestrator) fn take_over(&mut self, past: Past) {
+    /// Goes on with a run, with that many slots if they are not to be as before.
+    pub(in crate::orchestrator) fn go_on(&mut self, past: Past, slots: Option<NonZeroUsize>) {
         self.clock = RunClock::go_on(
             past.last,
             tokio::time::Instant::now(),
             &self.request.settings.housekeeping,
         );
         self.engine = past.engine;
-        self.restore(past.notes);
-    }
-
-    /// Goes on with the run that was taken over, with that many slots if they are not to be as before.
-    pub(in crate::orchestrator) fn resume(&mut self, slots: Option<NonZeroUsize>) {
-        let view = self.engine.view();
-        let ended = |standing: &Standing| matches!(standing, Standing::Ended(_));
-        let through = view.stories.iter().filter(|story| ended(&story.standing));
         let event = RunEvent::RunContinued {
-            through: through.count(),
+            through: self.earlier_ends(&past.notes),
             interrupted: self.being_worked_on(),
         };
         self.narrator.tell(&event);
-        for story in &view.stories {
-            if let Standing::Ended(outcome) = &story.standing {
-                self.narrator.count(outcome.kind());
-            }
-        }
+        self.restore(past.notes);
         self.note_interrupted();
         let found = self.found_on_board();
         self.feed(Event::Resumed(Restart { slots, found }));
@@ -111,6 +101,51 @@ impl<L: Launcher> Driver<L> {
         found.collect()
     }
 
+    /// How the stories ended that were through before, as they are told and counted once more.
+    fn earlier_ends(&mut self, notes: &Notes) -> Vec<StorySettled> {
+        let mut ends = Vec::new();
+        for story in self.engine.view().stories {
+            let Standing::Ended(outcome) = &story.standing else {
+                continue;
+            };
+            self.narrator.count(outcome.kind());
+            let units = notes.worktrees.keys();
+            let last = units.filter(|unit| unit.story == story.id).max();
+            let branch = last.and_then(|unit| notes.worktrees.get(unit));
+            let branch = branch.map(|noted| noted.branch.clone());
+            let known = self.request.stories.get(&story.id);
+            let path = branch.as_deref().map(|branch| self.path_of(branch));
+            let log = last.map(|unit| self.request.folder.log(unit));
+            ends.push(StorySettled {
+                title: known.map_or_else(String::new, |story| story.title.clone()),
+                attempt: last.map(|unit| unit.attempt),
+                outcome: outcome.name(),
+                reason: outcome.reason(),
+                duration_ms: None,
+                change: last
+                    .and_then(|unit| notes.evidence.get(unit))
+                    .and_then(|evidence| change_of(evidence.change)),
+                kept_worktree: path.filter(|path| path.exists()).map(|path| KeptWorktree {
+                    path,
+                    reason: None,
+                    salvage: None,
+                }),
+                log: log.filter(|log| log.exists()),
+                log_tail: Vec::new(),
+                branch,
+                story: story.id,
+            });
+        }
+        ends
+    }
+
+    /// Where the worktree with a branch of ours lies.
+    fn path_of(&self, branch: &str) -> PathBuf {
+        let name = branch.strip_prefix(BRANCH_PREFIX).unwrap_or(branch);
+        let worktrees = &self.request.workspaces.ground.worktrees;
+        worktrees.base().join(name)
+    }
+
     fn being_worked_on(&self) -> Vec<StoryId> {
         let attempts = self.engine.attempts();
         attempts.into_iter().map(|unit| unit.story).collect()
@@ -122,15 +157,8 @@ impl<L: Launcher> Driver<L> {
             let Some(noted) = notes.worktrees.remove(&unit) else {
                 continue;
             };
-            let name = noted.branch.strip_prefix(BRANCH_PREFIX);
             let prepared = Prepared {
-                path: self
-                    .request
-                    .workspaces
-                    .ground
-                    .worktrees
-                    .base()
-                    .join(name.unwrap_or(&noted.branch)),
+                path: self.path_of(&noted.branch),
                 branch: noted.branch,
                 base: noted.base,
                 origin: noted.origin,
