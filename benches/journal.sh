@@ -10,8 +10,8 @@ disk=${BENCH_DISK:-$PWD}
 cd "$(dirname "$0")/.."
 cargo build --release --locked --quiet
 binary=$PWD/target/release/ai-sdlc
-base=$(mktemp -d "$disk/ai-sdlc-bench-XXXXXX")
-memory=$(mktemp -d /dev/shm/ai-sdlc-bench-XXXXXX)
+base=$(mktemp -d -p "$disk")
+memory=$(mktemp -d -p /dev/shm)
 trap 'rm -rf "$base" "$memory"' EXIT
 export HOME=$base/home XDG_RUNTIME_DIR=$base/run GIT_CONFIG_NOSYSTEM=1
 mkdir -p "$HOME" "$XDG_RUNTIME_DIR"

@@ -44,7 +44,7 @@ pub struct Progress {
     pub written: u64,
     /// Up to here the disk has them.
     pub durable: u64,
-    /// Why it could not go on; from then on neither of the two means anything.
+    /// Why it could not go on: nobody has to wait any more. What is written and durable goes on to be told.
     pub failed: Option<Arc<JournalError>>,
     /// How often it has waited for the disk.
     pub syncs: u64,

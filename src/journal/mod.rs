@@ -1,7 +1,8 @@
 //! The journal of a run: a file of records, one JSON object per line, that is only ever appended to.
 //!
-//! [`record`] is the format of a line, [`writer`] appends, [`reader`] reads back, and [`committer`] appends on a thread of
-//! its own. All are generic over what a record holds. Promises that a killed process loses at most the record that it was writing, that a damaged record is never
+//! [`record`] is the format of a line, [`writer`] appends, [`reader`] reads back, [`last`] reads the end alone, and
+//! [`committer`] appends on a thread of its own. All are generic over what a record holds. Promises that a killed
+//! process loses at most the records that it was writing, that a damaged record is never
 //! taken for a whole one, and that a file of any size is read in the memory of one line.
 //!
 //! A power cut takes away no more than what was written after the last [`Writer::sync`].

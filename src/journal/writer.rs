@@ -336,8 +336,8 @@ mod tests {
         let path = folder.path().join("journal.jsonl");
         let mut writer = Writer::create(&path).unwrap();
         writer.append(1, &"a".to_owned()).unwrap();
-        let good = std::mem::replace(&mut writer.file, full_pipe());
-        // A pipe cannot be cut: as if the disk were gone.
+        let good = std::mem::replace(&mut writer.file, taking_nothing());
+        // That cannot be cut either: as if the disk were gone.
         assert!(writer.append(2, &"b".to_owned()).is_err());
         assert!(matches!(writer.flush(), Err(JournalError::Broken { .. })));
         writer.state = State::Whole;
@@ -355,7 +355,7 @@ mod tests {
     }
 
     /// A file that takes nothing.
-    fn full_pipe() -> File {
+    fn taking_nothing() -> File {
         OpenOptions::new().append(true).open("/dev/full").unwrap()
     }
 }

@@ -540,18 +540,12 @@ fn a_board_that_cannot_be_written_is_refused_and_left_as_it_is() {
 #[test]
 fn the_summary_of_a_run_that_went_on_is_that_of_the_whole_run() {
     let env = TestEnv::new();
-    env.kills_runs();
     env.story("S-0001").script("echo one > one").write();
     env.story("S-0002")
         .script("echo half > half; exit 3")
         .write();
     env.story("S-0003").script(HOLD).write();
-    let gates = Gates::new(&env, &["S-0003"]);
-    let mut run = env.ai_sdlc(&["run", "--concurrent", "1"]).start();
-    assert_eq!(gates.next(), "S-0003");
-    run.signal(Signal::KILL);
-    assert!(run.ends_within(DEADLINE));
-    drop(run);
+    let gates = killed(&env, &["run", "--concurrent", "1"], &["S-0003"]);
     gates.release("S-0003");
     let continued = env.ai_sdlc(&["run", "--continue"]).run();
     insta::assert_snapshot!(continued.shown(&env), @"

@@ -1,7 +1,7 @@
 //! The hands of the engine: performs its effects, and turns what comes of them into events.
 //!
-//! Parts: [`held`] (what waits for the journal), [`resuming`] (how a run goes on), [`news`] (what executors say and do), [`outcomes`] (what comes of tasks), [`observe`] (files, branches and
-//! the person).
+//! Parts: [`held`] (what waits for the journal), [`resuming`] (how a run goes on), [`news`] (what executors say and do),
+//! [`outcomes`] (what comes of tasks), [`observe`] (files, branches and the person), [`replanning`] (further stories).
 
 mod held;
 mod news;

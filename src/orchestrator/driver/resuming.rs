@@ -152,7 +152,8 @@ impl<L: Launcher> Driver<L> {
     }
 
     fn restore(&mut self, mut notes: Notes) {
-        // Only the ends of attempts are taken care of once more; those that ran are lost, and others follow.
+        // Those that were being settled are settled once more. Of those that are lost it is told where they worked when
+        // no other one follows.
         for unit in self.engine.attempts() {
             let Some(noted) = notes.worktrees.remove(&unit) else {
                 continue;
