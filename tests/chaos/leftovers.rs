@@ -25,9 +25,10 @@ pub(crate) fn play() -> Vec<String> {
     }
     scratch.story(STORY, Mode::Hostile);
     let mut run = scratch.start(&["run", "--json"]);
-    if let Err(fault) = scratch.await_ready(STORY, Mode::Hostile.voices()) {
-        return vec![fault];
-    }
+    let agent = match scratch.await_ready(STORY, Mode::Hostile.voices()) {
+        Ok(agent) => agent,
+        Err(fault) => return vec![fault],
+    };
     let mut innocents = Innocents::start(&scratch, STORY);
     let worktree = scratch.worktree(STORY);
     let mut without_home = person("cat", &worktree);
@@ -51,10 +52,13 @@ pub(crate) fn play() -> Vec<String> {
         process.kill();
     }
     run.end(DEADLINE);
+    // The agent itself ends with its executor, a moment later.
+    verdict.check(agent.ends_within(DEADLINE), || {
+        "the agent has outlived its executor".to_owned()
+    });
     let scope = Scope::Marked(scratch.mark());
     let left = |scope: Scope<'_>| scope.living().len();
     let before = left(scope);
-    // The agent itself ends with its executor.
     verdict.check(before + 1 >= Mode::Hostile.voices(), || {
         format!("only {before} processes are left to reap")
     });
@@ -63,7 +67,6 @@ pub(crate) fn play() -> Vec<String> {
     verdict.check(end.code == Some(0), || {
         format!("reap --dry-run: {:?}\n{told}", end.code)
     });
-    // The agent itself ends with its executor, so that fewer may be left than there were before.
     let shown: Vec<u32> = end
         .said
         .iter()

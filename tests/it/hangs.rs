@@ -39,9 +39,14 @@ fn an_agent_that_sleeps_is_shown_with_that_and_goes_on() {
     let output = env.ai_sdlc(&["run", "--json"]).run();
     output.assert_code(0);
     assert_eq!(output.outcome("S-0001"), "succeeded");
+    // On a slow machine it is quiet before it sleeps as well.
     let quiet = output.events("story_quiet");
-    assert_eq!(quiet.len(), 1, "{quiet:?}");
-    assert_eq!(quiet[0]["waits"], "sleep");
+    let waits: Vec<_> = quiet.iter().map(|quiet| &quiet["waits"]).collect();
+    assert_eq!(
+        waits.last(),
+        Some(&&serde_json::json!("sleep")),
+        "{quiet:?}"
+    );
     let health = output.events("story_health");
     assert!(health.iter().any(|health| health["sign"] == "processes"));
 }
