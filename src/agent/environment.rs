@@ -20,6 +20,17 @@ const ALWAYS: &[&str] = &[
     "TMPDIR",
     "XDG_*",
     "SSH_AUTH_SOCK",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
     "NO_COLOR",
     "AI_SDLC_*",
 ];
@@ -32,26 +43,39 @@ const NEVER: &[&str] = &["AI_SDLC_SOCKET", "AI_SDLC_ROOT"];
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Environment {
     allowed: Vec<String>,
+    set: Vec<(String, String)>,
 }
 
 impl Environment {
-    /// The rule that also lets these names through; a name that ends in `*` stands for all that start so.
-    pub fn allowing(names: &[String]) -> Self {
-        Self {
-            allowed: names.to_vec(),
+    /// The rule that also lets these names through; a name that ends in `*` stands for all that start so, and
+    /// `NAME=value` sets a variable.
+    pub fn allowing<'a>(entries: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut rule = Self::default();
+        for entry in entries {
+            match entry.split_once('=') {
+                None => rule.allowed.push(entry.to_owned()),
+                Some((name, value)) => rule.set.push((name.to_owned(), value.to_owned())),
+            }
         }
+        rule
     }
 
-    /// The variables of this process that pass.
+    /// The variables that an agent gets: those of this process that pass, and those that are set.
     pub fn current(&self) -> Vec<(OsString, OsString)> {
-        self.filter(std::env::vars_os())
+        self.applied_to(std::env::vars_os())
     }
 
-    fn filter(
+    fn applied_to(
         &self,
         variables: impl Iterator<Item = (OsString, OsString)>,
     ) -> Vec<(OsString, OsString)> {
-        variables.filter(|(name, _)| self.passes(name)).collect()
+        let set = self.set.iter();
+        let set = set.filter(|(name, _)| !NEVER.contains(&name.as_str()));
+        let set = set.map(|(name, value)| (name.into(), value.into()));
+        variables
+            .filter(|(name, _)| self.passes(name))
+            .chain(set)
+            .collect()
     }
 
     fn passes(&self, name: &OsStr) -> bool {
@@ -73,10 +97,9 @@ mod tests {
     use super::*;
 
     fn passed(allowed: &[&str], names: &[&str]) -> Vec<String> {
-        let allowed: Vec<String> = allowed.iter().map(|name| (*name).to_owned()).collect();
         let variables = names.iter().map(|name| (name.into(), "x".into()));
-        Environment::allowing(&allowed)
-            .filter(variables)
+        Environment::allowing(allowed.iter().copied())
+            .applied_to(variables)
             .into_iter()
             .map(|(name, _)| name.into_string().unwrap())
             .collect()
@@ -92,6 +115,18 @@ mod tests {
             "AI_SDLC_STORY_ID",
         ];
         assert_eq!(passed(&[], &names), ["PATH", "LC_ALL", "AI_SDLC_STORY_ID"]);
+    }
+
+    #[test]
+    fn what_the_user_sets_is_set_whatever_there_is() {
+        let rule = Environment::allowing(["A=1", "AI_SDLC_SOCKET=/x", "B="]);
+        let variables = [("A".into(), "0".into()), ("PATH".into(), "/bin".into())];
+        let all = rule.applied_to(variables.into_iter());
+        let all: Vec<_> = all
+            .iter()
+            .map(|(name, value)| (name.to_str().unwrap(), value.to_str().unwrap()))
+            .collect();
+        assert_eq!(all, [("PATH", "/bin"), ("A", "1"), ("B", "")]);
     }
 
     #[test]

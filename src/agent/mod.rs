@@ -1,13 +1,32 @@
 //! Agents: the programs that executors drive, one module each.
 //!
-//! An adapter says how its agent is started for a task and what its end means. It starts nothing itself: processes
-//! belong to the executor. No other module knows the name of an agent.
+//! An adapter says how its agent is started for a task, understands what it tells, and what its exit codes stand for.
+//! It starts nothing itself: processes belong to the executor. No other module knows the name of an agent.
+//!
+//! What an adapter understands becomes [`StreamEvent`]s, which are the same for all agents; [`Turn`] keeps what follows
+//! from them, and says what the end of a turn means. All of it is pure, and tested with recorded streams
+//! (`recordings/`).
 
+mod answer;
+mod claude;
+mod codex;
 mod environment;
+mod event;
+mod gemini;
+mod json;
 mod mock;
+mod opencode;
+mod prompt;
+mod qwen;
+#[cfg(test)]
+mod recordings;
 mod script;
+mod turn;
 
 pub use environment::Environment;
+pub use event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
+pub use prompt::{Brief, Earlier};
+pub use turn::{Conclusion, ExitCodes, Heard, Turn};
 
 use std::ffi::OsString;
 
@@ -15,11 +34,53 @@ use thiserror::Error;
 
 use crate::process::SessionExit;
 
-/// What an agent is asked to do.
+/// What an agent is asked to do in one turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     /// The whole story file.
     pub story_text: String,
+    /// What to tell the agent.
+    pub prompt: String,
+    /// The conversation in which it is told.
+    pub conversation: Conversation,
+    /// How it is set up.
+    pub setup: Setup,
+}
+
+/// The conversation of a turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conversation {
+    /// A new one. Agents that can be told its name are told this one, a UUID.
+    New(String),
+    /// The one of that name goes on.
+    Resumed(String),
+}
+
+/// How an agent is set up, as the user wants it: what is not set is the agent's own default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Setup {
+    /// The program and its first arguments, instead of the agent's usual one.
+    pub command: Vec<String>,
+    /// Further arguments.
+    pub arguments: Vec<String>,
+    /// The model.
+    pub model: Option<String>,
+    /// What the agent may do without asking.
+    pub permissions: Permissions,
+    /// The most requests to the model in one turn.
+    pub most_requests: Option<u32>,
+    /// The most that one turn may cost, in millionths of a US dollar.
+    pub most_cost_micros_usd: Option<u64>,
+}
+
+/// What an agent may do without asking. Nobody answers questions while a run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Permissions {
+    /// Everything: the agent's own checks are bypassed.
+    #[default]
+    Bypass,
+    /// What the agent's own configuration allows; what it does not allow ends the story as blocked.
+    Configured,
 }
 
 /// How to have a task done.
@@ -31,26 +92,80 @@ pub enum Approach {
     Answer(String),
 }
 
-/// A program to run in the worktree, with nothing on its standard input.
+/// A program to run in the worktree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
     /// The program, looked up on the `PATH`.
     pub program: OsString,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+    /// Variables that are set for it.
+    pub variables: Vec<(&'static str, String)>,
+    /// What it reads from its standard input, which then ends.
+    pub input: String,
     /// One line on what is going on, for the person who watches.
     pub activity: String,
 }
 
-/// What the end of an agent's program means for the story.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Conclusion {
-    /// The agent is done, and the worktree holds its work.
-    Finished,
-    /// The agent says no.
-    Failed(String),
-    /// The agent ended by a fault.
-    Crashed(String),
+impl Invocation {
+    /// The program of an agent with its arguments, or the one that the user wants instead, and the further arguments
+    /// that the user wants.
+    fn of(
+        program: &str,
+        setup: &Setup,
+        arguments: Vec<String>,
+        variables: Vec<(&'static str, String)>,
+        input: String,
+    ) -> Self {
+        let mut command = setup.command.iter().cloned();
+        let program = command.next().unwrap_or_else(|| program.to_owned());
+        let model = setup.model.as_deref().unwrap_or("its usual model");
+        let activity = format!("{program}, {model}");
+        let arguments = command.chain(arguments).chain(setup.arguments.clone());
+        Self {
+            program: program.into(),
+            arguments: arguments.map(OsString::from).collect(),
+            variables,
+            input,
+            activity,
+        }
+    }
+}
+
+/// What is in an agent's standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Lines for people, which go into the attempt's log.
+    Log,
+    /// Events, a line each, that [`StreamReader::read`] understands.
+    Stream,
+}
+
+/// How an agent is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// By SIGTERM.
+    Terminate,
+    /// By SIGINT, after which it still tells what it has used; then by SIGTERM.
+    InterruptFirst,
+}
+
+/// What can be relied on with an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Who serves it, in general: what a quota belongs to. None when that depends on how it is set up.
+    pub provider: Option<&'static str>,
+    /// Whether a conversation can go on in a later turn.
+    pub resumes: bool,
+    /// Whether a success needs a change, or the agent's word that there is nothing to change.
+    pub must_change_something: bool,
+    /// What is in its output.
+    pub output: Output,
+    /// How it is asked to end.
+    pub ask: Ask,
+    /// The variables that it needs besides those that every agent gets: its keys and places. `*` at the end stands for
+    /// any rest.
+    pub environment: &'static [&'static str],
 }
 
 /// Why a task cannot be given to an agent.
@@ -69,20 +184,58 @@ pub enum TaskError {
     },
 }
 
+/// Understands what an agent writes, line by line. Unknown lines and unknown fields mean nothing: every agent adds some
+/// with every version.
+pub trait StreamReader: Send {
+    /// What a line tells. A line that was too long is given by its beginning.
+    fn read(&mut self, line: &[u8]) -> Vec<StreamEvent>;
+}
+
+/// A reader of output that tells nothing.
+struct Mute;
+
+impl StreamReader for Mute {
+    fn read(&mut self, _line: &[u8]) -> Vec<StreamEvent> {
+        Vec::new()
+    }
+}
+
 /// One kind of agent.
 pub trait Agent: Send + Sync {
+    /// What can be relied on.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The program that has to be there, and where it comes from; none when nothing has to.
+    fn program(&self) -> Option<Program>;
+
     /// How to have the task done.
     ///
     /// # Errors
     /// When the task is nothing that this agent can do.
     fn approach(&self, task: &Task) -> Result<Approach, TaskError>;
 
-    /// What the end of the program means.
-    fn conclude(&self, exit: SessionExit) -> Conclusion;
+    /// Understands the output of one turn.
+    fn reader(&self) -> Box<dyn StreamReader> {
+        Box::new(Mute)
+    }
+
+    /// What the end of a turn means, given the last of what it wrote to its standard error.
+    fn conclude(&self, turn: &Turn, exit: SessionExit, stderr: &str) -> Conclusion;
+}
+
+/// A program that an agent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Program {
+    /// Its name on the `PATH`.
+    pub name: &'static str,
+    /// How people get it.
+    pub install: &'static str,
 }
 
 /// The agents that this version can drive, in the order in which they are listed.
-pub const NAMES: &[&str] = &["script", "mock"];
+pub const NAMES: &[&str] = &[
+    "claude", "codex", "gemini", "opencode", "qwen", "script", "mock",
+];
 
 /// The agent of a demonstration: it needs no model, no key and no network.
 pub const EMBEDDED: &str = "script";
@@ -93,8 +246,24 @@ pub const DEFAULT: &str = "claude";
 /// The agent of that name.
 pub fn find(name: &str) -> Option<&'static dyn Agent> {
     match name {
+        "claude" => Some(&claude::Claude),
+        "codex" => Some(&codex::Codex),
+        "gemini" => Some(&gemini::Gemini),
+        "opencode" => Some(&opencode::OpenCode),
+        "qwen" => Some(&qwen::Qwen),
         "script" => Some(&script::Script),
         "mock" => Some(&mock::Mock),
         _ => None,
     }
+}
+
+/// The name among these that was probably meant: the nearest one, if it is near.
+pub fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_lowercase();
+    known
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(&name, known), known))
+        .filter(|(distance, known)| *distance <= 2.min(known.len() / 2))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
 }

@@ -2,7 +2,10 @@
 //!
 //! For chores, for trying the program, and for tests.
 
-use super::{Agent, Approach, Conclusion, Invocation, Task, TaskError};
+use super::{
+    Agent, Approach, Ask, Capabilities, Conclusion, Invocation, Output, Program, Task, TaskError,
+    Turn,
+};
 use crate::process::SessionExit;
 
 /// The longest script, in bytes. The script is one argument of the shell, and Linux takes 128 KiB for one
@@ -12,6 +15,22 @@ const LONGEST: usize = 128 * 1024 - 1;
 pub(super) struct Script;
 
 impl Agent for Script {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            provider: None,
+            resumes: false,
+            must_change_something: false,
+            output: Output::Log,
+            ask: Ask::Terminate,
+            environment: &[],
+        }
+    }
+
+    fn program(&self) -> Option<Program> {
+        // There is a shell wherever this program runs.
+        None
+    }
+
     fn approach(&self, task: &Task) -> Result<Approach, TaskError> {
         let script = first_shell_block(&task.story_text).ok_or(TaskError::NoScript)?;
         if script.len() > LONGEST || script.contains('\0') {
@@ -25,13 +44,15 @@ impl Agent for Script {
         Ok(Approach::Run(Invocation {
             program: "sh".into(),
             arguments: vec!["-eu".into(), "-c".into(), script.into(), "story".into()],
+            variables: Vec::new(),
+            input: String::new(),
             activity: format!("sh -eu, {lines} {unit}"),
         }))
     }
 
-    fn conclude(&self, exit: SessionExit) -> Conclusion {
+    fn conclude(&self, _turn: &Turn, exit: SessionExit, _stderr: &str) -> Conclusion {
         match exit {
-            SessionExit::Code(0) => Conclusion::Finished,
+            SessionExit::Code(0) => Conclusion::Finished(None),
             SessionExit::Code(code) => {
                 Conclusion::Failed(format!("the script ended with exit code {code}"))
             }

@@ -2,6 +2,7 @@
 //! how it went into an exit code.
 
 mod add;
+mod agents;
 mod args;
 mod demo;
 mod dry_run;

@@ -182,7 +182,7 @@ async fn run_project(
     for remark in &plan.remarks {
         report::warning(remark);
     }
-    plan.check_agents()?;
+    plan.check_agents(&planner.agents)?;
     let mut settings = settings(args, &project.config, &planner.selection, seed);
     let slots = args.concurrent.is_some().then_some(settings.slots);
     if let Some(usual) = usual {
@@ -295,6 +295,7 @@ async fn run_project(
         folder: folder.clone(),
     };
     let default_agent = planner.default_agent.clone();
+    let agent_setups = planner.agents.setups();
     if watches {
         // Whatever it began with, or goes on with: all that become ready join it.
         planner.selection = Selection::Watch;
@@ -312,6 +313,7 @@ async fn run_project(
         stories: plan.stories,
         agents: plan.agents,
         default_agent,
+        agent_setups,
         board_folder,
         checkpoint_every: project.config.checkpoint_every,
         work_folder,

@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::agents::{Agents, Undrivable, did_you_mean};
 use super::args::RunArgs;
 use super::error::CliError;
 use crate::agent;
 use crate::config::Project;
 use crate::engine::{
-    Candidate, Candidates, Completeness, EpicName, FilePattern, Plan, PlannedStory, Provider,
-    Remark, Selection, plan,
+    Candidate, Candidates, Completeness, EpicName, FilePattern, Plan, Remark, Selection, plan,
 };
 use crate::orchestrator::{PastAttempts, Replan, check_writable, fingerprint};
 use crate::report::chain;
@@ -29,6 +29,8 @@ pub(super) struct Planner {
     pub(super) selection: Selection,
     /// The agent of stories that name none.
     pub(super) default_agent: String,
+    /// The agents that stories may name.
+    pub(super) agents: Agents,
     store: Store,
     runs: PathBuf,
 }
@@ -67,16 +69,14 @@ impl Planner {
         board: &Board,
         chosen: Option<Selection>,
     ) -> Result<Self, CliError> {
-        if let Some(name) = args
-            .agent
-            .as_ref()
-            .filter(|name| agent::find(name).is_none())
-        {
-            return Err(unknown_agent(&format!(
-                "there is no agent `{name}` in this version"
-            )));
+        let agents = Agents::of(&project.config)?;
+        if let Some(name) = &args.agent {
+            agents.check(name).map_err(|problem| {
+                undrivable(&agents, &format!("--agent {name}"), name, problem)
+            })?;
         }
         Ok(Self {
+            agents,
             selection: match chosen {
                 Some(chosen) => chosen,
                 None => selection(args, board)?,
@@ -138,7 +138,8 @@ impl Planner {
         for (mut story, dependencies) in board.stories.into_iter().zip(spelled) {
             story.dependencies = dependencies;
             let agent = story.agent.as_ref().unwrap_or(&self.default_agent).clone();
-            let drivable = unknown_agent == UnknownAgent::Planned || agent::find(&agent).is_some();
+            let drivable =
+                unknown_agent == UnknownAgent::Planned || self.agents.check(&agent).is_ok();
             let usable = if drivable {
                 check_writable(&story)
                     .map_err(|error| format!("its file cannot be edited: {}", chain(&error)))
@@ -151,7 +152,7 @@ impl Planner {
                 status: story.status,
                 epic: story.epic.clone(),
                 labels: story.labels.clone(),
-                provider: Some(Provider::from(agent.clone())),
+                provider: Some(self.agents.provider(&agent)),
                 files: files(&story, &mut remarks),
                 next_attempt: past.next(&story.id),
                 fingerprint: fingerprint(&story),
@@ -189,19 +190,14 @@ impl RunPlan {
     }
 
     /// Whether every agent can be driven, asked before anything is started.
-    pub(super) fn check_agents(&self) -> Result<(), CliError> {
-        let undrivable = |planned: &&PlannedStory| {
-            let agent = self.agents.get(&planned.id);
-            agent.is_some_and(|agent| agent::find(agent).is_none())
-        };
-        let Some(planned) = self.plan.stories.iter().find(undrivable) else {
-            return Ok(());
-        };
-        let name = self.agents.get(&planned.id).map_or("", String::as_str);
-        Err(unknown_agent(&format!(
-            "{} is for the agent `{name}`, which this version cannot drive",
-            planned.id
-        )))
+    pub(super) fn check_agents(&self, agents: &Agents) -> Result<(), CliError> {
+        for planned in &self.plan.stories {
+            let name = self.agents.get(&planned.id).map_or("", String::as_str);
+            agents
+                .check(name)
+                .map_err(|problem| undrivable(agents, planned.id.as_str(), name, problem))?;
+        }
+        Ok(())
     }
 }
 
@@ -226,12 +222,32 @@ fn files(story: &Story, remarks: &mut Vec<String>) -> Vec<FilePattern> {
     patterns.into_iter().collect()
 }
 
-fn unknown_agent(message: &str) -> CliError {
-    let known = agent::NAMES.join(", ");
-    CliError::new(format!("{message} (it can drive: {known})")).hint(format!(
+/// Why what was asked for needs an agent that cannot be driven.
+fn undrivable(agents: &Agents, who: &str, name: &str, problem: Undrivable) -> CliError {
+    let another = format!(
         "choose another one with --agent, with {PROVIDER_VARIABLE}, with `ai.provider` in .ai-sdlc.json, or with \
          `agent:` in the story"
-    ))
+    );
+    match problem {
+        Undrivable::Unknown(closest) => {
+            let known: Vec<&str> = agents.names().collect();
+            CliError::new(format!(
+                "{who}: there is no agent `{name}`{} (there are: {})",
+                did_you_mean(closest.as_deref()),
+                known.join(", ")
+            ))
+            .hint(another)
+        }
+        Undrivable::NotInstalled { program, install } => {
+            let error = CliError::new(format!(
+                "{who}: the agent `{name}` needs the program `{program}`, which is not there"
+            ));
+            match install {
+                Some(install) => error.hint(format!("`{install}` installs it")).hint(another),
+                None => error.hint(another),
+            }
+        }
+    }
 }
 
 /// The ids of the stories whose files cannot be read, by the names of their folders.

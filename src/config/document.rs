@@ -130,6 +130,7 @@ fn rule(message: &str) -> Option<&'static str> {
         "a sequence" => "must be a list",
         OBJECT => "must be an object",
         super::setup::COMMAND => "must be a command, true or false",
+        super::agents::WORDS => "must be a program, or a list of a program and its arguments",
         SIZE => "must be a number of bytes or a text such as \"20GB\"",
         _ => return None,
     })

@@ -3,12 +3,14 @@
 //! Keys that this version does not use are accepted, so that a file of the predecessor or of a later version loads.
 //! A file that cannot be read as intended is an error, never a silent fall-back to defaults.
 
+mod agents;
 mod document;
 pub mod project;
 pub mod rules;
 mod setup;
 mod size;
 
+pub use agents::AgentRules;
 pub use setup::{Hooks, Install, Ports, SetupRules};
 
 pub use rules::{EpicFailure, EpicWorktrees, MOST_SLOTS, Rules};
@@ -16,6 +18,7 @@ pub use rules::{EpicFailure, EpicWorktrees, MOST_SLOTS, Rules};
 pub use project::{Project, ProjectError};
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +26,7 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use crate::disk::Bytes;
+use agents::AgentSections;
 use document::{Document, section};
 use size::size;
 
@@ -51,6 +55,10 @@ pub struct Config {
     pub sdlc_folder: PathBuf,
     /// The agent of stories that name none.
     pub agent: Option<String>,
+    /// The model of that agent, unless `agents` says otherwise.
+    pub model: Option<String>,
+    /// How agents are set up, by their names.
+    pub agents: BTreeMap<String, AgentRules>,
     /// Where worktrees are made, relative to the root of the project or absolute.
     pub worktree_base: PathBuf,
     /// What stories start from; none for what the main checkout has checked out.
@@ -75,11 +83,11 @@ pub struct Config {
 
 /// A key whose value cannot be used, and what it must be.
 #[derive(Debug)]
-struct Invalid(&'static str, Cow<'static, str>);
+struct Invalid(Cow<'static, str>, Cow<'static, str>);
 
 impl Invalid {
-    fn new(key: &'static str, rule: impl Into<Cow<'static, str>>) -> Self {
-        Self(key, rule.into())
+    fn new(key: impl Into<Cow<'static, str>>, rule: impl Into<Cow<'static, str>>) -> Self {
+        Self(key.into(), rule.into())
     }
 }
 
@@ -88,6 +96,8 @@ impl Default for Config {
         Self {
             sdlc_folder: PathBuf::from(".ai-sdlc"),
             agent: None,
+            model: None,
+            agents: BTreeMap::new(),
             worktree_base: PathBuf::from(".ai-sdlc/worktrees"),
             base_branch: None,
             max_disk: None,
@@ -150,6 +160,8 @@ struct File {
     #[serde(deserialize_with = "section")]
     ai: AiSection,
     #[serde(deserialize_with = "section")]
+    agents: AgentSections,
+    #[serde(deserialize_with = "section")]
     worktree: WorktreeSection,
     #[serde(deserialize_with = "section")]
     process: ProcessSection,
@@ -165,6 +177,7 @@ struct File {
 #[serde(default)]
 struct AiSection {
     provider: Option<String>,
+    model: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -213,7 +226,7 @@ impl Config {
         let document = Document::new(text, path)?;
         // Two readings of the same text, so that errors name its lines.
         let (file, sections): (File, rules::Sections) = (document.read()?, document.read()?);
-        Self::of(file, sections).map_err(|Invalid(key, rule)| document.error(key, &rule))
+        Self::of(file, sections).map_err(|Invalid(key, rule)| document.error(&key, &rule))
     }
 
     fn of(file: File, sections: rules::Sections) -> Result<Self, Invalid> {
@@ -269,6 +282,8 @@ impl Config {
             worktree_base: worktree_base.unwrap_or_else(|| sdlc_folder.join("worktrees")),
             sdlc_folder,
             agent: file.ai.provider,
+            model: file.ai.model.filter(|model| !model.trim().is_empty()),
+            agents: file.agents.rules()?,
             base_branch,
             max_disk,
             min_free: min_free.unwrap_or(defaults.min_free),

@@ -1,91 +1,405 @@
-//! One attempt: the agent's work in the worktree, then the commit that keeps it.
+//! One attempt: the turns of the agent in the worktree, then the commit that keeps its work.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
 use super::Identity;
 use super::checkpoints::Checkpoints;
+use super::conversation::{self as noted, ConversationNote};
 use super::household::Household;
 use super::orders::{Orders, StopStep};
 use super::output::Seen;
-use crate::agent::{self, Agent, Approach, Conclusion, Environment, Invocation, Task};
-use crate::engine::Phase;
-use crate::git::{self, CommitId, CommitOutcome, CommitRequest, Git};
-use crate::process::{Ending, Session, SessionExit};
-use crate::protocol::{
-    Activity, Change, Claim, Evidence, Log, LogLevel, OutboxHandle, Reason, Start, StatusUpdate,
-    Usage, identity,
+use super::pulse::Pulse;
+use super::turn::{self, Stage, Stream};
+use super::words::Words;
+use crate::agent::{
+    self, Agent, Approach, Conclusion, Conversation, Environment, Output, Permissions, Reset,
+    Setup, Task, Turn, Usage,
 };
+use crate::engine::Phase;
+use crate::git::{self, CommitError, CommitId, CommitOutcome, CommitRequest, Git};
+use crate::protocol::{
+    self, Activity, AgentSetup, Change, Claim, Evidence, Label, Log, LogLevel, OutboxHandle,
+    Reason, Retrying, Start, StatusUpdate, identity,
+};
+
+/// How often a commit that is refused is given back to the agent: once, since one who cannot mend it will not the
+/// second time.
+const HAND_BACKS: u32 = 1;
 
 /// The attempt that this executor is for.
 pub(super) struct Attempt<'a> {
     identity: &'a Identity,
     start: Start,
-    outbox: &'a OutboxHandle,
-    household: &'a Household,
-    output: watch::Receiver<Seen>,
+    hands: Hands<'a>,
+}
+
+/// What an attempt works with.
+pub(super) struct Hands<'a> {
+    pub(super) outbox: &'a OutboxHandle,
+    pub(super) household: &'a Household,
+    pub(super) pulse: &'a Pulse,
+    /// What is written into the attempt's log.
+    pub(super) log: watch::Receiver<Seen>,
 }
 
 /// Why an attempt is not a success.
 enum Setback {
-    Failed(String),
-    Crashed(String),
+    /// By the agent's end.
+    Concluded(Conclusion),
+    /// The commit was refused, for a reason that the agent may be able to mend.
+    Refused(String),
     Stopped,
 }
 
 impl Setback {
+    fn failed(reason: impl Into<String>) -> Self {
+        Self::Concluded(Conclusion::Failed(reason.into()))
+    }
+
+    fn crashed(reason: impl Into<String>) -> Self {
+        Self::Concluded(Conclusion::Crashed(reason.into()))
+    }
+
     fn claim(self) -> Claim {
-        match self {
-            Self::Failed(reason) => Claim::Failed {
+        let conclusion = match self {
+            Self::Stopped => {
+                return Claim::Cancelled {
+                    reason: Reason::new("told to stop"),
+                };
+            }
+            Self::Refused(reason) => Conclusion::Failed(reason),
+            Self::Concluded(conclusion) => conclusion,
+        };
+        match conclusion {
+            Conclusion::Limited { reset, reason } => Claim::Limited {
+                until_ms: reset.map(|reset| at(reset, SystemTime::now())),
                 reason: Reason::new(&reason),
             },
-            Self::Crashed(reason) => Claim::Crashed {
+            Conclusion::Refused(reason) => Claim::Refused {
                 reason: Reason::new(&reason),
             },
-            Self::Stopped => Claim::Cancelled {
-                reason: Reason::new("told to stop"),
+            Conclusion::Exceeded(reason) => Claim::Exceeded {
+                reason: Reason::new(&reason),
+            },
+            Conclusion::Blocked(reason) => Claim::Blocked {
+                reason: Reason::new(&reason),
+            },
+            Conclusion::Crashed(reason) | Conclusion::ConversationLost(reason) => Claim::Crashed {
+                reason: Reason::new(&reason),
+            },
+            Conclusion::Failed(reason) => Claim::Failed {
+                reason: Reason::new(&reason),
+            },
+            Conclusion::Finished(_) => Claim::Failed {
+                reason: Reason::new("the agent is done, and its work was not committed"),
             },
         }
     }
 }
 
+/// When a limit is lifted, in milliseconds since the epoch.
+fn at(reset: Reset, now: SystemTime) -> u64 {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let at = match reset {
+        Reset::After(span) => now.saturating_add(span),
+        Reset::At(seconds) => Duration::from_secs(seconds),
+    };
+    u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The turns of an attempt so far, and the conversation that they are of.
+struct Talk {
+    /// How many turns were begun.
+    turns: u32,
+    /// What the turns that are over have used.
+    used: Usage,
+    /// How many requests they made.
+    requests: u32,
+    note: ConversationNote,
+    earlier: Option<noted::Conversation>,
+    now: noted::Conversation,
+}
+
+impl Talk {
+    /// What an agent finds in a worktree. A conversation with another agent says only how that one ended.
+    fn of(agent: &str, identity: &Identity, worktree: &Path) -> Self {
+        let note = ConversationNote::of(worktree);
+        let earlier = note.read();
+        let goes_on = earlier.as_ref().filter(|earlier| earlier.agent == agent);
+        Self {
+            turns: 0,
+            used: Usage::default(),
+            requests: 0,
+            now: noted::Conversation {
+                agent: agent.to_owned(),
+                name: goes_on.and_then(|earlier| earlier.name.clone()),
+                attempt: identity.attempt,
+                total: goes_on.map(|earlier| earlier.total).unwrap_or_default(),
+                ended: None,
+            },
+            note,
+            earlier,
+        }
+    }
+
+    fn earlier_end(&self) -> Option<String> {
+        self.earlier.as_ref()?.ended.clone()
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.now.name.as_deref()
+    }
+
+    /// Keeps the name of the conversation as soon as it is known.
+    fn hear(&mut self, name: Option<&str>) {
+        if let Some(name) = name
+            && self.now.name.as_deref() != Some(name)
+        {
+            self.now.name = Some(name.to_owned());
+            self.note.write(&self.now);
+        }
+    }
+
+    fn count(&mut self, turn: &Turn) {
+        self.used = self.used.plus(turn.usage());
+        self.requests = self.requests.saturating_add(turn.requests());
+        self.hear(turn.conversation());
+        if let Some(total) = turn.conversation_total() {
+            self.now.total = total;
+            self.note.write(&self.now);
+        }
+    }
+
+    fn end(&mut self, reason: Option<&Reason>) {
+        self.now.ended = reason.map(ToString::to_string);
+        self.note.write(&self.now);
+    }
+}
+
 impl<'a> Attempt<'a> {
-    pub(super) fn new(
-        identity: &'a Identity,
-        start: Start,
-        outbox: &'a OutboxHandle,
-        household: &'a Household,
-        output: watch::Receiver<Seen>,
-    ) -> Self {
+    pub(super) fn new(identity: &'a Identity, start: Start, hands: Hands<'a>) -> Self {
         Self {
             identity,
             start,
-            outbox,
-            household,
-            output,
+            hands,
         }
     }
 
     /// Does all of it. Whatever happens, what the agent wrote stays in the worktree or on the branch.
     pub(super) async fn work(self, orders: &mut Orders) -> Claim {
-        match self.try_work(orders).await {
+        let worktree = match std::env::current_dir() {
+            Ok(worktree) => worktree,
+            Err(error) => {
+                return Setback::crashed(format!("no working directory: {error}")).claim();
+            }
+        };
+        let mut talk = Talk::of(&self.start.agent.name, self.identity, &worktree);
+        match self.try_work(&worktree, &mut talk, orders).await {
             Ok(evidence) => Claim::Succeeded(evidence),
-            Err(setback) => setback.claim(),
+            Err(setback) => {
+                let claim = setback.claim();
+                talk.end(claim.reason());
+                claim
+            }
         }
     }
 
-    async fn try_work(&self, orders: &mut Orders) -> Result<Evidence, Setback> {
-        let worktree = std::env::current_dir()
-            .map_err(|error| Setback::Crashed(format!("no working directory: {error}")))?;
-        let agent = agent::find(&self.start.agent)
-            .ok_or_else(|| Setback::Failed(format!("there is no agent `{}`", self.start.agent)))?;
-        self.run_agent(agent, &worktree, orders).await?;
-        // A commit that has begun may end within the grace of a stop: it is the work that is to be kept. After that git
-        // is ended with the dropped future, and the work is still in the worktree.
-        let mut commit = std::pin::pin!(self.commit(&worktree));
+    async fn try_work(
+        &self,
+        worktree: &Path,
+        talk: &mut Talk,
+        orders: &mut Orders,
+    ) -> Result<Evidence, Setback> {
+        let adapter = &self.start.agent.adapter;
+        let agent = agent::find(adapter)
+            .ok_or_else(|| Setback::failed(format!("there is no agent `{adapter}`")))?;
+        let ended = talk.earlier_end();
+        let words = Words::of(&self.identity.story, &self.start, worktree, ended).await;
+        let mut answer = self.begin(agent, worktree, &words, talk, orders).await?;
+        let mut handed_back = 0;
+        loop {
+            match self.commit_unless_killed(worktree, orders).await {
+                Ok(evidence) => {
+                    let unchanged = evidence.change == Change::Nothing;
+                    if unchanged && answer.is_none() && agent.capabilities().must_change_something {
+                        return Err(Setback::failed(
+                            "the agent changed nothing, and did not say that nothing has to be changed",
+                        ));
+                    }
+                    return Ok(evidence);
+                }
+                Err(Setback::Refused(reason))
+                    if handed_back < HAND_BACKS
+                        && agent.capabilities().resumes
+                        && !orders.is_stopping() =>
+                {
+                    let Some(conversation) = talk.name().map(str::to_owned) else {
+                        return Err(Setback::Refused(reason));
+                    };
+                    handed_back += 1;
+                    let text = "the commit was refused, and the agent is asked to mend that";
+                    self.hands.outbox.log(Log::new(LogLevel::Warning, text));
+                    let prompt = words.commit_refused(&reason);
+                    let conversation = Conversation::Resumed(conversation);
+                    answer = self
+                        .turn(agent, worktree, prompt, conversation, talk, orders)
+                        .await?;
+                }
+                Err(setback) => return Err(setback),
+            }
+        }
+    }
+
+    /// The first turn: in the conversation of the earlier attempt, if that can go on, else in a new one.
+    async fn begin(
+        &self,
+        agent: &dyn Agent,
+        worktree: &Path,
+        words: &Words,
+        talk: &mut Talk,
+        orders: &mut Orders,
+    ) -> Result<Option<String>, Setback> {
+        let earlier = talk.name().map(str::to_owned);
+        if let Some(earlier) = earlier.filter(|_| agent.capabilities().resumes) {
+            let prompt = words.resumed();
+            let conversation = Conversation::Resumed(earlier);
+            match self
+                .turn(agent, worktree, prompt, conversation, talk, orders)
+                .await
+            {
+                Err(Setback::Concluded(Conclusion::ConversationLost(reason))) => {
+                    let text = format!("the conversation cannot go on, a new one begins: {reason}");
+                    self.hands.outbox.log(Log::new(LogLevel::Warning, &text));
+                }
+                other => return other,
+            }
+        }
+        let conversation = Conversation::New(noted::new_name(self.identity, worktree, talk.turns));
+        self.turn(agent, worktree, words.first(), conversation, talk, orders)
+            .await
+    }
+
+    /// One turn. Gives the reason why nothing has to be changed, if the agent says so.
+    async fn turn(
+        &self,
+        agent: &dyn Agent,
+        worktree: &Path,
+        prompt: String,
+        conversation: Conversation,
+        talk: &mut Talk,
+        orders: &mut Orders,
+    ) -> Result<Option<String>, Setback> {
+        let task = Task {
+            story_text: self.start.story_text.clone(),
+            prompt,
+            conversation,
+            setup: setup(&self.start.agent),
+        };
+        let invocation = match agent.approach(&task) {
+            Err(error) => return Err(Setback::failed(error.to_string())),
+            Ok(Approach::Answer(text)) => {
+                self.status(&Turn::default(), talk, Some(Activity::new(&text)));
+                self.hands.outbox.log(Log::new(LogLevel::Info, &text));
+                return Ok(None);
+            }
+            Ok(Approach::Run(invocation)) => invocation,
+        };
+        talk.turns += 1;
+        self.status(
+            &Turn::default(),
+            talk,
+            Some(Activity::new(&invocation.activity)),
+        );
+        let stream = match agent.capabilities().output {
+            Output::Log => None,
+            Output::Stream => Some(Stream {
+                file: self.transcript(talk.turns),
+                reader: agent.reader(),
+            }),
+        };
+        let folder = work_folder(worktree, &self.start.work_folder);
+        let stage = Stage {
+            folder: &folder,
+            environment: self.environment(agent, worktree),
+            ask: agent.capabilities().ask,
+            used_before: match &task.conversation {
+                Conversation::New(_) => Usage::default(),
+                Conversation::Resumed(_) => talk.now.total,
+            },
+            pulse: self.hands.pulse,
+            log: self.hands.log.clone(),
+        };
+        let checkpoints = self.checkpoints(worktree);
+        let ended = turn::play(stage, &invocation, stream, orders, |turn, seen| {
+            let activity = seen.and_then(|seen| seen.activity.clone());
+            talk.hear(turn.conversation());
+            self.status(turn, talk, activity);
+        })
+        .await;
+        drop(checkpoints);
+        let group = ended.as_ref().ok().map(|ended| ended.group);
+        // Whatever the agent has left running could still write while its work is committed.
+        self.hands
+            .household
+            .sweep(orders.time_left(), group, self.hands.outbox)
+            .await
+            .map_err(Setback::crashed)?;
+        let ended = ended.map_err(Setback::failed)?;
+        talk.count(&ended.turn);
+        if orders.is_stopping() {
+            return Err(Setback::Stopped);
+        }
+        match agent.conclude(&ended.turn, ended.exit, &ended.stderr) {
+            Conclusion::Finished(answer) => Ok(answer),
+            conclusion => Err(Setback::Concluded(conclusion)),
+        }
+    }
+
+    /// The file for what the agent tells in that turn.
+    fn transcript(&self, turn: u32) -> PathBuf {
+        let folder = Path::new(&self.start.attempt_folder);
+        match turn {
+            0 | 1 => folder.join("transcript.jsonl"),
+            turn => folder.join(format!("transcript-{turn}.jsonl")),
+        }
+    }
+
+    /// The variables that the agent gets.
+    fn environment(&self, agent: &dyn Agent, worktree: &Path) -> Vec<(OsString, OsString)> {
+        let everybody = self.start.environment.iter().map(String::as_str);
+        let own = agent.capabilities().environment.iter().copied();
+        let wanted = self.start.agent.environment.iter().map(String::as_str);
+        let mut variables = Environment::allowing(everybody.chain(own).chain(wanted)).current();
+        // A run may have been started from an agent of another one, whose ports are not this one's.
+        variables.retain(|(name, _)| name != identity::PORT);
+        if let Some(port) = self.start.port {
+            variables.push((identity::PORT.into(), port.to_string().into()));
+        }
+        if let Some(base) = worktree.parent() {
+            // Worktrees lie inside the main checkout. An agent that loses its `.git` must not find that one instead.
+            variables.push(("GIT_CEILING_DIRECTORIES".into(), base.into()));
+        }
+        variables
+    }
+
+    fn checkpoints(&self, worktree: &Path) -> Option<Checkpoints> {
+        let every = Duration::from_millis(self.start.checkpoint_every_ms);
+        let wanted = !every.is_zero();
+        wanted.then(|| Checkpoints::begin(self.identity, worktree, every))
+    }
+
+    /// A commit that has begun may end within the grace of a stop: it is the work that is to be kept. After that git
+    /// is ended with the dropped future, and the work is still in the worktree.
+    async fn commit_unless_killed(
+        &self,
+        worktree: &Path,
+        orders: &mut Orders,
+    ) -> Result<Evidence, Setback> {
+        let mut commit = std::pin::pin!(self.commit(worktree));
         loop {
             tokio::select! {
                 evidence = &mut commit => return evidence,
@@ -96,111 +410,9 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn run_agent(
-        &self,
-        agent: &dyn Agent,
-        worktree: &Path,
-        orders: &mut Orders,
-    ) -> Result<(), Setback> {
-        let task = Task {
-            story_text: self.start.story_text.clone(),
-        };
-        match agent.approach(&task) {
-            Err(error) => Err(Setback::Failed(error.to_string())),
-            Ok(Approach::Answer(text)) => {
-                self.status(Phase::Implement, Activity::new(&text));
-                self.outbox.log(Log::new(LogLevel::Info, &text));
-                Ok(())
-            }
-            Ok(Approach::Run(invocation)) => {
-                self.status(Phase::Implement, Activity::new(&invocation.activity));
-                let mut session = self.spawn(&invocation, worktree)?;
-                let checkpoints = self.checkpoints(worktree);
-                let exit = self.drive(&mut session, orders).await;
-                drop(checkpoints);
-                let group = Some(session.group());
-                drop(session);
-                // Whatever the agent has left running could still write while its work is committed.
-                self.household
-                    .sweep(orders.time_left(), group, self.outbox)
-                    .await
-                    .map_err(Setback::Crashed)?;
-                let exit = exit?;
-                match agent.conclude(exit) {
-                    Conclusion::Finished => Ok(()),
-                    Conclusion::Failed(reason) => Err(Setback::Failed(reason)),
-                    Conclusion::Crashed(reason) => Err(Setback::Crashed(reason)),
-                }
-            }
-        }
-    }
-
-    /// The agent's output goes where the executor's own goes: into the attempt's log, never into a pipe that could
-    /// fill up or be held open.
-    fn spawn(&self, invocation: &Invocation, worktree: &Path) -> Result<Session, Setback> {
-        let folder = work_folder(worktree, &self.start.work_folder);
-        let mut command = Command::new(&invocation.program);
-        command
-            .args(&invocation.arguments)
-            .current_dir(&folder)
-            .stdin(Stdio::null())
-            .env_clear()
-            .envs(Environment::allowing(&self.start.environment).current());
-        // A run may have been started from an agent of another one, whose ports are not this one's.
-        match self.start.port {
-            Some(port) => command.env(identity::PORT, port.to_string()),
-            None => command.env_remove(identity::PORT),
-        };
-        if let Some(base) = worktree.parent() {
-            // Worktrees lie inside the main checkout. An agent that loses its `.git` must not find that one instead.
-            command.env("GIT_CEILING_DIRECTORIES", base);
-        }
-        Session::spawn(&mut command).map_err(|error| {
-            let program = invocation.program.to_string_lossy();
-            Setback::Failed(format!("cannot start `{program}`: {error}"))
-        })
-    }
-
-    fn checkpoints(&self, worktree: &Path) -> Option<Checkpoints> {
-        let every = Duration::from_millis(self.start.checkpoint_every_ms);
-        let wanted = !every.is_zero();
-        wanted.then(|| Checkpoints::begin(self.identity, worktree, every))
-    }
-
-    /// Waits for the agent, tells what it says, and ends it when the executor is told to stop.
-    async fn drive(
-        &self,
-        session: &mut Session,
-        orders: &mut Orders,
-    ) -> Result<SessionExit, Setback> {
-        let mut output = self.output.clone();
-        loop {
-            // All of them can be dropped and taken up again.
-            tokio::select! {
-                exit = session.wait() => {
-                    let exit = exit.map_err(|error| Setback::Crashed(format!("the agent was lost: {error}")))?;
-                    if orders.is_stopping() {
-                        return Err(Setback::Stopped);
-                    }
-                    return Ok(exit);
-                }
-                step = orders.next_step() => session.signal(match step {
-                    StopStep::Ask => Ending::Terminate,
-                    StopStep::Kill => Ending::Kill,
-                }),
-                Ok(()) = output.changed() => {
-                    let activity = output.borrow_and_update().activity.clone();
-                    if let Some(activity) = activity {
-                        self.status(Phase::Implement, activity);
-                    }
-                }
-            }
-        }
-    }
-
     async fn commit(&self, worktree: &Path) -> Result<Evidence, Setback> {
         let failed = |error: &dyn std::fmt::Display| {
-            Setback::Failed(format!("the work could not be committed: {error}"))
+            Setback::failed(format!("the work could not be committed: {error}"))
         };
         let base: CommitId = self.start.base.parse().map_err(|error| failed(&error))?;
         let git = Git::find().map_err(|error| failed(&error))?;
@@ -217,7 +429,12 @@ impl<'a> Attempt<'a> {
             .map_err(|error| {
                 // Whole in the log; in the reason, lines become one.
                 crate::report::error(&error.to_string(), &[]);
-                failed(&error)
+                match &error {
+                    CommitError::HookFailed { .. } | CommitError::Unmerged { .. } => {
+                        Setback::Refused(format!("the work could not be committed: {error}"))
+                    }
+                    error => failed(error),
+                }
             })?;
         let (head, change) = match outcome {
             CommitOutcome::Nothing { head } => (head, Change::Nothing),
@@ -239,14 +456,45 @@ impl<'a> Attempt<'a> {
         })
     }
 
-    fn status(&self, phase: Phase, activity: Activity) {
-        self.outbox.status(StatusUpdate {
-            phase,
+    /// Tells where the attempt is: what the turns before have used, and what this one has so far.
+    fn status(&self, turn: &Turn, talk: &Talk, activity: Option<Activity>) {
+        let used = talk.used.plus(turn.usage());
+        let session = turn.conversation().or(talk.name());
+        self.hands.outbox.status(StatusUpdate {
+            phase: Phase::Implement,
             progress: None,
-            activity: Some(activity),
-            usage: Usage::default(),
-            agent_session: None,
+            activity: activity.or_else(|| turn.activity().map(Activity::new)),
+            usage: protocol::Usage {
+                input_tokens: used.input_tokens,
+                output_tokens: used.output_tokens,
+                cached_tokens: used.cached_tokens,
+                cost_micros_usd: used.cost_micros_usd.unwrap_or(0),
+                turns: talk.requests.saturating_add(turn.requests()),
+            },
+            agent_session: session.map(Label::new),
+            model: turn.model().map(Label::new),
+            tool: turn.tool().map(Label::new),
+            retrying: turn.retrying().map(|(trouble, delay)| Retrying {
+                reason: Reason::new(&trouble.message),
+                delay_ms: delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+            }),
         });
+    }
+}
+
+/// How the agent is set up, as the orchestrator says it.
+fn setup(agent: &AgentSetup) -> Setup {
+    Setup {
+        command: agent.command.clone(),
+        arguments: agent.arguments.clone(),
+        model: agent.model.clone(),
+        permissions: if agent.own_permissions {
+            Permissions::Configured
+        } else {
+            Permissions::Bypass
+        },
+        most_requests: agent.most_requests,
+        most_cost_micros_usd: None,
     }
 }
 

@@ -7,9 +7,12 @@
 
 use std::io::BufRead as _;
 
-/// The longest line that is kept, in bytes. Events of coding agents are lines of a few KiB; the few of up to a megabyte
-/// carry the whole output of a tool, which nobody needs in order to tell what happened.
+/// The longest line of a log that is kept, in bytes.
 pub(super) const LONGEST_LINE: usize = 64 * 1024;
+
+/// The longest event of an agent that is kept, in bytes. They are lines of a few KiB; one that carried the output of a
+/// tool had 1.1 MB, and what is cut cannot be understood any more.
+pub(super) const LONGEST_EVENT: usize = 2 * 1024 * 1024;
 
 /// A line, without its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

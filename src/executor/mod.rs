@@ -7,6 +7,7 @@
 mod attempt;
 mod changes;
 mod checkpoints;
+mod conversation;
 #[cfg(feature = "faults")]
 mod hold;
 mod household;
@@ -14,23 +15,27 @@ mod identity;
 mod lines;
 mod orders;
 mod output;
+mod pulse;
+mod turn;
 mod vitals;
+mod words;
 
 pub use identity::{Identity, IdentityError};
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::process;
 use crate::protocol::{
     self, Claim, ExecutorLink, FromExecutor, OutboxHandle, Reason, Start, outbox, run_outbox,
 };
-use attempt::Attempt;
+use attempt::{Attempt, Hands};
 use household::Household;
 use orders::{Order, Orders};
 use output::Output;
+use pulse::{Beat, Pulse};
 
 /// The story is done and `complete` says so.
 const SUCCEEDED: u8 = 0;
@@ -92,7 +97,8 @@ pub fn main(story: &str) -> ExitCode {
 
 async fn run(identity: Identity) -> u8 {
     let output = Output::of_this_process(|_| {});
-    let (link, orders) = match connect(&identity, &output).await {
+    let (pulse, beat) = Pulse::new();
+    let (link, orders) = match connect(&identity, &output, beat).await {
         Ok(connected) => connected,
         Err(reason) => {
             tracing::error!(reason, "no orchestrator");
@@ -104,7 +110,13 @@ async fn run(identity: Identity) -> u8 {
     let claim = match orders {
         (mut orders, Some(start)) => {
             let household = Household::new(start.keep.clone());
-            let attempt = Attempt::new(&identity, *start, &outbox, &household, output.seen());
+            let hands = Hands {
+                outbox: &outbox,
+                household: &household,
+                pulse: &pulse,
+                log: output.seen(),
+            };
+            let attempt = Attempt::new(&identity, *start, hands);
             let claim = attempt.work(&mut orders).await;
             // A hook of the commit may have left something running as well.
             match household.sweep(orders.time_left(), None, &outbox).await {
@@ -146,6 +158,7 @@ type Outlet = (OutboxHandle, tokio::task::JoinHandle<()>);
 async fn connect(
     identity: &Identity,
     output: &Output,
+    beat: watch::Receiver<Beat>,
 ) -> Result<(Outlet, (Orders, Option<Box<Start>>)), String> {
     #[cfg(feature = "faults")]
     hold::before_connecting(&identity.story);
@@ -162,7 +175,7 @@ async fn connect(
         }
     });
     let (forward, received) = mpsc::channel(WAITING_ORDERS);
-    let listening = orders::listen(reader, output.seen(), handle.clone(), forward);
+    let listening = orders::listen(reader, output.seen(), beat, handle.clone(), forward);
     tokio::spawn(listening);
     let mut orders = Orders::new(received).map_err(|error| error.to_string())?;
     let first = tokio::time::timeout(START_DEADLINE, orders.first())

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::output::Seen;
+use super::pulse::Beat;
 use super::vitals;
 use crate::process;
 use crate::protocol::{LinkReader, OutboxHandle, Start, ToExecutor};
@@ -143,6 +144,7 @@ async fn sleep_until(deadline: Option<Instant>) {
 pub(super) async fn listen(
     mut reader: LinkReader<ToExecutor>,
     output: watch::Receiver<Seen>,
+    pulse: watch::Receiver<Beat>,
     outbox: OutboxHandle,
     forward: mpsc::Sender<Order>,
 ) {
@@ -152,7 +154,8 @@ pub(super) async fn listen(
         let order = match reader.next().await {
             Ok(Some(ToExecutor::Start(start))) => {
                 let look_every = Duration::from_millis(start.look_every_ms);
-                checks = Some(vitals::attend(look_every, output.clone(), outbox.clone()));
+                let (output, pulse) = (output.clone(), pulse.clone());
+                checks = Some(vitals::attend(look_every, output, pulse, outbox.clone()));
                 Order::Start(start)
             }
             Ok(Some(ToExecutor::HealthCheck { sequence })) => {

@@ -44,15 +44,19 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Follows a file in a task of its own. Every line is given to `line`, which must not take long.
-    pub(super) fn follow(follower: Follower, line: impl FnMut(Line<'_>) + Send + 'static) -> Self {
+    /// Follows a file in a task of its own. Every line, of at most so many bytes, is given to `line`, which must not take long.
+    pub(super) fn follow(
+        follower: Follower,
+        longest_line: usize,
+        line: impl FnMut(Line<'_>) + Send + 'static,
+    ) -> Self {
         let (sender, seen) = watch::channel(Seen {
             activity: None,
             counts: follower.counts(),
         });
         let (open, closed) = oneshot::channel();
         let reading = Reading {
-            lines: LineSplitter::new(LONGEST_LINE),
+            lines: LineSplitter::new(longest_line),
             line,
             latest: Latest::default(),
             due: Instant::now(),
@@ -69,7 +73,7 @@ impl Output {
     /// has opened it for reading, too.
     pub(super) fn of_this_process(line: impl FnMut(Line<'_>) + Send + 'static) -> Self {
         match Follower::of_own_output(Limits::default()) {
-            Ok(follower) => Self::follow(follower, line),
+            Ok(follower) => Self::follow(follower, LONGEST_LINE, line),
             Err(error) => {
                 tracing::warn!(%error, "the output is not followed");
                 Self::of_nothing()
@@ -266,7 +270,7 @@ mod tests {
         let output = {
             let lines = Arc::clone(&lines);
             let follower = Follower::open(&path, Limits::default()).unwrap();
-            Output::follow(follower, move |line| {
+            Output::follow(follower, LONGEST_LINE, move |line| {
                 let text = String::from_utf8_lossy(line.bytes).into_owned();
                 lines.lock().unwrap().push(text);
             })
@@ -294,7 +298,9 @@ mod tests {
         let path = folder.path().join("log");
         let mut child = sh("head -c 8000000 /dev/zero | tr '\\0' x", append(&path));
         let follower = Follower::open(&path, Limits::default()).unwrap();
-        let output = Output::follow(follower, |line| assert!(line.bytes.len() <= LONGEST_LINE));
+        let output = Output::follow(follower, LONGEST_LINE, |line| {
+            assert!(line.bytes.len() <= LONGEST_LINE)
+        });
         child.wait().unwrap();
         until(&output, &format!("{}…", "x".repeat(199))).await;
         let seen = output.end().await;
@@ -307,7 +313,7 @@ mod tests {
         let path = folder.path().join("log");
         let mut child = sh("exec yes leaking", append(&path));
         let follower = Follower::open(&path, Limits::default()).unwrap();
-        let output = Output::follow(follower, |_| {});
+        let output = Output::follow(follower, LONGEST_LINE, |_| {});
         until(&output, "leaking").await;
         assert!(output.seen().borrow().counts.grew.elapsed() < Duration::from_secs(10));
         let began = Instant::now();
@@ -385,7 +391,7 @@ mod tests {
         let before = resident();
         runtime.block_on(async {
             let follower = Follower::open(&path, limits).unwrap();
-            let output = Output::follow(follower, |_| {});
+            let output = Output::follow(follower, LONGEST_LINE, |_| {});
             let mut child = sh(script, log.try_clone().unwrap());
             let watched = tokio::task::spawn_blocking(move || {
                 let mut most = Most {

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::changes::{Changed, Changes};
 use super::output::Seen;
+use super::pulse::Beat;
 use crate::engine::{Sign, Wait};
 use crate::process::{self, Evidence, TreeUsage, TreeWatch, Work};
 use crate::protocol::{HealthResponse, OutboxHandle};
@@ -24,11 +25,12 @@ const FILES_DEADLINE: Duration = Duration::from_millis(100);
 pub(super) fn attend(
     look_every: Duration,
     output: watch::Receiver<Seen>,
+    pulse: watch::Receiver<Beat>,
     outbox: OutboxHandle,
 ) -> mpsc::Sender<u64> {
     let (checks, mut asked) = mpsc::channel(1);
     tokio::spawn(async move {
-        let mut vitals = Vitals::new(look_every, output);
+        let mut vitals = Vitals::new(look_every, output, pulse);
         while let Some(sequence) = asked.recv().await {
             vitals.look().await;
             outbox.health(vitals.response(sequence));
@@ -86,6 +88,7 @@ struct Vitals {
     waits: Option<Wait>,
     usage: TreeUsage,
     output: watch::Receiver<Seen>,
+    pulse: watch::Receiver<Beat>,
     tree: Look<TreeWatch, (Evidence, TreeUsage)>,
     files: Look<Changes, Changed>,
     look_every: Duration,
@@ -93,7 +96,11 @@ struct Vitals {
 }
 
 impl Vitals {
-    fn new(look_every: Duration, output: watch::Receiver<Seen>) -> Self {
+    fn new(
+        look_every: Duration,
+        output: watch::Receiver<Seen>,
+        pulse: watch::Receiver<Beat>,
+    ) -> Self {
         let now = Instant::now();
         let files = match std::env::current_dir() {
             Ok(worktree) => Look::Ready(Changes::since_now(worktree)),
@@ -108,6 +115,7 @@ impl Vitals {
             waits: None,
             usage: TreeUsage::default(),
             output,
+            pulse,
             tree: Look::Ready(TreeWatch::new(std::process::id())),
             files,
             look_every,
@@ -160,8 +168,11 @@ impl Vitals {
         self.note(Instant::now(), sign);
     }
 
-    /// When the agent's output last grew; none when it has not.
+    /// When the agent's output last told of something; none when it has not.
     fn output_grew(&self) -> Option<Instant> {
+        if let Beat::Telling(at) = *self.pulse.borrow() {
+            return Some(at);
+        }
         let counts = self.output.borrow().counts;
         (counts.written > 0).then_some(counts.grew)
     }
@@ -195,6 +206,7 @@ fn millis(span: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::executor::output::Output;
+    use crate::executor::pulse::Pulse;
 
     #[tokio::test]
     async fn a_look_that_takes_long_is_not_waited_for_and_not_lost() {
@@ -218,7 +230,7 @@ mod tests {
     #[tokio::test]
     async fn the_newest_evidence_counts() {
         let output = Output::of_nothing();
-        let mut vitals = Vitals::new(Duration::ZERO, output.seen());
+        let mut vitals = Vitals::new(Duration::ZERO, output.seen(), Pulse::new().1);
         assert_eq!(vitals.response(1).sign, None);
         let now = Instant::now();
         vitals.note(now, Sign::Cpu);

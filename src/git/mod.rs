@@ -18,6 +18,7 @@ mod inventory;
 mod lock;
 mod overlap;
 mod prepare_error;
+mod progress;
 mod removal;
 mod repository;
 mod runner;
@@ -41,6 +42,7 @@ pub use inventory::{Condition, Foreign, Place, Work, is_name_of};
 pub use lock::{AdminGuard, AdminLock, LockError};
 pub use overlap::MAX_OVERLAP_PATHS;
 pub use prepare_error::{BaseProblem, PrepareError};
+pub use progress::{Progress, progress};
 pub use removal::{Removal, RemovalCheck, RemovalError};
 pub use repository::{BRANCH_PREFIX, DiffStat, Head, Repository, RepositoryError, WorkTree};
 pub use runner::{

@@ -44,7 +44,7 @@ pub use run_folder::{JOURNAL, PastAttempts, RunFolder, latest_run};
 pub use run_lock::{Predecessor, RunLock, RunLockError};
 pub use workspace::Workspaces;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -57,6 +57,7 @@ use tokio::time::Instant;
 use crate::engine::{Event, Moment, Opening, PlannedStory, RunId, Settings, Verdict};
 use crate::journal::JournalError;
 use crate::launcher::Launcher;
+use crate::protocol::AgentSetup;
 use crate::report::event::Counts;
 use crate::report::{Background, Reporter, chain};
 use crate::story::{Store, Story, StoryId};
@@ -120,6 +121,8 @@ pub struct RunRequest {
     pub agents: HashMap<StoryId, String>,
     /// The agent of stories that name none.
     pub default_agent: String,
+    /// How agents are set up, by their names: all that a story may name.
+    pub agent_setups: BTreeMap<String, AgentSetup>,
     /// Where worktrees come from.
     pub workspaces: Workspaces,
     /// The board.

@@ -24,6 +24,15 @@ pub enum Note {
         /// Where it comes from.
         origin: Origin,
     },
+    /// The agent of an attempt has a name for its conversation, by which it can go on.
+    Conversation {
+        /// The attempt.
+        unit: Unit,
+        /// What the user calls the agent.
+        agent: String,
+        /// The agent's name for the conversation.
+        name: String,
+    },
     /// The executor of an attempt proves a success by this.
     Evidence {
         /// The attempt.

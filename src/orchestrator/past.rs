@@ -130,6 +130,8 @@ impl Notes {
                 self.branches.insert(unit.story.clone(), noted.clone());
                 self.worktrees.insert(unit, noted);
             }
+            // Executors find it in the worktree; here it is kept for people.
+            Note::Conversation { .. } => {}
             Note::Evidence { unit, evidence } => {
                 self.evidence.insert(unit, evidence);
             }

@@ -81,7 +81,7 @@ impl RunFolder {
         logs.find(|log| log.exists())
     }
 
-    fn of_attempt(&self, unit: &Unit) -> PathBuf {
+    pub fn of_attempt(&self, unit: &Unit) -> PathBuf {
         let name = format!("{}-{}", unit.story, unit.attempt);
         self.path.join(ATTEMPTS).join(name)
     }

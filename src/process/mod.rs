@@ -17,6 +17,7 @@ mod leftovers;
 mod limits;
 mod orphans;
 mod own;
+mod own_output;
 #[cfg(target_os = "linux")]
 mod readable;
 mod session;
@@ -36,6 +37,7 @@ pub use orphans::{
     Sweep, Swept, Whose, adopt_orphans, kill_descendants, reap_orphans, sweep_orphans,
 };
 pub use own::{Ownership, spawn};
+pub use own_output::own_output_since;
 pub use session::{Session, SessionExit};
 pub use watchdog::end_process_after;
 
@@ -63,6 +65,8 @@ impl fmt::Display for Found {
 /// A polite or a final signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
+    /// SIGINT, and SIGCONT so that a stopped process can act on it: what it does, it gives up.
+    Interrupt,
     /// SIGTERM, and SIGCONT so that a stopped process can act on it.
     Terminate,
     /// SIGKILL.
@@ -72,6 +76,7 @@ pub enum Ending {
 impl Ending {
     fn signals(self) -> &'static [Signal] {
         match self {
+            Self::Interrupt => &[Signal::INT, Signal::CONT],
             Self::Terminate => &[Signal::TERM, Signal::CONT],
             Self::Kill => &[Signal::KILL],
         }

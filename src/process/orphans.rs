@@ -278,7 +278,9 @@ mod linux {
                 return swept;
             }
             let nap = match ending {
-                Ending::Terminate => ASKED_NAP.min(sweep.polite.saturating_sub(elapsed)),
+                Ending::Interrupt | Ending::Terminate => {
+                    ASKED_NAP.min(sweep.polite.saturating_sub(elapsed))
+                }
                 Ending::Kill => KILLED_NAP,
             };
             match left.first {

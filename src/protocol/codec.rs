@@ -168,7 +168,10 @@ mod tests {
     #[test]
     fn a_version_is_seen_whatever_else_has_changed() {
         for (frame, theirs) in [(&[1_u8, 0xff, 0xff][..], 1), (&[0], 0), (&[250], 250)] {
-            let expected = CodecError::Version { theirs, ours: 3 };
+            let expected = CodecError::Version {
+                theirs,
+                ours: PROTOCOL_VERSION,
+            };
             assert_eq!(up(frame), Err(expected));
         }
         assert_eq!(up(&[]), Err(CodecError::Truncated));
@@ -182,9 +185,9 @@ mod tests {
         assert_eq!(up(&log), Err(CodecError::Length));
         let commands = [header(), vec![5, 0, 0, 0, 1], bomb()].concat();
         assert_eq!(up(&commands), Err(CodecError::Truncated));
-        let phases = [header(), vec![0, 0, 0, 0, 0, 0], bomb()].concat();
+        let phases = [header(), vec![0; 14], bomb()].concat();
         assert_eq!(down(&phases), Err(CodecError::Truncated));
-        let run = [vec![3], bomb()].concat();
+        let run = [vec![4], bomb()].concat();
         assert_eq!(up(&run), Err(CodecError::Length));
         assert!(begun.elapsed() < Duration::from_secs(1));
     }
@@ -202,7 +205,7 @@ mod tests {
         assert!(matches!(up(&not_text), Err(CodecError::Malformed(_))));
         let percent = [header(), vec![1, 4, 1, 101, 0, 0, 0, 0, 0, 0, 0]].concat();
         assert!(matches!(up(&percent), Err(CodecError::Malformed(_))));
-        let bad_run = vec![3, 1, b'x', 0];
+        let bad_run = vec![4, 1, b'x', 0];
         assert!(matches!(up(&bad_run), Err(CodecError::Malformed(_))));
         let trailing = [header(), vec![1, 5, 0]].concat();
         assert_eq!(down(&trailing), Err(CodecError::Trailing { extra: 1 }));

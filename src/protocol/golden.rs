@@ -4,15 +4,15 @@
 use super::codec::{decode, encode};
 use super::message::{
     Activity, Change, Claim, CommandRecord, ErrorReport, Evidence, FromExecutor, HealthResponse,
-    Hello, Label, Log, LogLevel, Percent, Reason, Recovery, ShutdownReason, StatusUpdate,
+    Hello, Label, Log, LogLevel, Percent, Reason, Recovery, Retrying, ShutdownReason, StatusUpdate,
     ToExecutor, Usage,
 };
 use super::samples;
 use crate::engine::{Phase, Sign, Wait};
 
-/// What comes before the body: version 3, run, story, attempt 3, sequence 7, time.
+/// What comes before the body: version 4, run, story, attempt 3, sequence 7, time.
 const ENVELOPE: &str =
-    "031432303236313132322d3231313330362d6162313206532d303034320307fdd0021b05a2010000";
+    "041432303236313132322d3231313330362d6162313206532d303034320307fdd0021b05a2010000";
 
 fn check<B>(body: B, golden: &str)
 where
@@ -47,10 +47,10 @@ fn reason() -> Reason {
 fn hello_keeps_its_bytes() {
     let hello = Hello {
         pid: 4_242,
-        protocol_version: 3,
+        protocol_version: 4,
         binary_version: Label::new("0.1.0"),
     };
-    check(FromExecutor::Hello(hello), "00fb92100305302e312e30");
+    check(FromExecutor::Hello(hello), "00fb92100405302e312e30");
 }
 
 #[test]
@@ -62,6 +62,12 @@ fn status_update_keeps_its_bytes_in_every_phase() {
             activity: activity.map(Activity::new),
             usage: usage(),
             agent_session: agent_session.map(Label::new),
+            model: agent_session.map(|_| Label::new("m")),
+            tool: agent_session.map(|_| Label::new("Bash")),
+            retrying: agent_session.map(|_| Retrying {
+                reason: reason(),
+                delay_ms: Some(1_000),
+            }),
         })
     };
     let full = status(
@@ -72,31 +78,31 @@ fn status_update_keeps_its_bytes_in_every_phase() {
     );
     check(
         full,
-        "0104012a0105656469747301fbfb00fc00000100fd00000000000100000501027331",
+        "0104012a0105656469747301fbfb00fc00000100fd0000000000010000050102733101016d010442617368010377687901fbe803",
     );
     check(
         status(Phase::Refine, None, None, None),
-        "0100000001fbfb00fc00000100fd00000000000100000500",
+        "0100000001fbfb00fc00000100fd00000000000100000500000000",
     );
     check(
         status(Phase::Research, None, None, None),
-        "0101000001fbfb00fc00000100fd00000000000100000500",
+        "0101000001fbfb00fc00000100fd00000000000100000500000000",
     );
     check(
         status(Phase::Plan, None, None, None),
-        "0102000001fbfb00fc00000100fd00000000000100000500",
+        "0102000001fbfb00fc00000100fd00000000000100000500000000",
     );
     check(
         status(Phase::PlanReview, None, None, None),
-        "0103000001fbfb00fc00000100fd00000000000100000500",
+        "0103000001fbfb00fc00000100fd00000000000100000500000000",
     );
     check(
         status(Phase::Verify, None, None, None),
-        "0105000001fbfb00fc00000100fd00000000000100000500",
+        "0105000001fbfb00fc00000100fd00000000000100000500000000",
     );
     check(
         status(Phase::Review, None, None, None),
-        "0106000001fbfb00fc00000100fd00000000000100000500",
+        "0106000001fbfb00fc00000100fd00000000000100000500000000",
     );
 }
 
@@ -192,13 +198,26 @@ fn complete_keeps_its_bytes_with_every_claim() {
         complete(Claim::Cancelled { reason: reason() }),
         "050403776879",
     );
+    let limited = Claim::Limited {
+        until_ms: Some(1_000),
+        reason: reason(),
+    };
+    check(complete(limited), "050501fbe80303776879");
+    check(
+        complete(Claim::Refused { reason: reason() }),
+        "050603776879",
+    );
+    check(
+        complete(Claim::Exceeded { reason: reason() }),
+        "050703776879",
+    );
 }
 
 #[test]
 fn start_keeps_its_bytes() {
     check(
         samples::start("story"),
-        "00055469746c650573746f72790673637269707428616261626162616261626162616261626162616261626162616261626162616261626162616261621461692d73646c632f532d303034322d7469746c6502040501082e61692d73646c6300136665617428532d30303432293a205469746c650001094a4156415f484f4d4501096770672d6167656e74fb60eafcc0d4010001fb2a4e",
+        "00055469746c650573746f7279046661737406636c617564650102636c01022d7801016d0101280103413d310b2f722f532d303034322d3328616261626162616261626162616261626162616261626162616261626162616261626162616261621461692d73646c632f532d303034322d7469746c6502040501082e61692d73646c6300136665617428532d30303432293a205469746c650001094a4156415f484f4d4501096770672d6167656e74fb60eafcc0d4010001fb2a4e",
     );
 }
 

@@ -26,7 +26,7 @@ use crate::engine::{AttemptNumber, Phase, RunId, Sign, Vitals, Wait};
 use crate::story::StoryId;
 
 /// The version of everything in this file. At most 250, so that it stays one byte.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// What the agent does right now, for the person who watches.
 pub type Activity = OneLine<200>;
@@ -95,8 +95,23 @@ pub struct StatusUpdate {
     pub activity: Option<Activity>,
     /// What the attempt has used so far, in total.
     pub usage: Usage,
-    /// The agent's own name for its session, by which it can be resumed.
+    /// The agent's own name for its conversation, by which it can be resumed.
     pub agent_session: Option<Label>,
+    /// The model that answers, as the agent calls it.
+    pub model: Option<Label>,
+    /// The tool that the agent has running.
+    pub tool: Option<Label>,
+    /// What the agent waits for before it tries a request again.
+    pub retrying: Option<Retrying>,
+}
+
+/// An agent tries a request again by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retrying {
+    /// What went wrong.
+    pub reason: Reason,
+    /// How long the agent waits, in milliseconds, where it says so.
+    pub delay_ms: Option<u64>,
 }
 
 /// A share of a whole, 0 to 100.
@@ -140,9 +155,9 @@ pub struct Usage {
     pub output_tokens: u64,
     /// Tokens read from the provider's cache.
     pub cached_tokens: u64,
-    /// Cost in millionths of a US dollar, as the agent states it.
+    /// Cost in millionths of a US dollar; 0 when it is not known.
     pub cost_micros_usd: u64,
-    /// Turns of the agent.
+    /// Requests to the model.
     pub turns: u32,
 }
 
@@ -252,6 +267,39 @@ pub enum Claim {
         /// By what.
         reason: Reason,
     },
+    /// The provider of the agent serves no more for now.
+    Limited {
+        /// When it says that it will serve again, in milliseconds since the epoch.
+        until_ms: Option<u64>,
+        /// Why.
+        reason: Reason,
+    },
+    /// The provider of the agent does not serve before a person has mended something: a key, a login, a payment.
+    Refused {
+        /// What.
+        reason: Reason,
+    },
+    /// What the agent was given for a turn is used up.
+    Exceeded {
+        /// What.
+        reason: Reason,
+    },
+}
+
+impl Claim {
+    /// Why it is no success; none when it is one.
+    pub fn reason(&self) -> Option<&Reason> {
+        match self {
+            Self::Succeeded(_) => None,
+            Self::Failed { reason }
+            | Self::Blocked { reason }
+            | Self::Crashed { reason }
+            | Self::Cancelled { reason }
+            | Self::Limited { reason, .. }
+            | Self::Refused { reason }
+            | Self::Exceeded { reason } => Some(reason),
+        }
+    }
 }
 
 /// What proves that a story is done.
@@ -323,8 +371,10 @@ pub struct Start {
     pub title: String,
     /// The story's whole text.
     pub story_text: String,
-    /// The name of the agent's adapter.
-    pub agent: String,
+    /// The agent.
+    pub agent: AgentSetup,
+    /// Where what the agent tells is kept: a folder of this attempt alone, by its path on the machine of the executor.
+    pub attempt_folder: String,
     /// The commit to work from, as a hexadecimal id.
     pub base: String,
     /// The branch to work on, which the worktree has checked out.
@@ -349,6 +399,28 @@ pub struct Start {
     pub checkpoint_every_ms: u64,
     /// The first of the ports that the agent may use; none when it has none of its own.
     pub port: Option<u16>,
+}
+
+/// Which agent works on a story, and how it is set up.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AgentSetup {
+    /// What the user calls it.
+    pub name: String,
+    /// The adapter that drives it.
+    pub adapter: String,
+    /// The program and its first arguments; empty for the usual one.
+    pub command: Vec<String>,
+    /// Further arguments.
+    pub arguments: Vec<String>,
+    /// The model; none for the agent's own default.
+    pub model: Option<String>,
+    /// Whether it works by its own rules of what it may do, instead of being allowed everything.
+    pub own_permissions: bool,
+    /// The most requests to the model in one turn.
+    pub most_requests: Option<u32>,
+    /// Names of variables that it gets besides the usual ones (`*` at the end stands for any rest), and variables that
+    /// are set for it, as `NAME=value`.
+    pub environment: Vec<String>,
 }
 
 /// Why an executor must end.

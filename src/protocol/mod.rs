@@ -45,9 +45,10 @@ pub use link::{
     send_hello,
 };
 pub use message::{
-    Activity, Change, Claim, CommandRecord, Envelope, ErrorReport, Evidence, FromExecutor,
-    HealthResponse, Hello, Label, Log, LogLevel, PROTOCOL_VERSION, Percent, PercentError, Reason,
-    Recovery, ShutdownReason, Start, StatusUpdate, ToExecutor, Usage,
+    Activity, AgentSetup, Change, Claim, CommandRecord, Envelope, ErrorReport, Evidence,
+    FromExecutor, HealthResponse, Hello, Label, Log, LogLevel, PROTOCOL_VERSION, Percent,
+    PercentError, Reason, Recovery, Retrying, ShutdownReason, Start, StatusUpdate, ToExecutor,
+    Usage,
 };
 pub use outbox::{
     LinkClosed, Next, Outbox, OutboxHandle, OutboxReceiver, Refused, outbox, run_outbox,

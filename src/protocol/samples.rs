@@ -44,6 +44,9 @@ pub(super) fn status(activity: &str) -> FromExecutor {
         activity: Some(Activity::new(activity)),
         usage: Usage::default(),
         agent_session: None,
+        model: None,
+        tool: None,
+        retrying: None,
     })
 }
 
@@ -78,7 +81,17 @@ pub(super) fn start(story_text: &str) -> ToExecutor {
     ToExecutor::Start(Box::new(Start {
         title: "Title".to_owned(),
         story_text: story_text.to_owned(),
-        agent: "script".to_owned(),
+        agent: AgentSetup {
+            name: "fast".to_owned(),
+            adapter: "claude".to_owned(),
+            command: vec!["cl".to_owned()],
+            arguments: vec!["-x".to_owned()],
+            model: Some("m".to_owned()),
+            own_permissions: true,
+            most_requests: Some(40),
+            environment: vec!["A=1".to_owned()],
+        },
+        attempt_folder: "/r/S-0042-3".to_owned(),
         base: "ab".repeat(20),
         branch: "ai-sdlc/S-0042-title".to_owned(),
         phases: vec![Phase::Implement, Phase::Verify],
@@ -167,6 +180,10 @@ fn claim() -> impl Strategy<Value = Claim> {
         line().prop_map(|reason| Claim::Blocked { reason }),
         line().prop_map(|reason| Claim::Crashed { reason }),
         line().prop_map(|reason| Claim::Cancelled { reason }),
+        (any::<Option<u64>>(), line())
+            .prop_map(|(until_ms, reason)| Claim::Limited { until_ms, reason }),
+        line().prop_map(|reason| Claim::Refused { reason }),
+        line().prop_map(|reason| Claim::Exceeded { reason }),
     ]
 }
 
@@ -192,16 +209,26 @@ pub(super) fn any_from_executor() -> impl Strategy<Value = FromExecutor> {
             prop::option::of(line()),
             usage(),
             prop::option::of(line()),
+            (
+                prop::option::of(line()),
+                prop::option::of(line()),
+                prop::option::of((line(), any::<Option<u64>>())),
+            ),
         )
-            .prop_map(|(phase, progress, activity, usage, agent_session)| {
-                FromExecutor::StatusUpdate(StatusUpdate {
-                    phase,
-                    progress,
-                    activity,
-                    usage,
-                    agent_session,
-                })
-            }),
+            .prop_map(
+                |(phase, progress, activity, usage, agent_session, (model, tool, retrying))| {
+                    FromExecutor::StatusUpdate(StatusUpdate {
+                        phase,
+                        progress,
+                        activity,
+                        usage,
+                        agent_session,
+                        model,
+                        tool,
+                        retrying: retrying.map(|(reason, delay_ms)| Retrying { reason, delay_ms }),
+                    })
+                }
+            ),
         (
             any::<(u64, u64, u64, u64, u32, u64)>(),
             sign(),
@@ -237,6 +264,30 @@ pub(super) fn any_from_executor() -> impl Strategy<Value = FromExecutor> {
     ]
 }
 
+fn agent_setup() -> impl Strategy<Value = AgentSetup> {
+    let texts = || prop::collection::vec(".{0,20}", 0..3);
+    let words = (".{0,20}", ".{0,20}", texts(), texts(), texts());
+    let options = (
+        prop::option::of(".{0,20}"),
+        any::<bool>(),
+        any::<Option<u32>>(),
+    );
+    (words, options).prop_map(
+        |((name, adapter, command, arguments, environment), (model, own_permissions, most))| {
+            AgentSetup {
+                name,
+                adapter,
+                command,
+                arguments,
+                model,
+                own_permissions,
+                most_requests: most,
+                environment,
+            }
+        },
+    )
+}
+
 pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
     let text = || "(.|\n){0,60}";
     let reason = prop_oneof![
@@ -254,12 +305,17 @@ pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
         any::<Option<u16>>(),
     );
     prop_oneof![
-        (work, options).prop_map(
-            |(work, (phases, board_folder, previous_attempt, environment, keep, times, port))| {
+        (work, agent_setup(), options).prop_map(
+            |(
+                work,
+                agent,
+                (phases, board_folder, previous_attempt, environment, keep, times, port),
+            )| {
                 ToExecutor::Start(Box::new(Start {
                     title: work.0,
                     story_text: work.1,
-                    agent: work.2,
+                    agent,
+                    attempt_folder: work.2,
                     base: work.3,
                     branch: work.4,
                     phases,

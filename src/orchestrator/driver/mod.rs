@@ -38,7 +38,7 @@ use crate::orchestrator::tasks::{Finished, Tasks, Work};
 use crate::orchestrator::unit::{Command, Message};
 use crate::orchestrator::workspace::Preparation;
 use crate::orchestrator::{RunRequest, board, unit};
-use crate::protocol::{Evidence, FromExecutor, Reason, ShutdownReason, Start};
+use crate::protocol::{AgentSetup, Evidence, FromExecutor, Label, Reason, ShutdownReason, Start};
 use crate::report::Background;
 use crate::report::event::{KeptWorktree, RunEvent, StoryName};
 use crate::story::{Story, StoryId};
@@ -88,6 +88,7 @@ struct Attempt {
     prepared: Option<Prepared>,
     phase: Option<Phase>,
     usage: Usage,
+    conversation: Option<Label>,
     commands: Option<mpsc::Sender<Command>>,
     evidence: Option<Evidence>,
     settled: Settling,
@@ -409,7 +410,17 @@ impl<L: Launcher> Driver<L> {
         let start = Start {
             title: story.title.clone(),
             story_text: story.text.clone(),
-            agent: agent.clone(),
+            // One that nobody knows is refused by the executor, by its name.
+            agent: request
+                .agent_setups
+                .get(agent)
+                .cloned()
+                .unwrap_or_else(|| AgentSetup {
+                    name: agent.clone(),
+                    adapter: agent.clone(),
+                    ..AgentSetup::default()
+                }),
+            attempt_folder: request.folder.of_attempt(unit).display().to_string(),
             base: prepared.base.to_string(),
             branch: prepared.branch.clone(),
             phases: vec![Phase::Implement],

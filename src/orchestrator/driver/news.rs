@@ -1,7 +1,9 @@
 //! What executors say and do, as events.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use super::{Driver, FromExecutor};
-use crate::engine::{Claim, Event, Unit, Usage};
+use crate::engine::{Claim, Event, Moment, Unit, Usage};
 use crate::launcher::Launcher;
 use crate::orchestrator::note::Note;
 use crate::orchestrator::unit::{Message, News};
@@ -62,8 +64,25 @@ impl<L: Launcher> Driver<L> {
             protocol::Claim::Crashed { reason } => Claim::Crashed {
                 reason: reason.to_string(),
             },
+            protocol::Claim::Limited { until_ms, reason } => Claim::QuotaExhausted {
+                until: until_ms.map(|until| self.moment_of(until)),
+                reason: reason.to_string(),
+            },
+            protocol::Claim::Refused { reason } => Claim::Blocked {
+                reason: reason.to_string(),
+            },
+            protocol::Claim::Exceeded { reason } => Claim::Failed {
+                reason: reason.to_string(),
+            },
             protocol::Claim::Cancelled { .. } => Claim::Cancelled,
         }
+    }
+
+    /// The moment of the run at a time of the wall clock, in milliseconds since the epoch: now, when that has passed.
+    fn moment_of(&mut self, until_ms: u64) -> Moment {
+        let until = UNIX_EPOCH + Duration::from_millis(until_ms);
+        let ahead = until.duration_since(SystemTime::now()).unwrap_or_default();
+        self.now() + ahead
     }
 
     /// Tells what is new in a status update; the same once more is no event.
@@ -80,6 +99,21 @@ impl<L: Launcher> Driver<L> {
             cost_micros_usd: update.usage.cost_micros_usd,
         };
         let used = std::mem::replace(&mut attempt.usage, usage) != usage;
+        let conversation = update.agent_session.as_ref();
+        if let Some(name) = conversation.filter(|name| attempt.conversation.as_ref() != Some(name))
+        {
+            attempt.conversation = Some(name.clone());
+            let agent = attempt
+                .assigned
+                .as_ref()
+                .map(|assigned| assigned.agent.clone());
+            let note = Note::Conversation {
+                unit: unit.clone(),
+                agent: agent.unwrap_or_default(),
+                name: name.to_string(),
+            };
+            self.note(note);
+        }
         if entered {
             self.feed(Event::PhaseEntered(unit.clone(), update.phase));
         }

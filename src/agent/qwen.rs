@@ -1,0 +1,222 @@
+//! The `qwen` agent: Qwen Code, by its stream of JSON events, which are like those of Claude Code. Pure.
+//!
+//! What it may not do is not offered to its model at all. At a limit of its own it ends without a `result`, with an exit
+//! code that says which.
+
+use serde_json::Value;
+
+use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
+use super::json::{detail, millis, number, object, text};
+use super::{
+    Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
+    Program, StreamReader, Task, TaskError, Turn,
+};
+use crate::process::SessionExit;
+
+pub(super) struct Qwen;
+
+impl Agent for Qwen {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            // It is a client of every provider with an API like that of OpenAI.
+            provider: None,
+            resumes: true,
+            must_change_something: true,
+            output: Output::Stream,
+            ask: Ask::Terminate,
+            environment: &["QWEN_*", "DASHSCOPE_*", "OPENAI_*"],
+        }
+    }
+
+    fn program(&self) -> Option<Program> {
+        Some(Program {
+            name: "qwen",
+            install: "npm install -g @qwen-code/qwen-code",
+        })
+    }
+
+    fn approach(&self, task: &Task) -> Result<Approach, TaskError> {
+        let mut arguments: Vec<String> =
+            ["--output-format", "stream-json"].map(str::to_owned).into();
+        if task.setup.permissions == Permissions::Bypass {
+            arguments.push("--yolo".to_owned());
+        }
+        let mut option = |name: &str, value: Option<String>| {
+            arguments.extend(value.into_iter().flat_map(|value| [name.to_owned(), value]));
+        };
+        option("-m", task.setup.model.clone());
+        let requests = task.setup.most_requests.map(|most| most.to_string());
+        option("--max-session-turns", requests);
+        match &task.conversation {
+            Conversation::New(name) => option("--session-id", Some(name.clone())),
+            Conversation::Resumed(name) => option("--resume", Some(name.clone())),
+        }
+        Ok(Approach::Run(Invocation::of(
+            "qwen",
+            &task.setup,
+            arguments,
+            vec![
+                ("QWEN_CODE_NO_RELAUNCH", "1".to_owned()),
+                ("QWEN_CODE_SUPPRESS_YOLO_WARNING", "1".to_owned()),
+            ],
+            task.prompt.clone(),
+        )))
+    }
+
+    fn reader(&self) -> Box<dyn StreamReader> {
+        Box::new(Reader)
+    }
+
+    fn conclude(&self, turn: &Turn, exit: SessionExit, stderr: &str) -> Conclusion {
+        if stderr.contains("No saved session found") {
+            return Conclusion::ConversationLost("qwen does not know it any more".to_owned());
+        }
+        turn.conclude(exit, stderr, |code| match code {
+            53 | 55 => Some(TroubleKind::OwnLimit),
+            _ => None,
+        })
+    }
+}
+
+struct Reader;
+
+impl StreamReader for Reader {
+    fn read(&mut self, line: &[u8]) -> Vec<StreamEvent> {
+        let Some(event) = object(line) else {
+            return Vec::new();
+        };
+        match (text(&event, "/type"), text(&event, "/subtype")) {
+            (Some("system"), Some("init")) => {
+                let name = text(&event, "/session_id").map(str::to_owned);
+                let model = text(&event, "/model").map(str::to_owned);
+                let name = name.map(StreamEvent::Conversation);
+                name.into_iter()
+                    .chain(model.map(StreamEvent::Model))
+                    .collect()
+            }
+            (Some("system"), Some("retry")) => vec![StreamEvent::Retrying {
+                trouble: Trouble::new(TroubleKind::Overloaded, "the request failed"),
+                delay: millis(&event, "/data/delayMs"),
+            }],
+            (Some("assistant"), _) => assistant(&event),
+            (Some("user"), _) => vec![StreamEvent::ToolEnded],
+            (Some("result"), _) => result(&event),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn assistant(event: &Value) -> Vec<StreamEvent> {
+    let mut events = Vec::new();
+    if let Some(request) = text(event, "/message/id") {
+        events.push(StreamEvent::RequestUsed {
+            request: request.to_owned(),
+            usage: usage(event, "/message/usage"),
+        });
+    }
+    let is_own = event.get("parent_tool_use_id").is_none_or(Value::is_null);
+    let parts = event.pointer("/message/content").and_then(Value::as_array);
+    for part in parts.into_iter().flatten() {
+        match text(part, "/type") {
+            Some("text") if is_own => {
+                events.extend(text(part, "/text").map(|said| StreamEvent::Said(said.to_owned())));
+            }
+            Some("tool_use") => events.push(StreamEvent::ToolStarted {
+                name: text(part, "/name").unwrap_or("tool").to_owned(),
+                detail: part.get("input").and_then(detail),
+            }),
+            _ => {}
+        }
+    }
+    events
+}
+
+fn result(event: &Value) -> Vec<StreamEvent> {
+    let used = StreamEvent::TurnUsed {
+        usage: usage(event, "/usage"),
+        requests: u32::try_from(number(event, "/num_turns")).ok(),
+    };
+    let denials = event.get("permission_denials").and_then(Value::as_array);
+    let denials = denials
+        .into_iter()
+        .flatten()
+        .map(|denial| StreamEvent::Denied {
+            what: text(denial, "/tool_name").unwrap_or("a tool").to_owned(),
+        });
+    let is_error = event.get("is_error").and_then(Value::as_bool) == Some(true);
+    let end = if !is_error && text(event, "/subtype") == Some("success") {
+        StreamEvent::Finished {
+            answer: text(event, "/result").map(str::to_owned),
+        }
+    } else {
+        let message = text(event, "/error/message").unwrap_or("it gave no reason");
+        let kind = if message.starts_with("Missing API key") {
+            TroubleKind::Unauthorized
+        } else {
+            TroubleKind::of_message(message)
+        };
+        StreamEvent::Failed(Trouble::new(kind, message))
+    };
+    std::iter::once(used).chain(denials).chain([end]).collect()
+}
+
+fn usage(event: &Value, place: &str) -> Usage {
+    let of = |name: &str| number(event, &format!("{place}/{name}"));
+    let cached = of("cache_read_input_tokens");
+    Usage {
+        input_tokens: of("input_tokens").saturating_sub(cached),
+        output_tokens: of("output_tokens"),
+        cached_tokens: cached,
+        cost_micros_usd: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::agent::recordings;
+
+    #[test]
+    fn what_it_told_is_understood() {
+        insta::assert_snapshot!(recordings::table("qwen"), @r#"
+        bad-request: Failed("[API Error: 400 fake 400]")
+            1 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation known
+        cut-always: Crashed("[API Error: terminated (cause: UND_ERR_SOCKET: other side closed)]")
+            1 requests, 0+0 tokens, no micros, 0 tools, 2 retries, conversation known
+        cut-once: Finished(None)
+            2 requests, 2000+100 tokens, no micros, 1 tools, 1 retries, conversation known
+        denied: Finished(None)
+            1 requests, 4000+200 tokens, no micros, 0 tools, 0 retries, conversation known
+        error-in-stream: Finished(None)
+            2 requests, 2000+100 tokens, no micros, 1 tools, 2 retries, conversation known
+        forbidden: Refused("[API Error: 403 fake 403]")
+            1 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation known
+        happy: Finished(None)
+            3 requests, 3000+150 tokens, no micros, 2 tools, 0 retries, conversation known
+        interrupted-in-tool: Crashed("the agent was ended by signal 2")
+            1 requests, 1000+50 tokens, no micros, 1 tools, 0 retries, conversation known
+        limited-always: Crashed("the agent was ended by signal 9")
+            0 requests, 0+0 tokens, no micros, 0 tools, 1 retries, conversation known
+        limited-for-an-hour: Crashed("the agent was ended by signal 9")
+            0 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation known
+        limited-twice: Finished(None)
+            2 requests, 2000+100 tokens, no micros, 1 tools, 0 retries, conversation known
+        max-turns: Exceeded("Reached max session turns for this session. Increase the number of turns by specifying maxSessionTurns in settings.json.")
+            3 requests, 3000+150 tokens, no micros, 3 tools, 0 retries, conversation known
+        no-key: Refused("Missing API key for OpenAI-compatible auth. Set settings.security.auth.apiKey, or set the 'OPENAI_API_KEY' environment variable.")
+            0 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation unknown
+        overloaded: Crashed("the agent was ended by signal 9")
+            0 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation known
+        terminated-in-tool: Crashed("the agent was ended by signal 15")
+            1 requests, 1000+50 tokens, no micros, 1 tools, 0 retries, conversation known
+        tool-fails: Finished(None)
+            2 requests, 2000+100 tokens, no micros, 1 tools, 0 retries, conversation known
+        unauthorized: Refused("[API Error: 401 fake 401]")
+            1 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation known
+        unavailable: Crashed("the agent was ended by signal 9")
+            0 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation known
+        unknown-session: ConversationLost("qwen does not know it any more")
+            0 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation unknown
+        "#);
+        recordings::play_damaged("qwen");
+    }
+}

@@ -1,0 +1,105 @@
+//! What real programs have told, played to their adapters. The streams lie in `tests/recordings/<agent>/`, with an
+//! index that says how each program ended.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::{Conclusion, StreamEvent, Turn, find};
+use crate::process::SessionExit;
+
+/// How a program ended that was recorded.
+#[derive(Deserialize)]
+struct Recorded {
+    exit: Option<i32>,
+    signal: Option<i32>,
+    stderr: String,
+}
+
+fn folder(agent: &str) -> PathBuf {
+    let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests");
+    tests.join("recordings").join(agent)
+}
+
+fn index(agent: &str) -> BTreeMap<String, Recorded> {
+    let text = fs::read_to_string(folder(agent).join("index.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The recorded streams of an agent.
+pub(super) fn streams(agent: &str) -> Vec<Vec<u8>> {
+    let cases = index(agent).into_keys();
+    cases
+        .map(|case| fs::read(folder(agent).join(format!("{case}.jsonl"))).unwrap())
+        .collect()
+}
+
+/// One line for every recorded case: what its end means, and what was heard.
+pub(super) fn table(agent: &str) -> String {
+    let adapter = find(agent).unwrap();
+    let mut table = String::new();
+    for (case, recorded) in index(agent) {
+        let stream = fs::read(folder(agent).join(format!("{case}.jsonl"))).unwrap();
+        let mut reader = adapter.reader();
+        let mut turn = Turn::default();
+        let (mut tools, mut retries) = (0, 0);
+        for line in stream.split(|byte| *byte == b'\n') {
+            for event in reader.read(line) {
+                match event {
+                    StreamEvent::ToolStarted { .. } => tools += 1,
+                    StreamEvent::Retrying { .. } => retries += 1,
+                    _ => {}
+                }
+                turn.hear(event);
+            }
+        }
+        let exit = match (recorded.exit, recorded.signal) {
+            (Some(code), _) => SessionExit::Code(code),
+            (None, signal) => SessionExit::Signal(signal.unwrap()),
+        };
+        let conclusion = adapter.conclude(&turn, exit, &recorded.stderr);
+        let usage = turn.usage();
+        writeln!(
+            table,
+            "{case}: {}\n    {} requests, {}+{} tokens, {} micros, {tools} tools, {retries} retries, conversation {}",
+            told(&conclusion),
+            turn.requests(),
+            usage.input_tokens,
+            usage.output_tokens,
+            usage
+                .cost_micros_usd
+                .map_or("no".to_owned(), |cost| cost.to_string()),
+            turn.conversation().map_or("unknown", |_| "known"),
+        )
+        .unwrap();
+    }
+    table
+}
+
+fn told(conclusion: &Conclusion) -> String {
+    let mut text = format!("{conclusion:?}");
+    if text.len() > 160 {
+        text.truncate(text.floor_char_boundary(160));
+        text.push('…');
+    }
+    text
+}
+
+/// Plays every recorded stream cut off and damaged everywhere: nothing may panic.
+pub(super) fn play_damaged(agent: &str) {
+    let adapter = find(agent).unwrap();
+    for stream in streams(agent) {
+        for line in stream.split(|byte| *byte == b'\n') {
+            let step = (line.len() / 40).max(1);
+            for place in (0..line.len()).step_by(step) {
+                let mut damaged = line.to_vec();
+                damaged[place] ^= 0x15;
+                drop(adapter.reader().read(&line[..place]));
+                drop(adapter.reader().read(&damaged));
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The agents that stories may name: those that this version knows, and those that the configuration describes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::error::CliError;
+use crate::agent::{self, Agent};
+use crate::config::{AgentRules, Config};
+use crate::engine::Provider;
+use crate::protocol::AgentSetup;
+
+/// The variable that names the model of every agent that has none, as in the predecessor.
+const MODEL_VARIABLE: &str = "AI_SDLC_MODEL";
+
+/// The agents that can be named.
+#[derive(Debug, Clone)]
+pub(super) struct Agents {
+    known: BTreeMap<String, Known>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    setup: AgentSetup,
+    provider: Provider,
+}
+
+/// Why an agent cannot be driven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Undrivable {
+    /// There is none of that name; this one may have been meant.
+    Unknown(Option<String>),
+    /// Its program is not there; this is how people get it.
+    NotInstalled {
+        /// The program.
+        program: String,
+        /// How people get it, where that is known.
+        install: Option<&'static str>,
+    },
+}
+
+impl Agents {
+    /// Those of a project.
+    ///
+    /// # Errors
+    /// When the configuration describes one by an adapter that there is not, or without a name for it.
+    pub(super) fn of(config: &Config) -> Result<Self, CliError> {
+        Self::with_variables(config, |name| {
+            std::env::var(name).ok().filter(|value| !value.is_empty())
+        })
+    }
+
+    fn with_variables(
+        config: &Config,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, CliError> {
+        let unset = AgentRules::default();
+        let described = config.agents.keys().map(String::as_str);
+        let names = agent::NAMES.iter().copied().chain(described);
+        let mut known = BTreeMap::new();
+        for name in names {
+            let rules = config.agents.get(name).unwrap_or(&unset);
+            let adapter = rules.adapter.as_deref().unwrap_or(name);
+            let Some(found) = agent::find(adapter) else {
+                let adapters = agent::NAMES.join(", ");
+                return Err(CliError::new(format!(
+                    "the configuration describes an agent `{name}`, and there is no adapter `{adapter}`{}",
+                    did_you_mean(agent::closest(adapter, agent::NAMES.iter().copied())),
+                ))
+                .hint(format!("`agents.{name}.adapter` says how it is driven: {adapters}")));
+            };
+            // The model of `ai` is for the agent of `ai`.
+            let of_ai = config.agent.as_deref().unwrap_or(agent::DEFAULT) == name;
+            let upper = name.to_uppercase().replace('-', "_");
+            let model = rules
+                .model
+                .clone()
+                .or_else(|| config.model.clone().filter(|_| of_ai))
+                .or_else(|| variable(&format!("AI_SDLC_{upper}_MODEL")))
+                .or_else(|| variable(MODEL_VARIABLE));
+            let provider = rules.provider.clone();
+            let provider = provider.unwrap_or_else(|| match found.capabilities().provider {
+                Some(provider) => provider.to_owned(),
+                None => name.to_owned(),
+            });
+            let setup = AgentSetup {
+                name: name.to_owned(),
+                adapter: adapter.to_owned(),
+                command: rules.command.clone(),
+                arguments: rules.arguments.clone(),
+                model,
+                own_permissions: rules.own_permissions,
+                most_requests: rules.most_requests,
+                environment: rules.environment.clone(),
+            };
+            let provider = Provider::from(provider);
+            known.insert(name.to_owned(), Known { setup, provider });
+        }
+        Ok(Self { known })
+    }
+
+    /// Their names, in the order of the alphabet.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(String::as_str)
+    }
+
+    /// How they are set up, by their names.
+    pub(super) fn setups(&self) -> BTreeMap<String, AgentSetup> {
+        let all = self.known.iter();
+        all.map(|(name, known)| (name.clone(), known.setup.clone()))
+            .collect()
+    }
+
+    /// Who serves an agent; one that is not known serves itself.
+    pub(super) fn provider(&self, name: &str) -> Provider {
+        match self.known.get(name) {
+            Some(known) => known.provider.clone(),
+            None => Provider::from(name.to_owned()),
+        }
+    }
+
+    /// Whether an agent can be driven on this machine.
+    ///
+    /// # Errors
+    /// When there is none of that name, or its program is not there.
+    pub(super) fn check(&self, name: &str) -> Result<(), Undrivable> {
+        let Some(known) = self.known.get(name) else {
+            let closest = agent::closest(name, self.names()).map(str::to_owned);
+            return Err(Undrivable::Unknown(closest));
+        };
+        let adapter = agent::find(&known.setup.adapter);
+        let usual = adapter.and_then(Agent::program);
+        let program = match (known.setup.command.first(), usual) {
+            (Some(program), _) => program.as_str(),
+            (None, Some(usual)) => usual.name,
+            (None, None) => return Ok(()),
+        };
+        if is_there(program) {
+            return Ok(());
+        }
+        let install = usual.filter(|usual| usual.name == program);
+        Err(Undrivable::NotInstalled {
+            program: program.to_owned(),
+            install: install.map(|usual| usual.install),
+        })
+    }
+}
+
+/// Whether there is such a program: at its path, or on the `PATH`. One whose path is relative to a worktree is not
+/// looked for, since there is no worktree yet.
+fn is_there(program: &str) -> bool {
+    let path = Path::new(program);
+    if path.is_absolute() {
+        return is_program(path);
+    }
+    if program.contains('/') {
+        return true;
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders)
+        .map(|folder: PathBuf| folder.join(program))
+        .any(|path| is_program(&path))
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// ` (did you mean …?)`, or nothing.
+pub(super) fn did_you_mean(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| format!(" (did you mean `{name}`?)"))
+}
