@@ -52,7 +52,7 @@ pub use salvage::{
     unsaved,
 };
 pub use saved::SavedError;
-pub use worktree::{Origin, Prepared, WorktreeRequest, Worktrees, branch_name};
+pub use worktree::{Origin, Prepared, Seen, WorktreeRequest, Worktrees, branch_name};
 
 /// Runs work that blocks (libgit2, deleting a tree) on the runtime's blocking threads.
 ///

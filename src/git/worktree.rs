@@ -21,7 +21,6 @@ use super::lock::{AdminGuard, AdminLock};
 use super::prepare_error::{BaseProblem, PrepareError};
 use super::repository::{BRANCH_PREFIX, Repository, RepositoryError};
 use super::runner::{Git, GitError};
-use super::salvage::unsaved;
 use super::survey::{Branch, Leftover, State, Target, remove_half_made, survey};
 use super::undo::Undo;
 use crate::engine::id::RunId;
@@ -89,6 +88,17 @@ pub struct WorktreeRequest {
     pub run: RunId,
     /// Where a new branch begins.
     pub base_commit: CommitId,
+}
+
+/// What is there for a story.
+#[derive(Debug)]
+pub struct Seen {
+    /// What lies where its worktree belongs.
+    pub tree: Tree,
+    /// What its branch has. Not looked at, and given as missing, where the tree is [`Tree::Foreign`].
+    pub branch: OwnBranch,
+    /// What a person has to see to, where the tree is [`Tree::Foreign`].
+    pub obstacle: Option<PrepareError>,
 }
 
 /// A worktree that is ready for an agent.
@@ -285,29 +295,36 @@ impl Worktrees {
     /// What is there for a story, after a restart: its worktree and its branch. Changes nothing that anybody would miss.
     ///
     /// # Errors
-    /// When it cannot be read, or something else is in the way ([`PrepareError::is_in_the_way`]).
-    pub async fn look(&self, request: &WorktreeRequest) -> Result<(Tree, OwnBranch), PrepareError> {
+    /// When it cannot be read.
+    pub async fn look(&self, request: &WorktreeRequest) -> Result<Seen, PrepareError> {
         let target = self.target(request)?;
-        let found = {
-            let (repository, target) = (self.repository.clone(), target.clone());
-            let base = request.base_commit;
-            blocking(move || survey(&repository, &target, base)).await?
+        let (repository, base) = (self.repository.clone(), request.base_commit);
+        let found = match blocking(move || survey(&repository, &target, base)).await {
+            Ok(found) => found,
+            Err(error) if error.is_in_the_way() => {
+                return Ok(Seen {
+                    tree: Tree::Foreign,
+                    branch: OwnBranch::Missing,
+                    obstacle: Some(error),
+                });
+            }
+            Err(error) => return Err(error),
         };
         let tree = match found.state {
             State::Absent(_) => Tree::Missing,
             State::Unfinished(_) => Tree::HalfMade,
-            State::Ready => match unsaved(&target.path).await {
-                Ok(None) => Tree::Clean,
-                // What cannot be looked at is not taken for saved.
-                Ok(Some(_)) | Err(_) => Tree::Dirty,
-            },
+            State::Ready => Tree::Stands,
         };
         let branch = match found.branch {
             Branch::Missing => OwnBranch::Missing,
             Branch::Behind(_) => OwnBranch::Level,
             Branch::Stays(_) => OwnBranch::Ahead,
         };
-        Ok((tree, branch))
+        Ok(Seen {
+            tree,
+            branch,
+            obstacle: None,
+        })
     }
 
     /// Where the worktree of a story is, when there is one.
