@@ -114,7 +114,7 @@ impl<L: Launcher> Driver<L> {
                 request.run.clone(),
                 request.folder.clone(),
                 surfaces,
-                request.settings.housekeeping.show,
+                &request.settings.housekeeping,
             ),
             engine: Engine::new(request.settings.clone(), request.plan.clone()),
             clock: RunClock::start(Instant::now(), &request.settings.housekeeping),
