@@ -84,7 +84,7 @@ pub(super) struct RecoverListArgs {
     /// Write the list as JSON
     #[arg(long)]
     pub(super) json: bool,
-    /// Also list checkpoints of attempts that went on to commit their work
+    /// Also list what was committed since
     #[arg(long)]
     pub(super) all: bool,
 }
