@@ -282,3 +282,19 @@ pub(super) struct RunArgs {
     #[arg(short, long, conflicts_with = "json")]
     pub(super) quiet: bool,
 }
+
+impl RunArgs {
+    /// Whether people are told what goes well, too.
+    pub(super) fn speaks(&self) -> bool {
+        !self.quiet && !self.json
+    }
+
+    pub(super) fn names_stories(&self) -> bool {
+        self.story.is_some() || self.batch.is_some()
+    }
+
+    /// Whether it asks for no stories in particular.
+    pub(super) fn asks_for_all(&self) -> bool {
+        !self.names_stories() && self.epic.is_none() && !self.continues
+    }
+}
