@@ -84,7 +84,7 @@ pub(super) struct RecoverListArgs {
     /// Write the list as JSON
     #[arg(long)]
     pub(super) json: bool,
-    /// Also list checkpoints of attempts that went on to commit their work
+    /// Also list what was committed since
     #[arg(long)]
     pub(super) all: bool,
 }
@@ -281,4 +281,20 @@ pub(super) struct RunArgs {
     /// Say only what did not go well
     #[arg(short, long, conflicts_with = "json")]
     pub(super) quiet: bool,
+}
+
+impl RunArgs {
+    /// Whether people are told what goes well, too.
+    pub(super) fn speaks(&self) -> bool {
+        !self.quiet && !self.json
+    }
+
+    pub(super) fn names_stories(&self) -> bool {
+        self.story.is_some() || self.batch.is_some()
+    }
+
+    /// Whether it asks for no stories in particular.
+    pub(super) fn asks_for_all(&self) -> bool {
+        !self.names_stories() && self.epic.is_none() && !self.continues
+    }
 }

@@ -126,13 +126,15 @@ fn instant(salvage: &Salvage) -> String {
 
 fn list(repository: &Repository, args: &RecoverListArgs) -> Result<ExitCode, CliError> {
     let mut views = Vec::new();
+    let mut hidden = 0;
     for salvage in repository.salvages()? {
         let standing = repository.standing_of(&salvage)?;
-        views.push(SalvageView::new(&salvage, standing));
+        if args.all || is_needed(&salvage, &standing) {
+            views.push(SalvageView::new(&salvage, standing));
+        } else {
+            hidden += 1;
+        }
     }
-    let all = views.len();
-    views.retain(|view| args.all || !view.superseded);
-    let hidden = all - views.len();
     if args.json {
         let view = ListView {
             version: VERSION,
@@ -152,12 +154,18 @@ fn list(repository: &Repository, args: &RecoverListArgs) -> Result<ExitCode, Cli
         );
     }
     if hidden > 0 {
-        let count = plural(hidden, "checkpoint", "checkpoints");
         report::hint(&format!(
-            "--all lists {count} more, of attempts that went on to commit their work"
+            "--all lists {hidden} more, whose work was committed since"
         ));
     }
     Ok(ExitCode::from(SUCCESS))
+}
+
+/// Whether a salvage has something that was not committed since. The index and repositories inside are in none of the
+/// files that are compared.
+fn is_needed(salvage: &Salvage, standing: &Standing) -> bool {
+    let differs = standing.differing > 0 || salvage.index.is_some() || salvage.has_repositories;
+    differs && !standing.is_superseded
 }
 
 fn table(views: &[SalvageView]) -> String {

@@ -1,7 +1,7 @@
 //! What becomes of a story of a run whose orchestrator was killed, by what is found of it: one table. Pure.
 //!
 //! What the journal says decides about the attempt (the scheduler's part, `scheduler/recovery.rs`, does as is said here);
-//! what lies on the disk decides about the worktree, and whether it has to be saved first.
+//! what lies on the disk decides about the worktree.
 
 /// What is found of a story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,13 +51,11 @@ pub enum Processes {
 pub enum Tree {
     /// Nothing.
     Missing,
-    /// The worktree, with nothing that is not on its branch.
-    Clean,
-    /// The worktree, with something that is nowhere else.
-    Dirty,
+    /// The worktree, whatever is in it.
+    Stands,
     /// A worktree that was never made to its end.
     HalfMade,
-    /// Something else.
+    /// Something that a person has to see to: something else is there, or something else has its branch.
     Foreign,
 }
 
@@ -138,10 +136,8 @@ pub enum Worktree {
     MakeOnBranch,
     /// It is made to its end.
     Finish,
-    /// The next attempt goes on in it.
+    /// What is only in it is saved, whoever has left it there; then the next attempt goes on in it.
     Keep,
-    /// What is only in it is saved; then it is as for [`Worktree::Keep`], or left when no attempt follows.
-    Save,
 }
 
 /// What becomes of a story.
@@ -159,35 +155,23 @@ pub fn decide(found: Found) -> Recovery {
         Stood::NotBegun | Stood::Between => false,
         Stood::Preparing | Stood::Working => true,
     };
-    // An agent may have been at work in it, and nobody has saved it since.
-    let unsaved = found.stood == Stood::Working && found.tree == Tree::Dirty;
     if lost && found.left == Left::Nothing {
-        return Recovery {
-            attempt: Attempt::End,
-            worktree: if unsaved {
-                Worktree::Save
-            } else {
-                Worktree::Leave
-            },
-        };
+        return leave(Attempt::End);
     }
-    if found.tree == Tree::Foreign {
-        return leave(Attempt::AskPerson);
-    }
-    let stands = matches!(found.tree, Tree::Clean | Tree::Dirty);
-    let goes_on =
-        found.stood == Stood::Working && stands && found.conversation == Conversation::Known;
+    let worktree = match (found.tree, found.branch) {
+        (Tree::Foreign, _) => return leave(Attempt::AskPerson),
+        (Tree::Stands, _) => Worktree::Keep,
+        (Tree::HalfMade, _) => Worktree::Finish,
+        (Tree::Missing, Branch::Ahead) => Worktree::MakeOnBranch,
+        (Tree::Missing, Branch::Missing | Branch::Level) => Worktree::Make,
+    };
+    let goes_on = found.stood == Stood::Working
+        && found.tree == Tree::Stands
+        && found.conversation == Conversation::Known;
     let attempt = match (lost, goes_on) {
         (false, _) => Attempt::Wait,
         (true, false) => Attempt::Next(Talk::Afresh),
         (true, true) => Attempt::Next(Talk::GoesOn),
-    };
-    let worktree = match (found.tree, found.branch) {
-        _ if unsaved => Worktree::Save,
-        (Tree::Clean | Tree::Dirty, _) => Worktree::Keep,
-        (Tree::HalfMade, _) => Worktree::Finish,
-        (_, Branch::Ahead) => Worktree::MakeOnBranch,
-        (_, Branch::Missing | Branch::Level) => Worktree::Make,
     };
     Recovery { attempt, worktree }
 }
@@ -204,13 +188,7 @@ mod tests {
         Stood::Settling,
         Stood::Through,
     ];
-    const TREES: [Tree; 5] = [
-        Tree::Missing,
-        Tree::Clean,
-        Tree::Dirty,
-        Tree::HalfMade,
-        Tree::Foreign,
-    ];
+    const TREES: [Tree; 4] = [Tree::Missing, Tree::Stands, Tree::HalfMade, Tree::Foreign];
 
     /// The same table by its answers: in which cases each of them is the right one. Written without [`decide`].
     fn is_right(found: Found, attempt: Attempt) -> bool {
@@ -226,9 +204,8 @@ mod tests {
         let free = tree != Tree::Foreign;
         let lost = [Stood::Preparing, Stood::Working].contains(&stood);
         let open = lost || [Stood::NotBegun, Stood::Between].contains(&stood);
-        let talks = conversation == Conversation::Known
-            && stood == Stood::Working
-            && [Tree::Clean, Tree::Dirty].contains(&tree);
+        let talks =
+            conversation == Conversation::Known && stood == Stood::Working && tree == Tree::Stands;
         match attempt {
             Attempt::Refuse => !alone,
             Attempt::Over => alone && stood == Stood::Through,
@@ -246,17 +223,7 @@ mod tests {
     fn is_fitting(found: Found, recovery: Recovery) -> bool {
         let begins = matches!(recovery.attempt, Attempt::Wait | Attempt::Next(_));
         match recovery.worktree {
-            // What is only there is never left to the next attempt without having been saved.
-            Worktree::Save => {
-                (begins || recovery.attempt == Attempt::End)
-                    && found.stood == Stood::Working
-                    && found.tree == Tree::Dirty
-            }
-            Worktree::Keep => {
-                begins
-                    && (found.tree == Tree::Clean
-                        || found.tree == Tree::Dirty && found.stood != Stood::Working)
-            }
+            Worktree::Keep => begins && found.tree == Tree::Stands,
             Worktree::Finish => begins && found.tree == Tree::HalfMade,
             Worktree::MakeOnBranch => {
                 begins && found.tree == Tree::Missing && found.branch == Branch::Ahead
@@ -318,7 +285,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(cases, 6 * 5 * 6 * 4);
+        assert_eq!(cases, 6 * 4 * 6 * 4);
         assert!(every.iter().all(|attempt| seen.contains(attempt)));
     }
 }

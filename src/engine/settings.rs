@@ -72,7 +72,8 @@ pub struct Housekeeping {
     /// For another run that is just ending to give the board back.
     #[serde(with = "crate::engine::time::millis")]
     pub lock: Duration,
-    /// For the disk to take a record of the journal. Then what follows from it is done all the same.
+    /// For the disk to take a record of the journal, then what follows from it is done all the same; and to give the
+    /// end of a log, then that is not told.
     #[serde(with = "crate::engine::time::millis")]
     pub journal: Duration,
     /// For the last board entries to be written when a run was cut off.

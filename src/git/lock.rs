@@ -5,7 +5,6 @@
 //! commands of others do not.
 
 use std::fs::{File, TryLockError};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
+
+use super::file_error::FileError;
 
 /// How long to wait for other processes: far longer than any administrative part takes, short enough to be reported.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -37,13 +38,8 @@ pub struct AdminLock {
 #[derive(Debug, Error)]
 pub enum LockError {
     /// The lock file cannot be used.
-    #[error("failed to lock {}", path.display())]
-    Io {
-        /// The lock file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// Someone else has held it for too long.
     #[error("another process holds {} for more than {} s", path.display(), after.as_secs())]
     TimedOut {
@@ -90,10 +86,7 @@ impl AdminLock {
             path: self.path.to_path_buf(),
             after: self.deadline,
         };
-        let io_error = |source| LockError::Io {
-            path: self.path.to_path_buf(),
-            source,
-        };
+        let io_error = || FileError::when("lock", &*self.path);
         let turn = timeout(self.queue_deadline, Arc::clone(&self.turn).acquire_owned())
             .await
             .map_err(|_| timed_out())?
@@ -105,11 +98,11 @@ impl AdminLock {
             .create(true)
             .truncate(false)
             .open(&self.path)
-            .map_err(io_error)?;
+            .map_err(io_error())?;
         match file.try_lock() {
             Ok(()) => return Ok(AdminGuard { file, _turn: turn }),
             Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(source)) => return Err(io_error(source)),
+            Err(TryLockError::Error(source)) => return Err(io_error()(source).into()),
         }
         // A blocked lock cannot be cancelled, so a thread waits for it. The thread keeps our turn: however often
         // the wait times out, there is never more than one such thread.
@@ -121,12 +114,12 @@ impl AdminLock {
                 // After a timeout nobody receives it, and dropping it releases the lock.
                 drop(sender.send(guard));
             })
-            .map_err(io_error)?;
-        timeout_at(until, receiver)
+            .map_err(io_error())?;
+        let locked = timeout_at(until, receiver)
             .await
             .map_err(|_| timed_out())?
-            .expect("the thread sends before it ends")
-            .map_err(io_error)
+            .expect("the thread sends before it ends");
+        Ok(locked.map_err(io_error())?)
     }
 }
 

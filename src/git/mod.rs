@@ -11,6 +11,7 @@ mod clearing;
 mod commit;
 mod commit_id;
 mod ending;
+mod file_error;
 mod hidden;
 mod identity;
 mod ignored;
@@ -36,6 +37,7 @@ pub use changes::{Changes, MAX_CHANGED_PATHS};
 pub use commit::{CommitError, CommitOutcome, CommitRequest, DEFAULT_COMMIT_DEADLINE, commit_all};
 pub use commit_id::{CommitId, CommitIdError};
 pub use ending::wait_for_ending;
+pub use file_error::FileError;
 pub use identity::{IdentityError, check_identity};
 pub use ignored::{IgnoredFiles, Patterns, are_ignored, ignored_files};
 pub use inventory::{Condition, Foreign, Place, Work, is_name_of};
@@ -54,7 +56,7 @@ pub use salvage::{
     unsaved,
 };
 pub use saved::SavedError;
-pub use worktree::{Origin, Prepared, WorktreeRequest, Worktrees, branch_name};
+pub use worktree::{Origin, Prepared, Seen, WorktreeRequest, Worktrees, branch_name};
 
 /// Runs work that blocks (libgit2, deleting a tree) on the runtime's blocking threads.
 ///

@@ -1,10 +1,10 @@
 //! Why there is no worktree.
 
-use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::file_error::FileError;
 use super::lock::LockError;
 use super::repository::RepositoryError;
 use super::runner::GitError;
@@ -100,15 +100,8 @@ pub enum PrepareError {
         reason: String,
     },
     /// A directory cannot be used.
-    #[error("failed to {verb} {}", path.display())]
-    Io {
-        /// What was tried.
-        verb: &'static str,
-        /// The directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// The repository's lock was not to be had.
     #[error(transparent)]
     Lock(#[from] LockError),

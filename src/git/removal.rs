@@ -14,6 +14,7 @@ use super::admin::WorktreeEntry;
 use super::blocking;
 use super::changes::Changes;
 use super::commit_id::CommitId;
+use super::file_error::FileError;
 use super::hidden::hidden_change;
 use super::lock::LockError;
 use super::repository::{Head, Repository, RepositoryError, open};
@@ -63,15 +64,8 @@ pub enum RemovalError {
         base: PathBuf,
     },
     /// A directory cannot be moved or read.
-    #[error("failed to {verb} {}", path.display())]
-    Io {
-        /// What was tried.
-        verb: &'static str,
-        /// The directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// The repository's lock was not to be had.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -210,11 +204,7 @@ impl Worktrees {
         let number = trash.len();
         blocking(move || {
             for path in trash {
-                delete(&path).map_err(|source| RemovalError::Io {
-                    verb: "delete",
-                    path,
-                    source,
-                })?;
+                delete(&path).map_err(FileError::when("delete", path))?;
             }
             Ok(number)
         })
@@ -255,32 +245,23 @@ impl Worktrees {
 
     /// None when there is no directory to move.
     fn move_to_trash(&self, path: &Path) -> Result<Option<PathBuf>, RemovalError> {
-        let io_error = |verb, path: &Path, source| RemovalError::Io {
-            verb,
-            path: path.to_owned(),
-            source,
-        };
         if !path.exists() {
             return Ok(None);
         }
         let trash = tempfile::Builder::new()
             .prefix(&self.trash_prefix()?)
             .tempdir_in(&self.base)
-            .map_err(|error| io_error("create a directory in", &self.base, error))?;
-        fs::rename(path, inside(trash.path())).map_err(|error| io_error("move", path, error))?;
+            .map_err(FileError::when("create a directory in", &self.base))?;
+        fs::rename(path, inside(trash.path())).map_err(FileError::when("move", path))?;
         Ok(Some(trash.keep()))
     }
 }
 
-fn find_trash(base: &Path, prefix: &str) -> Result<Vec<PathBuf>, RemovalError> {
-    let read_error = |source| RemovalError::Io {
-        verb: "read",
-        path: base.to_owned(),
-        source,
-    };
+fn find_trash(base: &Path, prefix: &str) -> Result<Vec<PathBuf>, FileError> {
+    let read_error = || FileError::when("read", base);
     let mut found = Vec::new();
-    for item in fs::read_dir(base).map_err(read_error)? {
-        let item = item.map_err(read_error)?;
+    for item in fs::read_dir(base).map_err(read_error())? {
+        let item = item.map_err(read_error())?;
         let name = item.file_name();
         let is_trash = name.as_encoded_bytes().starts_with(prefix.as_bytes());
         if is_trash && item.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -294,14 +275,10 @@ fn inside(trash: &Path) -> PathBuf {
     trash.join("worktree")
 }
 
-fn put_back(trash: &Path, path: &Path) -> Result<(), RemovalError> {
+fn put_back(trash: &Path, path: &Path) -> Result<(), FileError> {
     fs::rename(inside(trash), path)
         .and_then(|()| fs::remove_dir(trash))
-        .map_err(|source| RemovalError::Io {
-            verb: "move back",
-            path: inside(trash),
-            source,
-        })
+        .map_err(FileError::when("move back", inside(trash)))
 }
 
 fn examine(

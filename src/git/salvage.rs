@@ -46,6 +46,7 @@ use thiserror::Error;
 
 use super::blocking;
 use super::commit_id::CommitId;
+use super::file_error::FileError;
 use super::repository::{RepositoryError, open};
 use super::runner::{Git, GitError};
 use super::worktree::Worktrees;
@@ -120,15 +121,8 @@ pub enum SalvageError {
         path: PathBuf,
     },
     /// A file cannot be used.
-    #[error("failed to {verb} {}", path.display())]
-    Io {
-        /// What was tried.
-        verb: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// The worktree cannot be read.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
@@ -172,7 +166,7 @@ impl SalvageError {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace { path },
-            _ => Self::Io { verb, path, source },
+            _ => Self::Io(FileError::when(verb, path)(source)),
         }
     }
 }

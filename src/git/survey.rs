@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::admin::WorktreeEntry;
 use super::commit_id::CommitId;
+use super::file_error::FileError;
 use super::prepare_error::PrepareError;
 use super::repository::Repository;
 use super::worktree::LOCK_PREFIX;
@@ -139,19 +140,17 @@ pub(super) enum Directory {
 
 impl Directory {
     pub(super) fn at(path: &Path) -> Result<Self, PrepareError> {
-        let io_error = |source| PrepareError::Io {
-            verb: "read",
-            path: path.to_owned(),
-            source,
-        };
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::Missing),
-            Err(error) => Err(io_error(error)),
+            Err(error) => Err(FileError::when("read", path)(error).into()),
             // A link would lead out of the base directory.
             Ok(data) if !data.is_dir() => Err(PrepareError::NotAWorktree {
                 path: path.to_owned(),
             }),
-            Ok(_) => match fs::read_dir(path).map_err(io_error)?.next() {
+            Ok(_) => match fs::read_dir(path)
+                .map_err(FileError::when("read", path))?
+                .next()
+            {
                 None => Ok(Self::Empty),
                 Some(_) => Ok(Self::Full),
             },
@@ -189,11 +188,9 @@ pub(super) fn remove_half_made(admin_dir: &Path, path: &Path) -> Result<(), Prep
         });
     }
     match fs::remove_dir_all(admin_dir) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(PrepareError::Io {
-            verb: "remove",
-            path: admin_dir.to_owned(),
-            source,
-        }),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(FileError::when("remove", admin_dir)(error).into())
+        }
         _ => Ok(()),
     }
 }

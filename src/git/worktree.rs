@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 use super::admin::WorktreeEntry;
 use super::blocking;
 use super::commit_id::CommitId;
+use super::file_error::FileError;
 use super::lock::{AdminGuard, AdminLock};
 use super::prepare_error::{BaseProblem, PrepareError};
 use super::repository::{BRANCH_PREFIX, Repository, RepositoryError};
 use super::runner::{Git, GitError};
-use super::salvage::unsaved;
 use super::survey::{Branch, Leftover, State, Target, remove_half_made, survey};
 use super::undo::Undo;
 use crate::engine::id::RunId;
@@ -91,6 +91,17 @@ pub struct WorktreeRequest {
     pub base_commit: CommitId,
 }
 
+/// What is there for a story.
+#[derive(Debug)]
+pub struct Seen {
+    /// What lies where its worktree belongs.
+    pub tree: Tree,
+    /// What its branch has. Not looked at, and given as missing, where the tree is [`Tree::Foreign`].
+    pub branch: OwnBranch,
+    /// What a person has to see to, where the tree is [`Tree::Foreign`].
+    pub obstacle: Option<PrepareError>,
+}
+
 /// A worktree that is ready for an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared {
@@ -123,13 +134,7 @@ impl Worktrees {
     /// # Errors
     /// When the directory will not do (nothing is created then), or cannot be created or resolved.
     pub fn new(repository: Repository, git: Git, base: &Path) -> Result<Self, PrepareError> {
-        let io_error = |verb| {
-            move |source| PrepareError::Io {
-                verb,
-                path: base.to_owned(),
-                source,
-            }
-        };
+        let io_error = |verb| FileError::when(verb, base);
         let unusable = |problem| PrepareError::UnusableBase {
             base: base.to_owned(),
             problem,
@@ -261,20 +266,15 @@ impl Worktrees {
         let heads = self.repository.common_dir().join("refs/heads");
         let branch_lock = heads.join(format!("{branch}.lock"));
         blocking(move || {
-            let failed = |path: &Path| {
-                let path = path.to_owned();
-                move |source| PrepareError::Io {
-                    verb: "remove the lock files in",
-                    path,
-                    source,
-                }
-            };
+            const CLEARING: &str = "remove the lock files in";
             let mut cleared = Vec::new();
-            if remove_settled(&branch_lock).map_err(failed(&branch_lock))? {
+            if remove_settled(&branch_lock).map_err(FileError::when(CLEARING, &branch_lock))? {
                 cleared.push(branch_lock.display().to_string());
             }
             if let Some(entry) = repository.worktree_at(&path)?.filter(|_| is_below) {
-                let locks = entry.clear_locks().map_err(failed(&entry.admin_dir))?;
+                let locks = entry
+                    .clear_locks()
+                    .map_err(FileError::when(CLEARING, &entry.admin_dir))?;
                 cleared.extend(locks.into_iter().map(str::to_owned));
             }
             Ok(cleared)
@@ -285,29 +285,36 @@ impl Worktrees {
     /// What is there for a story, after a restart: its worktree and its branch. Changes nothing that anybody would miss.
     ///
     /// # Errors
-    /// When it cannot be read, or something else is in the way ([`PrepareError::is_in_the_way`]).
-    pub async fn look(&self, request: &WorktreeRequest) -> Result<(Tree, OwnBranch), PrepareError> {
+    /// When it cannot be read.
+    pub async fn look(&self, request: &WorktreeRequest) -> Result<Seen, PrepareError> {
         let target = self.target(request)?;
-        let found = {
-            let (repository, target) = (self.repository.clone(), target.clone());
-            let base = request.base_commit;
-            blocking(move || survey(&repository, &target, base)).await?
+        let (repository, base) = (self.repository.clone(), request.base_commit);
+        let found = match blocking(move || survey(&repository, &target, base)).await {
+            Ok(found) => found,
+            Err(error) if error.is_in_the_way() => {
+                return Ok(Seen {
+                    tree: Tree::Foreign,
+                    branch: OwnBranch::Missing,
+                    obstacle: Some(error),
+                });
+            }
+            Err(error) => return Err(error),
         };
         let tree = match found.state {
             State::Absent(_) => Tree::Missing,
             State::Unfinished(_) => Tree::HalfMade,
-            State::Ready => match unsaved(&target.path).await {
-                Ok(None) => Tree::Clean,
-                // What cannot be looked at is not taken for saved.
-                Ok(Some(_)) | Err(_) => Tree::Dirty,
-            },
+            State::Ready => Tree::Stands,
         };
         let branch = match found.branch {
             Branch::Missing => OwnBranch::Missing,
             Branch::Behind(_) => OwnBranch::Level,
             Branch::Stays(_) => OwnBranch::Ahead,
         };
-        Ok((tree, branch))
+        Ok(Seen {
+            tree,
+            branch,
+            obstacle: None,
+        })
     }
 
     /// Where the worktree of a story is, when there is one.
@@ -441,11 +448,8 @@ impl Worktrees {
         let filled = self.check_out(target, commit, may_have_hook).await;
         filled.map_err(git_error)?;
         // The last thing, and without a pause in which the future could be dropped: it is ready now.
-        fs::remove_file(&marker).map_err(|source| PrepareError::Io {
-            verb: "remove",
-            path: marker,
-            source,
-        })
+        fs::remove_file(&marker).map_err(FileError::when("remove", &marker))?;
+        Ok(())
     }
 
     async fn begin_preparing(&self, target: &Target) -> Result<PathBuf, PrepareError> {
@@ -456,11 +460,7 @@ impl Worktrees {
             Some(entry) => entry.begin_preparing(),
             None => Err(io::ErrorKind::NotFound.into()),
         };
-        marked.map_err(|source| PrepareError::Io {
-            verb: "mark as unfinished",
-            path: target.path.clone(),
-            source,
-        })
+        Ok(marked.map_err(FileError::when("mark as unfinished", &target.path))?)
     }
 
     /// Moves the branch that is checked out in an unfinished worktree, if it is still where it was.
@@ -587,7 +587,7 @@ fn is_index_race(error: &GitError) -> bool {
 
 /// Whether a worktree is not there any more.
 fn is_vanished(error: &PrepareError) -> bool {
-    matches!(error, PrepareError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    matches!(error, PrepareError::Io(error) if error.source.kind() == io::ErrorKind::NotFound)
 }
 
 /// Whether git failed because another git, which does not know our lock, was adding or removing at that moment.

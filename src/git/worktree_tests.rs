@@ -90,6 +90,15 @@ async fn a_missing_directory_and_a_branch_alone_are_continued() {
     }
 }
 
+/// Why there is no worktree; the same is what a look after a restart finds.
+async fn refused(worktrees: &Worktrees, request: &WorktreeRequest) -> PrepareError {
+    let error = worktrees.prepare(request).await.unwrap_err();
+    let seen = worktrees.look(request).await.unwrap();
+    assert_eq!(seen.tree, Tree::Foreign);
+    assert_eq!(seen.obstacle.unwrap().to_string(), error.to_string());
+    error
+}
+
 #[tokio::test]
 async fn what_is_in_the_way_is_named_and_left_alone() {
     let fixture = Fixture::new().await;
@@ -97,7 +106,7 @@ async fn what_is_in_the_way_is_named_and_left_alone() {
     let request = fixture.request("S-0001");
     let path = worktrees.base().join(NAME);
     write(&path, "precious", "");
-    let error = worktrees.prepare(&request).await.unwrap_err();
+    let error = refused(&worktrees, &request).await;
     assert!(
         matches!(error, PrepareError::NotAWorktree { .. }),
         "{error}"
@@ -107,7 +116,7 @@ async fn what_is_in_the_way_is_named_and_left_alone() {
         worktrees.base(),
         &format!("rm -r {NAME}; ln -s ../.. {NAME}"),
     );
-    let error = worktrees.prepare(&request).await.unwrap_err();
+    let error = refused(&worktrees, &request).await;
     assert!(
         matches!(error, PrepareError::NotAWorktree { .. }),
         "{error}"
@@ -115,7 +124,7 @@ async fn what_is_in_the_way_is_named_and_left_alone() {
     sh(worktrees.base(), &format!("rm {NAME}"));
     worktrees.prepare(&request).await.unwrap();
     sh(&path, "git checkout -q -b other");
-    let error = worktrees.prepare(&request).await.unwrap_err();
+    let error = refused(&worktrees, &request).await;
     assert!(
         error
             .to_string()
@@ -123,7 +132,7 @@ async fn what_is_in_the_way_is_named_and_left_alone() {
         "{error}"
     );
     sh(&path, "git checkout -q --detach");
-    let error = worktrees.prepare(&request).await.unwrap_err();
+    let error = refused(&worktrees, &request).await;
     assert!(matches!(error, PrepareError::OtherBranch { .. }), "{error}");
     let branch = sh(
         &path,
@@ -134,13 +143,13 @@ async fn what_is_in_the_way_is_named_and_left_alone() {
         &path,
         &format!("git symbolic-ref HEAD {branch}; git update-ref -d {branch}"),
     );
-    let error = worktrees.prepare(&request).await.unwrap_err();
+    let error = refused(&worktrees, &request).await;
     assert!(matches!(error, PrepareError::BranchGone { .. }), "{error}");
     // What the error tells to do.
     sh(&path, "git reset -q trunk");
     worktrees.prepare(&request).await.unwrap();
     fixture.sh("echo 'my disk' > .git/worktrees/S-0001-a-title/locked; rm -r .ai-sdlc/worktrees/*");
-    let error = worktrees.prepare(&request).await.unwrap_err();
+    let error = refused(&worktrees, &request).await;
     assert!(
         matches!(error, PrepareError::LockedByOther { .. }),
         "{error}"
@@ -154,10 +163,8 @@ async fn a_branch_that_is_checked_out_elsewhere_is_refused_and_stays() {
         "git worktree add -q -b ai-sdlc/{NAME} ../elsewhere"
     ));
     let worktrees = fixture.worktrees();
-    let error = worktrees
-        .prepare(&fixture.request("S-0001"))
-        .await
-        .unwrap_err();
+    let request = fixture.request("S-0001");
+    let error = refused(&worktrees, &request).await;
     let PrepareError::CheckedOutElsewhere { path, .. } = &error else {
         panic!("{error}");
     };
@@ -175,17 +182,17 @@ async fn a_branch_that_is_checked_out_elsewhere_is_refused_and_stays() {
         &path,
         "GIT_SEQUENCE_EDITOR='echo break >' git rebase -q -i HEAD^ 2>/dev/null",
     );
-    let error = worktrees.prepare(&fixture.request("S-0001")).await;
+    let error = worktrees.prepare(&request).await.unwrap_err();
     assert!(
-        matches!(&error, Err(PrepareError::CheckedOutElsewhere { path: found, .. }) if *found == path),
+        matches!(&error, PrepareError::CheckedOutElsewhere { path: found, .. } if *found == path),
         "{error:?}"
     );
     fixture.sh(&format!(
         "git worktree remove -f -f ../elsewhere; git checkout -q ai-sdlc/{NAME}"
     ));
-    let error = worktrees.prepare(&fixture.request("S-0001")).await;
+    let error = refused(&worktrees, &request).await;
     assert!(
-        matches!(&error, Err(PrepareError::CheckedOutElsewhere { path, .. }) if *path == fixture.root),
+        matches!(&error, PrepareError::CheckedOutElsewhere { path, .. } if *path == fixture.root),
         "{error:?}"
     );
 }

@@ -3,12 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use super::base::Base;
-use super::interrupted::Interrupted;
 use super::room::Room;
 use crate::engine::RunId;
+use crate::engine::recovery::{Attempt, Conversation, Found, Left, Processes, Stood, decide};
 use crate::git::{
-    Against, BaseError, CommitId, Git, Prepared, Repository, WorktreeRequest, Worktrees, base_with,
-    branch_name,
+    Against, BaseError, CommitId, Git, Prepared, Repository, Seen, WorktreeRequest, Worktrees,
+    base_with, branch_name,
 };
 use crate::report::chain;
 use crate::story::{Story, StoryId};
@@ -66,8 +66,8 @@ pub(super) struct Dependency {
 pub(super) struct Site<'a> {
     pub(super) story: &'a Story,
     pub(super) dependencies: &'a [Dependency],
-    /// How a restart has found it, if it is the first attempt since.
-    pub(super) interrupted: Option<&'a Interrupted>,
+    /// How far a restart has found it, if this is the first attempt since.
+    pub(super) stood: Option<Stood>,
     /// Told as soon as it is known, for when this is given up half-way.
     pub(super) starts_from: &'a OnceLock<CommitId>,
 }
@@ -78,7 +78,7 @@ impl Ground {
         let Site {
             story,
             dependencies,
-            interrupted,
+            stood,
             starts_from,
         } = site;
         let path = self.worktrees.path_of(&story.id, &story.slug);
@@ -88,8 +88,8 @@ impl Ground {
         starts_from.get_or_init(|| base);
         self.take_over(story).await;
         let request = self.request(story, base);
-        if let Some(interrupted) = interrupted {
-            self.recover(&request, interrupted).await?;
+        if let Some(stood) = *stood {
+            self.recover(&request, stood).await?;
         }
         let prepared = self.worktrees.prepare(&request).await;
         prepared.map_err(|error| Unprepared::Failed(chain(&error)))
@@ -112,7 +112,7 @@ impl Ground {
         let site = Site {
             story,
             dependencies: &dependencies,
-            interrupted: None,
+            stood: None,
             starts_from: &OnceLock::new(),
         };
         self.stand(&site)
@@ -146,6 +146,34 @@ impl Ground {
             run: self.run.clone(),
             base_commit,
         }
+    }
+
+    /// Whether a story may be worked on that a restart has found so.
+    async fn recover(&self, request: &WorktreeRequest, stood: Stood) -> Result<(), Unprepared> {
+        let Seen {
+            tree,
+            branch,
+            obstacle,
+        } = match self.worktrees.look(request).await {
+            Ok(seen) => seen,
+            Err(error) => return Err(Unprepared::Failed(chain(&error))),
+        };
+        let recovery = decide(Found {
+            stood,
+            // A run does not begin while something is left that cannot be ended.
+            processes: Processes::Gone,
+            tree,
+            branch,
+            conversation: Conversation::Unknown,
+            // What has nothing left is not prepared.
+            left: Left::Something,
+        });
+        tracing::info!(story = %request.id, ?stood, ?tree, ?branch, ?recovery, "recovered");
+        if recovery.attempt == Attempt::AskPerson {
+            let reason = obstacle.map_or_else(String::new, |error| chain(&error));
+            return Err(Unprepared::NeedsPerson(reason));
+        }
+        Ok(())
     }
 
     /// Clears away the locks that a killed git has left in the worktree of an earlier attempt. Nothing works in it any

@@ -14,7 +14,6 @@ mod driver;
 mod faults;
 mod finished;
 mod ground;
-mod interrupted;
 mod leftovers;
 mod log_tail;
 mod narrator;
@@ -163,7 +162,6 @@ pub async fn run<L: Launcher>(
     if let Some(Continued { past, slots }) = past {
         driver.go_on(past, slots);
     } else {
-        driver.note_left();
         driver.feed(Event::Began);
     }
     // What has changed between the plan and the first look at the board.

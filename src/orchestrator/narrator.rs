@@ -1,14 +1,19 @@
 //! Tells the surfaces what happens in a run: puts together what the engine decides with what the world adds to it
 //! (times, places, what an executor said).
+//!
+//! It reads no disk itself, which may hang: what has to be read for an event is read where events are shown, in their
+//! order.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::log_tail;
+use super::log_tail::LogReader;
 use super::run_folder::RunFolder;
-use crate::engine::{Conflict, Delay, Notice, Outcome, OutcomeKind, Phase, RunId, Unit};
+use crate::engine::{
+    Conflict, Delay, Housekeeping, Notice, Outcome, OutcomeKind, Phase, RunId, Unit,
+};
 use crate::git::{Origin, Prepared};
 use crate::protocol::{self, Evidence, FromExecutor, LogLevel, StatusUpdate};
 use crate::report::event::{
@@ -20,7 +25,7 @@ use crate::story::{Story, StoryId};
 /// The teller of one run.
 pub(super) struct Narrator {
     run: RunId,
-    folder: RunFolder,
+    logs: LogReader,
     surfaces: Background,
     /// How long the last events may take to be shown.
     patience: Duration,
@@ -51,12 +56,12 @@ impl Narrator {
         run: RunId,
         folder: RunFolder,
         surfaces: Background,
-        patience: Duration,
+        patience: &Housekeeping,
     ) -> Self {
         Self {
             run,
-            patience,
-            folder,
+            patience: patience.show,
+            logs: LogReader::new(folder, patience.journal),
             surfaces,
             began: Instant::now(),
             attempts: HashMap::new(),
@@ -193,16 +198,18 @@ impl Narrator {
         if let Some(tale) = self.attempts.get_mut(&unit.story) {
             tale.ended.get_or_insert_with(Instant::now);
         }
-        let log = self.folder.telling_log(unit);
-        self.tell(&RunEvent::StoryRetrying {
-            story: unit.story.clone(),
+        let (logs, unit) = (self.logs.clone(), unit.clone());
+        let (outcome, reason) = (outcome.kind(), outcome.reason());
+        let make = move || RunEvent::StoryRetrying {
+            log: logs.telling_log(&unit),
+            story: unit.story,
             attempt: unit.attempt,
-            outcome: outcome.kind(),
-            reason: outcome.reason(),
+            outcome,
+            reason,
             wait_ms: millis(wait),
             delay,
-            log,
-        });
+        };
+        self.surfaces.show_made(&self.run, make);
     }
 
     /// What the engine tells of the run as a whole, or of stories that go on.
@@ -266,16 +273,11 @@ impl Narrator {
     pub(super) fn settled(&mut self, story: StoryName, unit: Option<&Unit>, outcome: &Outcome) {
         self.counts.count(outcome.kind());
         let tale = unit.and_then(|unit| self.attempts.remove(&unit.story));
-        let log = unit.and_then(|unit| self.folder.telling_log(unit));
         let needs_explanation = !matches!(
             outcome,
             Outcome::Succeeded | Outcome::Cancelled | Outcome::Skipped(_)
         );
-        let log_tail = match &log {
-            Some(log) if needs_explanation => log_tail::read(log),
-            _ => Vec::new(),
-        };
-        let settled = StorySettled {
+        let mut settled = StorySettled {
             story: story.id,
             title: story.title,
             attempt: unit.map(|unit| unit.attempt),
@@ -285,10 +287,18 @@ impl Narrator {
             branch: tale.as_ref().and_then(|tale| tale.branch.clone()),
             change: tale.as_ref().and_then(|tale| tale.change),
             kept_worktree: tale.and_then(|tale| tale.kept),
-            log,
-            log_tail,
+            log: None,
+            log_tail: Vec::new(),
         };
-        self.tell(&RunEvent::StorySettled(Box::new(settled)));
+        let (logs, unit) = (self.logs.clone(), unit.cloned());
+        let make = move || {
+            settled.log = unit.and_then(|unit| logs.telling_log(&unit));
+            if let Some(log) = settled.log.as_ref().filter(|_| needs_explanation) {
+                settled.log_tail = logs.last_lines(log);
+            }
+            RunEvent::StorySettled(Box::new(settled))
+        };
+        self.surfaces.show_made(&self.run, make);
     }
 
     /// Counts a story that was through before this process began.
@@ -341,4 +351,86 @@ fn millis_since(began: Instant) -> u64 {
 
 pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::process::Command;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::report::{Reporter, Stamp};
+
+    #[derive(Clone, Default)]
+    struct Shown(Arc<Mutex<Vec<RunEvent>>>);
+
+    impl Reporter for Shown {
+        fn show(&mut self, _run: &RunId, _stamp: &Stamp, event: &RunEvent) {
+            self.0.lock().unwrap().push(event.clone());
+        }
+    }
+
+    fn log_of(folder: &RunFolder, unit: &Unit) -> PathBuf {
+        let log = folder.log(unit);
+        std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+        log
+    }
+
+    #[tokio::test]
+    async fn a_log_that_cannot_be_read_in_time_holds_up_neither_the_run_nor_the_order() {
+        let runs = tempfile::tempdir().unwrap();
+        let run = RunId::new("20261122-120000", 1).unwrap();
+        let folder = RunFolder::create(runs.path(), &run).unwrap();
+        let [hangs, after]: [Unit; 2] = ["S-0001", "S-0002"].map(|id| Unit {
+            story: id.parse().unwrap(),
+            attempt: crate::engine::AttemptNumber::FIRST,
+        });
+        // Whoever opens a pipe to read waits for somebody who writes.
+        let pipe = log_of(&folder, &hangs);
+        assert!(
+            Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        std::fs::write(log_of(&folder, &after), "the end\n").unwrap();
+        let shown = Shown::default();
+        let surfaces = Background::new(vec![Box::new(shown.clone())]).unwrap();
+        let patience = Housekeeping {
+            journal: Duration::from_secs(2),
+            show: Duration::from_secs(20),
+            ..Housekeeping::default()
+        };
+        let mut narrator = Narrator::new(run, folder, surfaces, &patience);
+        let outcome = Outcome::Crashed {
+            reason: "it broke".to_owned(),
+        };
+        for unit in [&hangs, &after] {
+            let name = StoryName {
+                id: unit.story.clone(),
+                title: String::new(),
+            };
+            narrator.settled(name, Some(unit), &outcome);
+        }
+        narrator.warn("later".to_owned());
+        narrator.close();
+        // Lets go of the reader.
+        let mut both = std::fs::OpenOptions::new();
+        drop(both.read(true).write(true).open(&pipe).unwrap());
+        let shown = shown.0.lock().unwrap();
+        let [
+            RunEvent::StorySettled(first),
+            RunEvent::StorySettled(second),
+            RunEvent::Warning { .. },
+        ] = &shown[..]
+        else {
+            panic!("{shown:?}");
+        };
+        assert_eq!((&first.story, &second.story), (&hangs.story, &after.story));
+        assert_eq!((&first.log, first.log_tail.len()), (&Some(pipe), 0));
+        // Nothing is asked of a disk that owes an answer.
+        assert_eq!((&second.log, second.log_tail.len()), (&None, 0));
+    }
 }

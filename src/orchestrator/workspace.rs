@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::ground::{Ground, Site, Unprepared};
 use super::run_folder::RunFolder;
+use crate::engine::recovery::Stood;
 use crate::engine::{AttemptNumber, Disposal, Outcome, Settlement, Unit};
 use crate::git::{CommitId, HURRIED_SALVAGE, Origin, Prepared, Removal, RemovalCheck, salvage_ref};
 use crate::protocol::Evidence;
@@ -50,7 +51,11 @@ impl Workspaces {
         let unit = preparation.unit;
         let prepared = self.ground.stand(&preparation.site).await?;
         if prepared.origin == Origin::KeptWorktree {
-            self.save_what_was_there(unit, &prepared).await;
+            let why = match preparation.site.stood {
+                Some(Stood::Working) => "the orchestrator was killed",
+                _ => "before another attempt",
+            };
+            self.save_what_was_there(unit, &prepared, why).await;
         }
         let log = self.folder.setup_log(unit);
         let set_up = self.setup.prepare(unit, &prepared, log).await;
@@ -61,14 +66,14 @@ impl Workspaces {
     /// Saves what is uncommitted in a kept worktree, before commands and an agent go on with it, as of the attempt before:
     /// its orchestrator may have been killed, and people may have worked there since. Nothing is done for what the
     /// salvage of that attempt has already.
-    async fn save_what_was_there(&self, unit: &Unit, prepared: &Prepared) {
+    async fn save_what_was_there(&self, unit: &Unit, prepared: &Prepared, why: &str) {
         let before = AttemptNumber::new(unit.attempt.get().saturating_sub(1));
         let before = Unit {
             attempt: before.unwrap_or(AttemptNumber::FIRST),
             ..unit.clone()
         };
         // What cannot be saved is logged; it is where it was, and the attempt goes on with it.
-        let _saved = self.save(&before, prepared, "before another attempt").await;
+        let _saved = self.save(&before, prepared, why).await;
     }
 
     /// Takes back what a preparation that failed or was given up has left; nothing was made when it is not known what it

@@ -25,7 +25,10 @@ pub struct Background {
     lost: usize,
 }
 
-type Shown = (RunId, Stamp, RunEvent);
+/// An event, made when its turn to be shown has come.
+type Making = Box<dyn FnOnce() -> RunEvent + Send>;
+
+type Shown = (RunId, Stamp, Making);
 
 impl Background {
     /// Moves surfaces to a thread of their own.
@@ -40,7 +43,8 @@ impl Background {
         let thread = std::thread::Builder::new()
             .name("report".to_owned())
             .spawn(move || {
-                for (run, stamp, event) in events {
+                for (run, stamp, make) in events {
+                    let event = make();
                     for reporter in &mut reporters {
                         reporter.show(&run, &stamp, &event);
                     }
@@ -83,12 +87,22 @@ impl Background {
         if event.is_of_the_moment() && waiting > WAITING / 2 {
             return;
         }
+        let event = event.clone();
+        self.enqueue(run, Box::new(move || event));
+    }
+
+    /// Queues an event that is made on the thread of the surfaces, when its turn has come: for what has to be read first
+    /// from a disk that may hang. What comes later waits for it, so `make` must have a deadline.
+    pub fn show_made(&mut self, run: &RunId, make: impl FnOnce() -> RunEvent + Send + 'static) {
+        self.sequence += 1;
+        self.enqueue(run, Box::new(make));
+    }
+
+    fn enqueue(&mut self, run: &RunId, make: Making) {
         let Some(queue) = &self.queue else { return };
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        if queue
-            .try_send((run.clone(), Stamp::now(self.sequence), event.clone()))
-            .is_err()
-        {
+        let shown = (run.clone(), Stamp::now(self.sequence), make);
+        if queue.try_send(shown).is_err() {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             self.lost += 1;
         }

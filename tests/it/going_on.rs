@@ -121,6 +121,26 @@ fn a_story_whose_file_is_gone_is_told_of_and_its_worktree_stays() {
 }
 
 #[test]
+fn what_is_in_the_place_of_an_interrupted_worktree_is_for_a_person_to_see_to() {
+    let env = TestEnv::new();
+    env.story("S-0001").script(HOLD).write();
+    let _gates = killed(&env, &["run"], &["S-0001"]);
+    let path = env.path(".ai-sdlc/worktrees/S-0001-work");
+    env.git(&["worktree", "remove", "-f", "-f", &path.to_string_lossy()]);
+    env.write(".ai-sdlc/worktrees/S-0001-work/precious.txt", "mine\n");
+    let continued = env.ai_sdlc(&["run", "--continue", "--json"]).run();
+    continued.assert_code(1);
+    assert_eq!(continued.outcome("S-0001"), "blocked");
+    let reason = continued.settled("S-0001")["reason"].to_string();
+    assert!(reason.contains("is not a worktree of this repository"));
+    assert_eq!(env.status("S-0001"), "blocked");
+    assert_eq!(
+        env.read(".ai-sdlc/worktrees/S-0001-work/precious.txt"),
+        "mine\n"
+    );
+}
+
+#[test]
 fn what_a_person_has_made_ready_again_is_not_taken_back() {
     let points_of = |env: &TestEnv, kill_at: &str| {
         let points = env.base().join("points");

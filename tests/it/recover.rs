@@ -118,7 +118,29 @@ fn checkpoints_are_made_while_an_agent_works_and_are_no_news_once_its_work_is_co
     assert!(names_in(&admin).is_empty());
     let listed = env.ai_sdlc(&["recover"]).run();
     assert_eq!(listed.assert_code(0).stdout, "Nothing to recover.\n");
-    listed.assert_stderr("--all lists 1 checkpoint more");
+    listed.assert_stderr("--all lists 1 more, whose work was committed since");
     let all = env.ai_sdlc(&["recover", "--all"]).run();
     assert!(all.stdout.contains(": checkpoint\n"), "{}", all.stdout);
+}
+
+#[test]
+fn what_a_branch_has_by_now_is_listed_only_on_demand() {
+    let env = TestEnv::new();
+    env.without_retries();
+    env.story("S-0001").script("echo x > x\nexit 1").write();
+    env.story("S-0002").script("echo y > y\nexit 1").write();
+    env.ai_sdlc(&["run", "--concurrent", "2"])
+        .run()
+        .assert_code(1);
+    let worktree = env.path(".ai-sdlc/worktrees/S-0001-work");
+    let worktree = worktree.to_string_lossy();
+    env.git(&["-C", &worktree, "add", "x"]);
+    env.git(&["-C", &worktree, "commit", "-qm", "by hand"]);
+    let listed = env.ai_sdlc(&["recover"]).run();
+    let stories: Vec<&str> = listed.stdout.lines().map(|row| &row[..6]).collect();
+    assert_eq!(stories, ["S-0002"]);
+    listed.assert_stderr("hint: --all lists 1 more, whose work was committed since");
+    let all = env.ai_sdlc(&["recover", "--all"]).run();
+    assert!(all.stdout.contains("its branch has it"), "{}", all.stdout);
+    assert!(!all.stderr.contains("--all"), "{}", all.stderr);
 }

@@ -12,6 +12,7 @@ use super::commit::INSIDE;
 use super::embedded::{GIT, PATH, as_they_are};
 use super::{DEADLINE, blocking, plumbing};
 use crate::git::commit_id::CommitId;
+use crate::git::file_error::FileError;
 use crate::git::repository::{Repository, RepositoryError};
 use crate::git::runner::{Git, GitError};
 
@@ -47,15 +48,8 @@ pub enum RestoreError {
         branch: String,
     },
     /// The folder cannot be made or written.
-    #[error("failed to {verb} {}", path.display())]
-    Io {
-        /// What was tried.
-        verb: &'static str,
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// The repository cannot be read.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
@@ -86,19 +80,15 @@ pub async fn restore_files(
         let repository = repository.clone();
         blocking(move || repositories_inside(&repository, commit)).await?
     };
-    let io_error = |verb, path: &Path| {
-        let path = path.to_owned();
-        move |source| RestoreError::Io { verb, path, source }
-    };
-    let to = std::path::absolute(to).map_err(io_error("find", to))?;
+    let to = std::path::absolute(to).map_err(FileError::when("find", to))?;
     if let Some(above) = to.parent() {
-        fs::create_dir_all(above).map_err(io_error("create", above))?;
+        fs::create_dir_all(above).map_err(FileError::when("create", above))?;
     }
     match fs::create_dir(&to) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(RestoreError::Exists { path: to });
         }
-        made => made.map_err(io_error("create", &to))?,
+        made => made.map_err(FileError::when("create", &to))?,
     }
     let written = write_all(git, repository, commit, &to, inside).await;
     if written.is_err() {
@@ -117,15 +107,10 @@ async fn write_all(
     inside: Vec<Inside>,
 ) -> Result<(), RestoreError> {
     let common_dir = repository.common_dir();
-    let io_error = |source| RestoreError::Io {
-        verb: "write to",
-        path: to.to_owned(),
-        source,
-    };
     let folder = tempfile::Builder::new()
         .prefix("ai-sdlc-restore-")
         .tempdir_in(common_dir)
-        .map_err(io_error)?;
+        .map_err(FileError::when("write to", to))?;
     let git = plumbing(git, common_dir);
     let whole = git.clone().with_variable("GIT_WORK_TREE", to);
     let index = folder.path().join("index");
@@ -134,7 +119,7 @@ async fn write_all(
         let target = to.join(&inside.path).join(".git");
         // A repository needs these, and git keeps no empty folders.
         for name in ["objects", "refs"] {
-            fs::create_dir_all(target.join(name)).map_err(io_error)?;
+            fs::create_dir_all(target.join(name)).map_err(FileError::when("write to", to))?;
         }
         let git = as_they_are(&git).with_variable("GIT_WORK_TREE", &target);
         let index = folder.path().join(format!("index-{number}"));

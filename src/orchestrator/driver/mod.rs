@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::engine::recovery::Stood;
 use crate::engine::{
     BoardEntry, Disposal, Effect, Engine, Event, Moment, Notice, Outcome, Phase, StopReason, Unit,
     Usage,
@@ -30,7 +31,6 @@ use crate::orchestrator::assigned::Assigned;
 use crate::orchestrator::clock::{RunClock, Waking};
 use crate::orchestrator::finished::Finished as FinishedBranches;
 use crate::orchestrator::ground::{Dependency, Site, Unprepared};
-use crate::orchestrator::interrupted::Interrupted;
 use crate::orchestrator::narrator::{Narrator, millis};
 use crate::orchestrator::note::Note;
 use crate::orchestrator::run_journal::RunJournal;
@@ -68,8 +68,8 @@ pub(in crate::orchestrator) struct Driver<L> {
     tips: HashMap<StoryId, CommitId>,
     finished: FinishedBranches,
     replanning: Replanning,
-    /// Stories that were not through when the run was taken over, until they are prepared once more.
-    interrupted: HashMap<StoryId, Interrupted>,
+    /// How far stories were that were not through when the run was taken over, until they are prepared once more.
+    stood: HashMap<StoryId, Stood>,
 }
 
 /// The branch of an attempt that is through.
@@ -115,7 +115,7 @@ impl<L: Launcher> Driver<L> {
                 request.run.clone(),
                 request.folder.clone(),
                 surfaces,
-                request.settings.housekeeping.show,
+                &request.settings.housekeeping,
             ),
             engine: Engine::new(request.settings.clone(), request.plan.clone()),
             clock: RunClock::start(Instant::now(), &request.settings.housekeeping),
@@ -131,7 +131,7 @@ impl<L: Launcher> Driver<L> {
             tips: HashMap::new(),
             finished: FinishedBranches::default(),
             replanning: Replanning::default(),
-            interrupted: HashMap::new(),
+            stood: HashMap::new(),
         }
     }
 
@@ -322,7 +322,7 @@ impl<L: Launcher> Driver<L> {
         self.attempts.insert(unit.clone(), attempt);
         let workspaces = self.request.workspaces.clone();
         let dependencies = self.dependencies(&story);
-        let interrupted = self.interrupted.remove(&unit.story);
+        let stood = self.stood.remove(&unit.story);
         let (store, agent) = (
             self.request.store.clone(),
             self.request.default_agent.clone(),
@@ -340,7 +340,7 @@ impl<L: Launcher> Driver<L> {
                     site: Site {
                         story: &assigned.story,
                         dependencies: &dependencies,
-                        interrupted: interrupted.as_ref(),
+                        stood,
                         starts_from: &starts_from,
                     },
                 };

@@ -1,18 +1,16 @@
 //! How the driver goes on with a run whose orchestrator was killed: it gets back what the journal has noted, and tells
 //! what it found.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use super::{Attempt, Driver, SettledBranch};
-use crate::engine::recovery::Stood;
-use crate::engine::{AttemptNumber, Event, OnBoard, Order, Restart, Standing, Unit};
+use crate::engine::{Event, OnBoard, Order, Restart, Standing};
 use crate::git::{BRANCH_PREFIX, Prepared};
 use crate::launcher::Launcher;
 use crate::orchestrator::clock::RunClock;
-use crate::orchestrator::interrupted::Interrupted;
 use crate::orchestrator::narrator::change_of;
 use crate::orchestrator::past::{Notes, Past};
 use crate::report::event::{KeptWorktree, RunEvent, StorySettled};
@@ -33,45 +31,12 @@ impl<L: Launcher> Driver<L> {
         };
         self.narrator.tell(&event);
         self.restore(past.notes);
-        self.note_interrupted();
+        let under_way = self.engine.under_way().into_iter();
+        self.stood = under_way
+            .filter_map(|story| Some((story.clone(), self.engine.stood(&story)?)))
+            .collect();
         let found = self.found_on_board();
         self.feed(Event::Resumed(Restart { slots, found }));
-    }
-
-    /// Notes which stories of a new run an earlier one was killed in: nobody has saved what lies in their worktrees.
-    pub(in crate::orchestrator) fn note_left(&mut self) {
-        for planned in &self.request.plan {
-            let story = self.request.stories.get(&planned.id);
-            let last = AttemptNumber::new(planned.next_attempt.get() - 1);
-            // No other run has the board: it is so since a run was killed.
-            if let Some(attempt) = last
-                && story.is_some_and(|story| story.status == Status::InProgress)
-            {
-                let story = planned.id.clone();
-                let lost = Unit { story, attempt };
-                let interrupted = Interrupted {
-                    stood: Stood::Working,
-                    lost: Some(lost),
-                };
-                self.interrupted.insert(planned.id.clone(), interrupted);
-            }
-        }
-    }
-
-    /// How the stories stand that are not through.
-    fn note_interrupted(&mut self) {
-        let mut lost: HashMap<StoryId, Unit> = self
-            .engine
-            .attempts()
-            .into_iter()
-            .map(|unit| (unit.story.clone(), unit))
-            .collect();
-        for story in self.engine.under_way() {
-            if let Some(stood) = self.engine.stood(&story) {
-                let lost = lost.remove(&story);
-                self.interrupted.insert(story, Interrupted { stood, lost });
-            }
-        }
     }
 
     /// What the board says of stories that are not through, where that is not what the run has left there.

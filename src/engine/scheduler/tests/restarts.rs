@@ -124,7 +124,7 @@ fn a_restart_does_with_every_attempt_what_the_table_says() {
         let expected = decide(Found {
             stood,
             processes: Processes::Gone,
-            tree: Tree::Clean,
+            tree: Tree::Stands,
             branch: Branch::Ahead,
             conversation: Conversation::Unknown,
             left: Left::Something,

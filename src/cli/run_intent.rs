@@ -1,0 +1,207 @@
+//! What a run is going to do: its stories, its rules and what they start from, all checked before anything is started.
+
+use std::collections::BTreeSet;
+
+use super::args::RunArgs;
+use super::dry_run::DryRun;
+use super::error::CliError;
+use super::last_run::{Continuation, Usual};
+use super::run::base;
+use super::run_idle::Waiting;
+use super::run_plan::{Planner, RunPlan};
+use super::run_settings::settings;
+use super::run_start::Start;
+use crate::config::Project;
+use crate::engine::{LeftOut, Obstacle, PlannedStory, RunId, Selection, Settings, WhenIdle};
+use crate::git::Repository;
+use crate::orchestrator::{Base, Continued, Past};
+use crate::process::FileLimit;
+use crate::report;
+use crate::story::Store;
+
+/// What a run is going to do.
+pub(super) struct Intent {
+    pub(super) run: RunId,
+    pub(super) store: Store,
+    pub(super) planner: Planner,
+    /// What the planner makes of the board.
+    pub(super) plan: RunPlan,
+    /// The stories to work on, in order: those of the plan, or those that the run has which goes on.
+    pub(super) stories: Vec<PlannedStory>,
+    pub(super) settings: Settings,
+    /// What there was of it, when it goes on.
+    pub(super) past: Option<Continued>,
+    pub(super) base: Base,
+    pub(super) files: FileLimit,
+    /// The stories that it does not take by itself.
+    pub(super) waiting: Waiting,
+}
+
+/// What a run goes by besides what is asked for.
+#[derive(Default)]
+struct Given {
+    past: Option<Box<Past>>,
+    selection: Option<Selection>,
+    usual: Option<Usual>,
+}
+
+impl Given {
+    fn by(continuation: Option<Continuation>) -> Self {
+        match continuation {
+            None => Self::default(),
+            Some(Continuation::Nothing) => Self {
+                selection: Some(Selection::Unfinished(BTreeSet::new())),
+                ..Self::default()
+            },
+            Some(Continuation::SameRun(past)) => Self {
+                selection: Some(Selection::Unfinished(past.engine.under_way())),
+                past: Some(past),
+                ..Self::default()
+            },
+            Some(Continuation::NewRun(selection, usual)) => Self {
+                selection: Some(selection),
+                usual: Some(usual),
+                ..Self::default()
+            },
+        }
+    }
+
+    /// The agent of stories that name none, as it was before.
+    fn agent(&self) -> Option<&String> {
+        match (&self.past, &self.usual) {
+            (Some(past), _) => Some(&past.opening.default_agent),
+            (None, usual) => usual.as_ref()?.agent.as_ref(),
+        }
+    }
+}
+
+impl Intent {
+    /// Plans a run, and says what is wrong with the stories. `seed` makes its random waits its own.
+    pub(super) fn new(
+        start: Start,
+        seed: u64,
+        args: &RunArgs,
+        project: &Project,
+        repository: &Repository,
+    ) -> Result<Self, CliError> {
+        let Start {
+            run,
+            store,
+            board,
+            continuation,
+            waiting,
+            told_of_killed,
+        } = start;
+        let mut given = Given::by(continuation);
+        let selection = given.selection.take();
+        let mut planner = Planner::new(args, project, store.clone(), &board, selection)
+            .inspect_err(|_| {
+                // The story that is asked for may be there, and one of these.
+                for problem in &board.problems {
+                    report::warning(&format!("left out: {problem}"));
+                }
+            })?;
+        if let Some(agent) = given.agent().filter(|_| args.agent.is_none()) {
+            planner.default_agent.clone_from(agent);
+        }
+        let plan = planner.plan(board);
+        for remark in &plan.remarks {
+            report::warning(remark);
+        }
+        plan.check_agents(&planner.agents)?;
+        let mut settings = settings(args, &project.config, &planner.selection, seed);
+        let slots = args.concurrent.is_some().then_some(settings.slots);
+        if let Some(usual) = given.usual {
+            settings.slots = slots.unwrap_or(usual.slots);
+        }
+        let mut stories = plan.plan.stories.clone();
+        if let Some(past) = &given.past {
+            // It goes on by the rules that it began with.
+            settings = past.opening.settings.clone();
+            settings.slots = slots.unwrap_or(past.engine.slots());
+            stories.clone_from(&past.opening.plan);
+        }
+        let intent = Self {
+            run,
+            store,
+            planner,
+            plan,
+            stories,
+            settings,
+            past: given.past.map(|past| Continued { past: *past, slots }),
+            base: base(project, repository)?,
+            files: FileLimit::raise(),
+            waiting,
+        };
+        intent.check(args)?;
+        if args.speaks() && args.asks_for_all() && !told_of_killed {
+            intent.waiting.hint_at_interrupted();
+        }
+        Ok(intent)
+    }
+
+    /// Whether it can be done as a whole. Says what is left out.
+    fn check(&self, args: &RunArgs) -> Result<(), CliError> {
+        let most = if self.watches() {
+            usize::MAX
+        } else {
+            self.stories.len()
+        };
+        check_slots(self.settings.slots.get().min(most), &self.files)?;
+        let batch = check_batch(&self.planner.selection, &self.plan);
+        // A dry run shows what is left out in its plan, when there is one.
+        if !args.dry_run || batch.is_err() {
+            for remark in self.plan.of_left_out() {
+                report::warning(&remark);
+            }
+        }
+        batch
+    }
+
+    /// Whether it waits for further stories.
+    pub(super) fn watches(&self) -> bool {
+        self.settings.when_idle == WhenIdle::WaitForStories
+    }
+
+    /// Shows what would be done, with the exit code if all of it succeeds.
+    pub(super) fn show(&self, json: bool, exit_code: u8) -> Result<(), CliError> {
+        let dry_run = DryRun {
+            plan: &self.plan,
+            slots: self.settings.slots,
+            base_branch: self.base.name(),
+            base: self.base.start(),
+            interrupted: &self.waiting.interrupted,
+            exit_code,
+        };
+        let text = if json {
+            dry_run.json()?
+        } else {
+            dry_run.text()
+        };
+        report::data(&text);
+        Ok(())
+    }
+}
+
+/// More executors than there can be connections to would fail one by one, in the middle of the run.
+fn check_slots(slots: usize, files: &FileLimit) -> Result<(), CliError> {
+    let slots = u64::try_from(slots).unwrap_or(u64::MAX);
+    match files.most_executors() {
+        Some(most) if slots > most => Err(CliError::new(format!(
+            "{slots} stories at a time need more open files than this process may have, which are enough for {most}"
+        ))
+        .hint("raise the hard limit (`ulimit -Hn`), or run fewer at a time")),
+        _ => Ok(()),
+    }
+}
+
+/// A batch is worked on as it is named, or not at all: what cannot be worked on would be missing in its middle.
+fn check_batch(selection: &Selection, plan: &RunPlan) -> Result<(), CliError> {
+    let is_done = |left: &&LeftOut| left.reason == Obstacle::AlreadyDone;
+    let broken = plan.plan.left_out.iter().any(|left| !is_done(&left));
+    if matches!(selection, Selection::Batch(_)) && broken {
+        return Err(CliError::new("the batch cannot be worked on as it is")
+            .hint("name only stories that can start when those in front of them are done"));
+    }
+    Ok(())
+}
