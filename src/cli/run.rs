@@ -25,7 +25,7 @@ use crate::git::{Git, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
 use crate::orchestrator::{
     self, Base, Continued, Ground, RunFolder, RunLock, RunLockError, RunRequest, WatchRequest,
-    Workspaces, prune_runs, unlocked_run,
+    Workspaces, compress_runs, prune_runs, unlocked_run,
 };
 use crate::process::FileLimit;
 use crate::protocol::identity;
@@ -318,6 +318,7 @@ async fn run_project(
         workspaces,
         store,
         folder,
+        journal_segment: project.config.rules.journal_segment,
         environment: project.config.allowed_environment,
         keep: project.config.kept_processes,
         run,
@@ -330,10 +331,13 @@ async fn run_project(
     Ok((code_of(verdict), Some(counts)))
 }
 
-/// Removes the folders of old runs. The run does not wait for it.
+/// Removes the folders of old runs, and compresses the journals of the others. The run does not wait for it.
 fn prune_in_the_background(project: &Project, run: &RunId) {
     let (runs, keep, run) = (project.runs(), project.config.rules.kept_runs, run.clone());
-    tokio::task::spawn_blocking(move || prune_runs(&runs, keep, &run));
+    tokio::task::spawn_blocking(move || {
+        prune_runs(&runs, keep, &run);
+        compress_runs(&runs, &run);
+    });
 }
 
 /// Deletes what interrupted removals of worktrees have left. The run does not wait for it.
