@@ -14,7 +14,7 @@ use crate::engine::{RunId, Selection};
 use crate::git::{Git, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
 use crate::orchestrator::{
-    self, Ground, RunFolder, RunRequest, WatchRequest, Workspaces, prune_runs,
+    self, Ground, RunFolder, RunRequest, WatchRequest, Workspaces, compress_runs, prune_runs,
 };
 use crate::protocol::identity;
 use crate::report;
@@ -111,6 +111,7 @@ pub(super) async fn request(
         workspaces,
         store,
         folder,
+        journal_segment: project.config.rules.journal_segment,
         environment: project.config.allowed_environment,
         keep: project.config.kept_processes,
         run,
@@ -118,10 +119,13 @@ pub(super) async fn request(
     Ok((request, launcher))
 }
 
-/// Removes the folders of old runs. The run does not wait for it.
+/// Removes the folders of old runs, and compresses the journals of the others. The run does not wait for it.
 fn prune_in_the_background(project: &Project, run: &RunId) {
     let (runs, keep, run) = (project.runs(), project.config.rules.kept_runs, run.clone());
-    tokio::task::spawn_blocking(move || prune_runs(&runs, keep, &run));
+    tokio::task::spawn_blocking(move || {
+        prune_runs(&runs, keep, &run);
+        compress_runs(&runs, &run);
+    });
 }
 
 /// Deletes what interrupted removals of worktrees have left. The run does not wait for it.
