@@ -109,6 +109,12 @@ impl SetupRules {
         install + self.hooks.longest(hooks)
     }
 
+    /// The longest that the commands take that run before other worktrees are removed for a new one: none begins once one
+    /// time limit of a hook has passed, and the last of them may take another one.
+    pub fn longest_making_room(&self) -> Duration {
+        self.hooks.longest([&self.hooks.before_remove]) * 2
+    }
+
     /// The longest that the commands take that run after an attempt.
     pub fn longest_after(&self) -> Duration {
         let hooks = [&self.hooks.after_run, &self.hooks.before_remove];
@@ -301,12 +307,14 @@ mod tests {
         let mut rules = SetupRules::default();
         assert_eq!(rules.longest_before(), minutes(15));
         assert_eq!(rules.longest_after(), Duration::ZERO);
+        assert_eq!(rules.longest_making_room(), Duration::ZERO);
         rules.install = Install::Off;
         rules.hooks.before_run = Some("true".to_owned());
         rules.hooks.after_run = Some("true".to_owned());
         rules.hooks.before_remove = Some("true".to_owned());
         assert_eq!(rules.longest_before(), minutes(5));
         assert_eq!(rules.longest_after(), minutes(10));
+        assert_eq!(rules.longest_making_room(), minutes(10));
     }
 
     #[test]

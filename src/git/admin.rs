@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::worktree::LOCK_PREFIX;
+use crate::story::id::StoryId;
 
 /// The file in a worktree's administrative directory that is there while we prepare it: from its making until its
 /// files are checked out and the hook has ended well.
@@ -99,6 +100,12 @@ impl WorktreeEntry {
     pub(super) fn is_ours(&self) -> bool {
         let reason = self.locked.as_deref();
         reason.is_some_and(|reason| reason.starts_with(LOCK_PREFIX))
+    }
+
+    /// The story that we have made it for, as our lock says.
+    pub(super) fn story(&self) -> Option<StoryId> {
+        let of_us = self.locked.as_deref()?.strip_prefix(LOCK_PREFIX)?;
+        of_us.split(' ').nth(1)?.parse().ok()
     }
 
     /// Whether the directory is there and belongs to this entry.

@@ -80,6 +80,7 @@ impl Workspaces {
         outcome: &Outcome,
     ) -> Settled {
         let mut left = None;
+        self.ground.room.is_quiet().await;
         if let Some(prepared) = self.setup.unfinished(unit).await {
             left = self.take_back(unit, &prepared, outcome).await;
         } else if let Some((story, base)) = begun

@@ -1,6 +1,7 @@
 //! Clears one worktree away, or says why it stays.
 
-use super::holder::Holder;
+use super::holder::{Claim, Holder};
+use super::removal_hook;
 use super::scene::{Item, Scene, foreign};
 use crate::engine::AttemptNumber;
 use crate::git::{
@@ -9,6 +10,7 @@ use crate::git::{
 use crate::orchestrator::PastAttempts;
 use crate::process::{self, Found};
 use crate::report::{self, chain};
+use crate::setup::{HookEnd, Leaving};
 use crate::story::{Status, StoryId};
 
 /// Why a worktree stays that has commits which may be on no branch.
@@ -82,6 +84,8 @@ pub(super) enum Verdict {
     Clear(Option<Saved>),
     /// It stays: something would be lost, or that is not known.
     Stays(String),
+    /// It stays: since it was looked at, something has come up against touching it.
+    Untouched(Taboo),
 }
 
 /// Where the work of a worktree is saved.
@@ -146,8 +150,41 @@ impl Scene {
         }
     }
 
+    /// Removes a worktree of ours, if nothing is lost with it, once the user's own command has run in it.
+    pub(super) async fn dismiss(
+        &self,
+        item: &Item,
+        uncommitted: Uncommitted,
+        claim: &mut Claim,
+    ) -> Verdict {
+        let hook = removal_hook(&self.project, &self.repository, &claim.run);
+        if hook.timeout().is_none() || item.place.condition != Condition::Ready {
+            return self.clear(item, uncommitted).await;
+        }
+        // What stays is not told that it goes.
+        if let stays @ Verdict::Stays(_) = self.judge(item, uncommitted).await {
+            return stays;
+        }
+        let leaving = Leaving {
+            path: &item.place.path,
+            story: item.story.as_ref(),
+            branch: item.place.branch.as_deref(),
+        };
+        match hook.run(leaving).await {
+            HookEnd::Well => {}
+            HookEnd::Failed(failure) => report::warning(&format!("{}: {failure}", item.title())),
+            HookEnd::Stopped => return Verdict::Stays("its hook was stopped".to_owned()),
+        }
+        // It may have taken minutes, in which a run may have begun with the story.
+        claim.refresh(&self.project);
+        match Taboo::of(&self.as_it_is_now(item), claim.holder.as_ref()) {
+            Some(taboo) => Verdict::Untouched(taboo),
+            None => self.clear(item, uncommitted).await,
+        }
+    }
+
     /// Removes a worktree of ours, if nothing is lost with it.
-    pub(super) async fn clear(&self, item: &Item, uncommitted: Uncommitted) -> Verdict {
+    async fn clear(&self, item: &Item, uncommitted: Uncommitted) -> Verdict {
         let Some(home) = self.homes.get(item.home) else {
             return Verdict::Stays("its place is not known".to_owned());
         };

@@ -37,7 +37,7 @@ pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliEr
             code = SOME_DID_NOT;
             continue;
         }
-        match scene.clear(item, uncommitted).await {
+        match scene.dismiss(item, uncommitted, &mut claim).await {
             Verdict::Clear(saved) => {
                 if let Some(saved) = &saved {
                     saved.tell(&title);
@@ -46,6 +46,10 @@ pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliEr
                 let took = format!("{title} {shown} ({})", size.bytes);
                 report::note("Removed", &took);
                 tell_of_branch(&scene, item, args).await?;
+            }
+            Verdict::Untouched(taboo) => {
+                stays(taboo.why(), &[taboo.hint()]);
+                code = SOME_DID_NOT;
             }
             Verdict::Stays(why) => {
                 stays(&why, hints(item, uncommitted));
