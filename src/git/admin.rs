@@ -116,6 +116,19 @@ impl WorktreeEntry {
             .and_then(|text| text.strip_prefix("gitdir: "));
         target.is_some_and(|target| same_path(&self.path.join(target), &self.admin_dir))
     }
+
+    /// Whether the directory is there, and nothing in it says any more to whom it belongs: its `.git` is gone, or a file
+    /// that names no repository.
+    pub(super) fn has_lost_its_link(&self) -> bool {
+        let link = self.path.join(".git");
+        match fs::symlink_metadata(&link) {
+            Ok(data) if data.is_file() => {
+                read_line(&link).is_some_and(|text| !text.starts_with("gitdir: "))
+            }
+            Ok(_) => false,
+            Err(error) => error.kind() == io::ErrorKind::NotFound && self.path.is_dir(),
+        }
+    }
 }
 
 /// All worktrees that the repository with this common directory has linked.
@@ -209,7 +222,14 @@ mod tests {
                 .all(|entry| entry.is_complete() && entry.owns_directory())
         );
         assert!(found[0].is_checked_out() && !found[2].is_checked_out());
+        assert!(found.iter().all(|entry| !entry.has_lost_its_link()));
         fixture.sh("mv ../b ../moved");
-        assert!(!found[1].owns_directory());
+        assert!(!found[1].owns_directory() && !found[1].has_lost_its_link());
+        fixture.sh("rm ../c/.git");
+        assert!(!found[2].owns_directory() && found[2].has_lost_its_link());
+        fixture.sh("echo > ../c/.git");
+        assert!(found[2].has_lost_its_link());
+        fixture.sh("rm ../c/.git; git init -q ../c");
+        assert!(!found[2].has_lost_its_link());
     }
 }

@@ -46,6 +46,8 @@ pub enum Condition {
     HalfMade,
     /// The repository has an entry of ours, and the directory is gone.
     Gone,
+    /// It is ours and has its files, and its `.git` is gone: git does not know it from the inside.
+    Broken,
     /// Not ours.
     Foreign(Foreign),
 }
@@ -194,6 +196,7 @@ pub(super) fn condition(
         return Condition::HalfMade;
     }
     match Directory::at(path) {
+        Ok(Directory::Full) if entry.has_lost_its_link() => Condition::Broken,
         Ok(Directory::Full) if !entry.owns_directory() => Condition::Foreign(Foreign::NotAWorktree),
         Ok(Directory::Full) if entry.is_checked_out() => Condition::Ready,
         Ok(Directory::Full) => Condition::HalfMade,

@@ -373,9 +373,14 @@ fn examine(
     })
 }
 
+/// What is wrong with a worktree that has lost its `.git`.
+pub const LOST_LINK: &str = "its `.git` file is gone";
+
 /// What keeps a worktree from being removed whatever is committed or saved.
 pub(super) fn obstacle(entry: &WorktreeEntry) -> Option<&'static str> {
-    if !entry.owns_directory() {
+    if entry.has_lost_its_link() {
+        Some(LOST_LINK)
+    } else if !entry.owns_directory() {
         Some("it is not the worktree that the repository knows under this path")
     } else if !entry.is_checked_out() {
         Some("its files were never completely checked out")

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::disk::{self, Bytes, Measured};
-use crate::git::{Condition, Place, Removal, RemovalCheck, Worktrees};
+use crate::git::{Condition, LOST_LINK, Place, Removal, RemovalCheck, Worktrees};
 use crate::process;
 use crate::report::chain;
 use crate::setup::{HookEnd, Leaving, RemovalHook};
@@ -292,6 +292,7 @@ async fn evict(home: &Worktrees, place: &Place) -> Result<Removal, String> {
             taken.map_err(|error| chain(&error))
         }
         Condition::Gone => Ok(kept("it takes no space")),
+        Condition::Broken => Ok(kept(LOST_LINK)),
         Condition::Foreign(_) => Ok(kept("it is not ours")),
     }
 }

@@ -5,7 +5,8 @@ use super::removal_hook;
 use super::scene::{Item, Scene, foreign};
 use crate::engine::AttemptNumber;
 use crate::git::{
-    CommitId, Condition, Place, Removal, RemovalCheck, RepositoryError, Salvage, Worktrees,
+    CommitId, Condition, LOST_LINK, Place, Removal, RemovalCheck, RepositoryError, Salvage,
+    Worktrees,
 };
 use crate::orchestrator::PastAttempts;
 use crate::process::{self, Found};
@@ -136,6 +137,7 @@ impl Scene {
             }
             (Condition::Ready, None) => ON_NO_BRANCH.to_owned(),
             (Condition::HalfMade | Condition::Gone, _) => return Verdict::Clear(None),
+            (Condition::Broken, _) => return Verdict::Stays(LOST_LINK.to_owned()),
             (Condition::Foreign(why), _) => return Verdict::Stays(foreign(why)),
         };
         match uncommitted {
@@ -203,6 +205,7 @@ impl Scene {
                 let taking = home.take_back_half_made(&place.path);
                 taking.await.map_err(|error| chain(&error))
             }
+            (Condition::Broken, _) => Err(LOST_LINK.to_owned()),
             (Condition::Foreign(why), _) => Err(foreign(why)),
         };
         match removal {

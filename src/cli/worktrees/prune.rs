@@ -104,7 +104,7 @@ fn what_it_was(item: &Item) -> &'static str {
     match item.place.condition {
         Condition::HalfMade => ", half-made",
         Condition::Gone => ", whose folder was gone",
-        Condition::Ready | Condition::Foreign(_) => "",
+        Condition::Ready | Condition::Broken | Condition::Foreign(_) => "",
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::clear::{RECOVER, Taboo, Uncommitted, Verdict};
 use super::holder::{Claim, Purpose};
-use super::scene::{Item, Scene, sizes};
+use super::scene::{Item, REPAIR, Scene, sizes};
 use crate::cli::args::WorktreesRemoveArgs;
 use crate::cli::error::{CliError, SOME_DID_NOT, SUCCESS};
 use crate::cli::working_directory;
@@ -118,6 +118,7 @@ fn hints(item: &Item, uncommitted: Uncommitted) -> &'static [&'static str] {
         Condition::Ready if uncommitted == Uncommitted::Stays => &[
             "commit it in the worktree, or give `--salvage` to have it stored before the worktree is removed",
         ],
+        Condition::Broken => &[REPAIR],
         Condition::Ready | Condition::HalfMade | Condition::Gone | Condition::Foreign(_) => &[],
     }
 }

@@ -164,7 +164,7 @@ impl Item {
         match &self.place.condition {
             Condition::Ready => true,
             Condition::Foreign(why) => *why != Foreign::NotAWorktree,
-            Condition::HalfMade | Condition::Gone => false,
+            Condition::HalfMade | Condition::Gone | Condition::Broken => false,
         }
     }
 
@@ -188,6 +188,10 @@ pub(super) fn sizes(items: &[Item]) -> Vec<Measured> {
     let paths: Vec<PathBuf> = items.iter().map(|item| item.place.path.clone()).collect();
     disk::measure(&paths, disk::PATIENCE)
 }
+
+/// What to do with a worktree that has lost its `.git`.
+pub(super) const REPAIR: &str =
+    "`git worktree repair` in the main checkout makes it again, and loses nothing";
 
 /// Why something is not ours, in words.
 pub(super) fn foreign(why: &Foreign) -> String {
