@@ -235,6 +235,22 @@ impl Worktrees {
         Ok(format!("{TRASH_PREFIX}{:.16}-", name.to_string()))
     }
 
+    /// What keeps the worktree at `path` from being removed even when all that git can commit of it is saved.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub async fn beyond_saving(
+        &self,
+        path: &Path,
+    ) -> Result<Option<&'static str>, RepositoryError> {
+        let (repository, path) = (self.repository.clone(), path.to_owned());
+        blocking(move || {
+            let entry = repository.worktree_at(&path)?;
+            Ok(entry.as_ref().and_then(obstacle))
+        })
+        .await
+    }
+
     async fn may_be_known(&self, path: &Path) -> bool {
         let (repository, path) = (self.repository.clone(), path.to_owned());
         let entry = blocking(move || repository.worktree_at(&path)).await;

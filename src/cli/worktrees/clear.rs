@@ -2,7 +2,7 @@
 
 use super::holder::{Claim, Holder};
 use super::removal_hook;
-use super::scene::{Item, Scene, foreign};
+use super::scene::{Item, REPAIR, Scene, foreign};
 use crate::engine::AttemptNumber;
 use crate::git::{
     CommitId, Condition, LOST_LINK, Place, Removal, RemovalCheck, RepositoryError, Salvage,
@@ -141,14 +141,46 @@ impl Scene {
             (Condition::Foreign(why), _) => return Verdict::Stays(foreign(why)),
         };
         match uncommitted {
-            // It is saved when it goes, or stays because it cannot be.
-            Uncommitted::IsSaved if item.story.is_some() => Verdict::Clear(None),
+            // It is saved when it goes. What is found only then, such as a file that cannot be read, keeps it.
+            Uncommitted::IsSaved if item.story.is_some() => {
+                match home.beyond_saving(&place.path).await {
+                    Ok(None) => Verdict::Clear(None),
+                    Ok(Some(why)) => Verdict::Stays(why.to_owned()),
+                    Err(error) => Verdict::Stays(chain(&error)),
+                }
+            }
             Uncommitted::Stays | Uncommitted::IsSaved => Verdict::Stays(why),
             Uncommitted::GoesWhenSaved => match home.saved_as(place).await {
                 Ok(Some(salvage)) => Verdict::Clear(Some(Saved::of(&salvage))),
                 Ok(None) => Verdict::Stays(why),
                 Err(error) => Verdict::Stays(chain(&error)),
             },
+        }
+    }
+
+    /// What a person can do about a worktree of ours that stays since something would be lost with it.
+    pub(super) async fn way_out(&self, item: &Item, uncommitted: Uncommitted) -> Option<String> {
+        match item.place.condition {
+            Condition::Broken => return Some(REPAIR.to_owned()),
+            Condition::HalfMade | Condition::Gone | Condition::Foreign(_) => return None,
+            Condition::Ready => {}
+        }
+        let home = self.homes.get(item.home)?;
+        // Of one with its files, only its submodules are beyond saving.
+        if home.beyond_saving(&item.place.path).await.ok()?.is_some() {
+            let shown = self.shown(&item.place.path);
+            return Some(format!(
+                "no salvage holds submodules: push what is in them, commit the rest, and `git worktree remove -f -f \
+                 {shown}` removes it with all that is in it then"
+            ));
+        }
+        match (uncommitted, &item.story) {
+            (Uncommitted::Stays, Some(_)) => Some(
+                "commit it in the worktree, or give `--salvage` to have it stored before the worktree is removed"
+                    .to_owned(),
+            ),
+            (Uncommitted::Stays, None) => Some("commit it in the worktree".to_owned()),
+            (Uncommitted::GoesWhenSaved | Uncommitted::IsSaved, _) => None,
         }
     }
 
