@@ -145,12 +145,27 @@ pub(super) fn choose(
     predecessors: Option<String>,
 ) -> Result<Install, Invalid> {
     match (install, predecessors) {
-        (Some(install), _) => Ok(install),
-        (None, Some(command)) if command.trim().is_empty() => {
-            Err(Invalid::new("installCommand", "must not be empty"))
+        (Some(Install::Command(text)), _) => {
+            command(text, "worktree.install").map(Install::Command)
         }
-        (None, Some(command)) => Ok(Install::Command(command)),
+        (Some(install), _) => Ok(install),
+        (None, Some(text)) => command(text, "installCommand").map(Install::Command),
         (None, None) => Ok(Install::Detected),
+    }
+}
+
+/// A command that `sh` can be given.
+fn command(text: String, key: &'static str) -> Result<String, Invalid> {
+    if text.trim().is_empty() {
+        Err(Invalid::new(key, "must not be empty"))
+    } else if text.contains('\0') {
+        // Arguments of programs end there.
+        Err(Invalid::new(
+            key,
+            "must not contain a NUL character (\\u0000)",
+        ))
+    } else {
+        Ok(text)
     }
 }
 
@@ -200,12 +215,7 @@ pub(super) struct HookSection {
 
 impl HookSection {
     pub(super) fn hooks(self) -> Result<Hooks, Invalid> {
-        let hook = |command: Option<String>, key| match command {
-            Some(command) if command.trim().is_empty() => {
-                Err(Invalid::new(key, "must not be empty"))
-            }
-            command => Ok(command),
-        };
+        let hook = |text: Option<String>, key| text.map(|text| command(text, key)).transpose();
         Ok(Hooks {
             after_create: hook(self.after_create, "hooks.afterCreate")?,
             before_run: hook(self.before_run, "hooks.beforeRun")?,
@@ -286,6 +296,7 @@ mod tests {
         assert_eq!(choose(None, old()).unwrap(), command);
         assert_eq!(choose(Some(Install::Off), old()).unwrap(), Install::Off);
         assert!(choose(None, Some(String::new())).is_err());
+        assert!(choose(None, Some("a\0b".to_owned())).is_err());
     }
 
     #[test]

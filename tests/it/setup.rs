@@ -146,6 +146,38 @@ fn a_hook_before_an_attempt_that_fails_is_the_end_of_it_and_its_output_is_shown(
 }
 
 #[test]
+fn a_command_that_no_shell_can_be_given_is_refused_before_anything_starts() {
+    let env = TestEnv::new();
+    env.story("S-0001").script("true").write();
+    for (config, key) in [
+        (
+            r#"{"hooks": {"beforeRun": "true\u0000x"}}"#,
+            "hooks.beforeRun",
+        ),
+        (
+            r#"{"worktree": {"install": "true\u0000x"}}"#,
+            "worktree.install",
+        ),
+        (r#"{"installCommand": "true\u0000x"}"#, "installCommand"),
+    ] {
+        env.write(".ai-sdlc.json", config);
+        let output = env.ai_sdlc(&["run"]).run();
+        let column = format!(":1:{}:", config.trim_end_matches('}').len());
+        let said = output.shown(&env).replace(key, "<key>");
+        let said = said.replace(&column, ":<place>:");
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(said, @r#"
+            exit: 2
+            --- stderr
+            error: <dir>/my répo/.ai-sdlc.json:<place>: `<key>` must not contain a NUL character (\u0000), not "true\u0000x"
+            hint: mend the file, or move it away to use the defaults
+            "#);
+        }
+    }
+    assert_eq!(env.status("S-0001"), "ready");
+}
+
+#[test]
 fn a_hook_that_hangs_is_killed_at_its_deadline_with_everything_below_it() {
     let env = TestEnv::new();
     let hook = "trap '' TERM; setsid sleep 1000 & (trap '' TERM; sleep 1000) & sleep 1000";
