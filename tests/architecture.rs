@@ -44,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "process",
             "protocol",
             "report",
+            "story",
         ],
     ),
     (

@@ -45,7 +45,7 @@ pub(super) async fn request(
     let worktrees = Worktrees::new(repository.clone(), git.clone(), &project.worktree_base())
         .map_err(|error| CliError::from_error(&error))?;
     sweep_in_the_background(worktrees.clone());
-    let room = room(&project, &worktrees)?;
+    let room = room(&project, &worktrees, &run)?;
     for story in &stories {
         let planned = plan.stories.get(&story.id);
         if let Some(story) = planned {
@@ -55,19 +55,10 @@ pub(super) async fn request(
     let folder = run_folder(&project, &run)?;
     prune_in_the_background(&project, &run);
     let launcher = LocalLauncher::new(files, &project.config.kept_processes, folder.group())?;
-    let inside = |path: &Path| inside(repository.root(), path);
-    let board_folder = inside(&project.board).filter(|folder| !folder.is_empty());
-    let work_folder = inside(&project.root).unwrap_or_default();
-    let place = Place {
-        board: absolute(&project.board),
-        never_copied: [board_folder.clone(), inside(&project.worktree_base())]
-            .into_iter()
-            .flatten()
-            .filter(|folder| !folder.is_empty())
-            .map(PathBuf::from)
-            .collect(),
-        work_folder: work_folder.clone(),
-    };
+    let place = place(&project, &repository);
+    let board_folder = inside(repository.root(), &project.board);
+    let board_folder = board_folder.filter(|folder| !folder.is_empty());
+    let work_folder = place.work_folder.clone();
     let setup = Setup::new(
         project.config.setup,
         place,
@@ -157,6 +148,23 @@ fn run_folder(project: &Project, run: &RunId) -> Result<RunFolder, CliError> {
         .map_err(cannot(diagnostics))?;
     diagnostics::to_file(file);
     Ok(folder)
+}
+
+/// Where things are, for whatever runs in the worktrees of a project.
+pub(super) fn place(project: &Project, repository: &Repository) -> Place {
+    let root = repository.root();
+    let own = [&project.board, &project.worktree_base()].map(|path| inside(root, path));
+    Place {
+        board: absolute(&project.board),
+        checkout: root.to_owned(),
+        never_copied: own
+            .into_iter()
+            .flatten()
+            .filter(|folder| !folder.is_empty())
+            .map(PathBuf::from)
+            .collect(),
+        work_folder: inside(root, &project.root).unwrap_or_default(),
+    }
 }
 
 /// A path relative to the root of the repository, with `/`; none when it lies outside.

@@ -245,6 +245,7 @@ impl<L: Launcher> Driver<L> {
             notice => {
                 if let Notice::Stopping { grace, .. } = notice {
                     self.request.workspaces.setup.stop_within(grace);
+                    self.request.workspaces.ground.room.stop();
                 }
                 self.narrator.notice(notice);
             }
