@@ -44,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "process",
             "protocol",
             "report",
+            "story",
         ],
     ),
     (
@@ -67,7 +68,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["disk", "engine"]),
     ("disk", &[]),
     ("diagnostics", &["report"]),
-    ("journal", &[]),
+    ("journal", &["disk"]),
     ("watch", &["story"]),
     ("process", &[]),
     ("story", &[]),
@@ -173,7 +174,7 @@ const CONFINED: &[(&str, &[&str])] = &[
 
 /// The most packages that the lock file may hold. Every one is code that users have to trust; raise it only with the
 /// reason in the commit.
-const MOST_PACKAGES: usize = 166;
+const MOST_PACKAGES: usize = 170;
 
 /// The most lines of one file, tests included.
 const LONGEST_FILE: usize = 700;

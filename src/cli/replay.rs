@@ -9,7 +9,7 @@ use super::error::{CliError, SOME_DID_NOT, SUCCESS};
 use super::{find_project, working_directory};
 use crate::engine::replay::Agreement;
 use crate::engine::{Moment, Replay, RunId, RunView};
-use crate::journal::{JournalError, Reader, Tail};
+use crate::journal::{self, JournalError, Reader, Tail};
 use crate::orchestrator::{JOURNAL, JournalRecord, RunLock, latest_run};
 use crate::report::{self, chain, plural};
 
@@ -46,7 +46,7 @@ fn journal_of(run: Option<&str>) -> Result<PathBuf, CliError> {
         None => newest(&runs)?,
     };
     let journal = runs.join(&run).join(JOURNAL);
-    if journal.is_file() {
+    if journal::exists(&journal) {
         Ok(journal)
     } else {
         let known = format!("the runs are the folders in {}", runs.display());
@@ -66,9 +66,10 @@ struct Played {
 }
 
 fn play(path: &Path, until: Option<NonZeroU64>) -> Result<Played, CliError> {
-    let mut reader: Reader<JournalRecord> = Reader::open(path).map_err(|error| broken(&error))?;
+    let mut reader: Reader<JournalRecord> =
+        Reader::open(path).map_err(|error| broken(&error, 0))?;
     let first = match reader.next() {
-        Some(entry) => entry.map_err(|error| broken(&error))?,
+        Some(entry) => entry.map_err(|error| broken(&error, 0))?,
         None => return Err(no_journal(format!("{} holds no record", path.display()))),
     };
     let impossible = |error| CliError::new(format!("{}: {error}", path.display()));
@@ -78,7 +79,7 @@ fn play(path: &Path, until: Option<NonZeroU64>) -> Result<Played, CliError> {
     let (mut records, mut at) = (1, Moment::default());
     while until.is_none_or(|until| records < until.get()) {
         let Some(entry) = reader.next() else { break };
-        let entry = entry.map_err(|error| broken(&error))?;
+        let entry = entry.map_err(|error| broken(&error, records))?;
         at = Moment::from_millis(entry.at_ms);
         replay.take(entry.record, at).map_err(impossible)?;
         records = entry.sequence;
@@ -102,15 +103,14 @@ fn play(path: &Path, until: Option<NonZeroU64>) -> Result<Played, CliError> {
     })
 }
 
-/// A journal that cannot be read, and what can be done about it.
-fn broken(error: &JournalError) -> CliError {
+/// A journal that cannot be read behind so many records, and what can be done about it.
+fn broken(error: &JournalError, records: u64) -> CliError {
     let message = chain(error);
-    match error {
-        JournalError::Damaged { line, .. } if *line > 1 => CliError::new(message).hint(format!(
-            "--at {} shows the run as it stood before the damage",
-            line - 1
+    match records {
+        0 => no_journal(message),
+        _ => CliError::new(message).hint(format!(
+            "--at {records} shows the run as it stood before the damage"
         )),
-        _ => no_journal(message),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::engine::{RunId, Selection};
 use crate::git::{Git, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
 use crate::orchestrator::{
-    self, Ground, RunFolder, RunRequest, WatchRequest, Workspaces, prune_runs,
+    self, Ground, RunFolder, RunRequest, WatchRequest, Workspaces, compress_runs, prune_runs,
 };
 use crate::protocol::identity;
 use crate::report;
@@ -45,7 +45,7 @@ pub(super) async fn request(
     let worktrees = Worktrees::new(repository.clone(), git.clone(), &project.worktree_base())
         .map_err(|error| CliError::from_error(&error))?;
     sweep_in_the_background(worktrees.clone());
-    let room = room(&project, &worktrees)?;
+    let room = room(&project, &worktrees, &run)?;
     for story in &stories {
         let planned = plan.stories.get(&story.id);
         if let Some(story) = planned {
@@ -55,19 +55,10 @@ pub(super) async fn request(
     let folder = run_folder(&project, &run)?;
     prune_in_the_background(&project, &run);
     let launcher = LocalLauncher::new(files, &project.config.kept_processes, folder.group())?;
-    let inside = |path: &Path| inside(repository.root(), path);
-    let board_folder = inside(&project.board).filter(|folder| !folder.is_empty());
-    let work_folder = inside(&project.root).unwrap_or_default();
-    let place = Place {
-        board: absolute(&project.board),
-        never_copied: [board_folder.clone(), inside(&project.worktree_base())]
-            .into_iter()
-            .flatten()
-            .filter(|folder| !folder.is_empty())
-            .map(PathBuf::from)
-            .collect(),
-        work_folder: work_folder.clone(),
-    };
+    let place = place(&project, &repository);
+    let board_folder = inside(repository.root(), &project.board);
+    let board_folder = board_folder.filter(|folder| !folder.is_empty());
+    let work_folder = place.work_folder.clone();
     let setup = Setup::new(
         project.config.setup,
         place,
@@ -113,6 +104,7 @@ pub(super) async fn request(
         workspaces,
         store,
         folder,
+        journal_segment: project.config.rules.journal_segment,
         environment: project.config.allowed_environment,
         keep: project.config.kept_processes,
         run,
@@ -120,10 +112,13 @@ pub(super) async fn request(
     Ok((request, launcher))
 }
 
-/// Removes the folders of old runs. The run does not wait for it.
+/// Removes the folders of old runs, and compresses the journals of the others. The run does not wait for it.
 fn prune_in_the_background(project: &Project, run: &RunId) {
     let (runs, keep, run) = (project.runs(), project.config.rules.kept_runs, run.clone());
-    tokio::task::spawn_blocking(move || prune_runs(&runs, keep, &run));
+    tokio::task::spawn_blocking(move || {
+        prune_runs(&runs, keep, &run);
+        compress_runs(&runs, &run);
+    });
 }
 
 /// Deletes what interrupted removals of worktrees have left. The run does not wait for it.
@@ -155,6 +150,23 @@ fn run_folder(project: &Project, run: &RunId) -> Result<RunFolder, CliError> {
         .map_err(cannot(diagnostics))?;
     diagnostics::to_file(file);
     Ok(folder)
+}
+
+/// Where things are, for whatever runs in the worktrees of a project.
+pub(super) fn place(project: &Project, repository: &Repository) -> Place {
+    let root = repository.root();
+    let own = [&project.board, &project.worktree_base()].map(|path| inside(root, path));
+    Place {
+        board: absolute(&project.board),
+        checkout: root.to_owned(),
+        never_copied: own
+            .into_iter()
+            .flatten()
+            .filter(|folder| !folder.is_empty())
+            .map(PathBuf::from)
+            .collect(),
+        work_folder: inside(root, &project.root).unwrap_or_default(),
+    }
 }
 
 /// A path relative to the root of the repository, with `/`; none when it lies outside.

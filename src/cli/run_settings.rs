@@ -1,6 +1,7 @@
 //! From the command line and the configuration to the rules of a run.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use super::args::RunArgs;
 use crate::config::{Config, EpicFailure, EpicWorktrees, MOST_SLOTS};
@@ -56,9 +57,13 @@ pub(super) fn settings(
 /// The usual deadlines, with the time besides that the user's own commands may take.
 fn deadlines(config: &Config) -> Deadlines {
     let usual = Deadlines::default();
+    let making_room = match config.max_disk {
+        Some(_) => config.setup.longest_making_room(),
+        None => Duration::ZERO,
+    };
     Deadlines {
         grace: config.grace,
-        prepare: usual.prepare + config.setup.longest_before(),
+        prepare: usual.prepare + making_room + config.setup.longest_before(),
         settle: usual.settle + config.setup.longest_after(),
         ..usual
     }

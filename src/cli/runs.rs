@@ -11,7 +11,7 @@ use super::args::RunsArgs;
 use super::error::{CliError, SUCCESS};
 use super::{find_project, working_directory};
 use crate::engine::{Moment, OutcomeKind, Record, RunId, RunView, Standing, StopSignal, Verdict};
-use crate::journal::last_record;
+use crate::journal::{last_change, last_record};
 use crate::orchestrator::{JOURNAL, JournalRecord, Past, RunLock};
 use crate::report::{self, chain, duration, plural};
 
@@ -112,11 +112,10 @@ impl Outcome {
 /// All runs that have a journal, the one that was last at work first: the names of two may be from the same second.
 fn all(runs: &Path) -> Vec<Row> {
     let folders = std::fs::read_dir(runs).into_iter().flatten().flatten();
-    let mut found: Vec<(Option<SystemTime>, RunId)> = folders
+    let mut found: Vec<(SystemTime, RunId)> = folders
         .filter_map(|folder| {
-            let journal = folder.path().join(JOURNAL).metadata().ok()?;
             let run = folder.file_name().to_str()?.parse().ok()?;
-            Some((journal.modified().ok(), run))
+            Some((last_change(&folder.path().join(JOURNAL))?, run))
         })
         .collect();
     found.sort_by(|one, other| other.cmp(one));

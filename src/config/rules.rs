@@ -1,12 +1,15 @@
 //! The part of the configuration that says how runs behave: attempts, budgets, patience, parallelism.
 
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::Invalid;
 use super::document::section;
+use super::size::size;
+use crate::disk::Bytes;
 use crate::engine::{Intensity, Limits, OutcomeKind, Patience, RetryPolicy};
 
 /// The longest time that may be configured for anything, in minutes: thirty days.
@@ -29,6 +32,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How many runs keep their folders when nothing is configured: with the logs of their attempts, some hundred megabytes
 /// at most of what people work with.
 const KEPT_RUNS: usize = 100;
+
+/// The size at which a segment of a journal is closed when nothing is configured. A run of 16 slots closes a few a day, and
+/// what of a journal is not compressed is less than what a single log may have.
+const JOURNAL_SEGMENT: Bytes = Bytes(16 * 1024 * 1024);
+
+/// Between these a segment of a journal has to be: less than a block of a disk saves nothing, and compressing more takes
+/// as much room again for a while.
+const SEGMENTS: RangeInclusive<Bytes> = Bytes(4096)..=Bytes::GIBI;
 
 /// How runs behave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +68,8 @@ pub struct Rules {
     pub poll: Duration,
     /// How many runs keep their folders.
     pub kept_runs: usize,
+    /// The size at which a segment of a journal is closed.
+    pub journal_segment: Bytes,
 }
 
 /// What a failed story of an epic means for the others: `epic.continueOnFailure`.
@@ -96,6 +109,7 @@ impl Default for Rules {
             settle: Duration::from_millis(500),
             poll: Duration::from_secs(5),
             kept_runs: KEPT_RUNS,
+            journal_segment: JOURNAL_SEGMENT,
         }
     }
 }
@@ -192,6 +206,8 @@ struct Daemon {
 #[serde(rename_all = "camelCase", default)]
 struct Runs {
     keep: Option<usize>,
+    #[serde(deserialize_with = "size")]
+    journal_segment: Option<Bytes>,
 }
 
 impl Sections {
@@ -241,6 +257,15 @@ impl Sections {
                 1..=100_000 => keep,
                 _ => return Err(Invalid::new("runs.keep", "must be from 1 to 100000")),
             };
+        }
+        if let Some(size) = self.runs.journal_segment {
+            if !SEGMENTS.contains(&size) {
+                return Err(Invalid::new(
+                    "runs.journalSegment",
+                    "must be from 4 KiB to 1 GiB",
+                ));
+            }
+            rules.journal_segment = size;
         }
         Ok(rules)
     }
@@ -472,7 +497,8 @@ mod tests {
             "health":{"quietMinutes":0.02,"stalledMinutes":0.03,"waitingMinutes":3,"answerSeconds":9},
             "conflicts":{"lookEverySeconds":0},
             "epic":{"maxConcurrent":8,"keepWorktrees":true,"continueOnFailure":false},
-            "daemon":{"pollingInterval":1,"processDelay":2}}"#;
+            "daemon":{"pollingInterval":1,"processDelay":2},
+            "runs":{"keep":3,"journalSegment":"64KiB"}}"#;
         let rules = rules(text).unwrap();
         assert_eq!(rules.retry.most_attempts.get(), 1);
         assert_eq!(rules.retry.retried, [OutcomeKind::Failed]);
@@ -490,6 +516,8 @@ mod tests {
         assert_eq!(rules.epic_failure, EpicFailure::StopStarting);
         assert_eq!(rules.epic_worktrees, EpicWorktrees::Keep);
         assert_eq!(rules.settle, Duration::from_millis(2));
+        assert_eq!(rules.kept_runs, 3);
+        assert_eq!(rules.journal_segment, Bytes(65_536));
     }
 
     #[test]
@@ -507,6 +535,10 @@ mod tests {
             (
                 r#"{"epic":{"maxConcurrent":0}}"#,
                 "epic.maxConcurrent must be from 1 to 1000",
+            ),
+            (
+                r#"{"runs":{"journalSegment":4095}}"#,
+                "runs.journalSegment must be from 4 KiB to 1 GiB",
             ),
             (
                 r#"{"limits":{"story":{"minutes":0}}}"#,

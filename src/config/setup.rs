@@ -109,6 +109,12 @@ impl SetupRules {
         install + self.hooks.longest(hooks)
     }
 
+    /// The longest that the commands take that run before other worktrees are removed for a new one: none begins once one
+    /// time limit of a hook has passed, and the last of them may take another one.
+    pub fn longest_making_room(&self) -> Duration {
+        self.hooks.longest([&self.hooks.before_remove]) * 2
+    }
+
     /// The longest that the commands take that run after an attempt.
     pub fn longest_after(&self) -> Duration {
         let hooks = [&self.hooks.after_run, &self.hooks.before_remove];
@@ -139,12 +145,27 @@ pub(super) fn choose(
     predecessors: Option<String>,
 ) -> Result<Install, Invalid> {
     match (install, predecessors) {
-        (Some(install), _) => Ok(install),
-        (None, Some(command)) if command.trim().is_empty() => {
-            Err(Invalid::new("installCommand", "must not be empty"))
+        (Some(Install::Command(text)), _) => {
+            command(text, "worktree.install").map(Install::Command)
         }
-        (None, Some(command)) => Ok(Install::Command(command)),
+        (Some(install), _) => Ok(install),
+        (None, Some(text)) => command(text, "installCommand").map(Install::Command),
         (None, None) => Ok(Install::Detected),
+    }
+}
+
+/// A command that `sh` can be given.
+fn command(text: String, key: &'static str) -> Result<String, Invalid> {
+    if text.trim().is_empty() {
+        Err(Invalid::new(key, "must not be empty"))
+    } else if text.contains('\0') {
+        // Arguments of programs end there.
+        Err(Invalid::new(
+            key,
+            "must not contain a NUL character (\\u0000)",
+        ))
+    } else {
+        Ok(text)
     }
 }
 
@@ -194,12 +215,7 @@ pub(super) struct HookSection {
 
 impl HookSection {
     pub(super) fn hooks(self) -> Result<Hooks, Invalid> {
-        let hook = |command: Option<String>, key| match command {
-            Some(command) if command.trim().is_empty() => {
-                Err(Invalid::new(key, "must not be empty"))
-            }
-            command => Ok(command),
-        };
+        let hook = |text: Option<String>, key| text.map(|text| command(text, key)).transpose();
         Ok(Hooks {
             after_create: hook(self.after_create, "hooks.afterCreate")?,
             before_run: hook(self.before_run, "hooks.beforeRun")?,
@@ -280,6 +296,7 @@ mod tests {
         assert_eq!(choose(None, old()).unwrap(), command);
         assert_eq!(choose(Some(Install::Off), old()).unwrap(), Install::Off);
         assert!(choose(None, Some(String::new())).is_err());
+        assert!(choose(None, Some("a\0b".to_owned())).is_err());
     }
 
     #[test]
@@ -301,12 +318,14 @@ mod tests {
         let mut rules = SetupRules::default();
         assert_eq!(rules.longest_before(), minutes(15));
         assert_eq!(rules.longest_after(), Duration::ZERO);
+        assert_eq!(rules.longest_making_room(), Duration::ZERO);
         rules.install = Install::Off;
         rules.hooks.before_run = Some("true".to_owned());
         rules.hooks.after_run = Some("true".to_owned());
         rules.hooks.before_remove = Some("true".to_owned());
         assert_eq!(rules.longest_before(), minutes(5));
         assert_eq!(rules.longest_after(), minutes(10));
+        assert_eq!(rules.longest_making_room(), minutes(10));
     }
 
     #[test]

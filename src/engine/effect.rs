@@ -138,9 +138,9 @@ pub enum Notice {
         /// How long they have.
         grace: Duration,
     },
-    /// The run is left at once, with executors that end by themselves.
+    /// The run is left at once, with executors and commands of the user that end by themselves.
     Leaving {
-        /// How many.
+        /// How many attempts are under way, those included that are being prepared or settled.
         running: usize,
     },
 }

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::worktree::LOCK_PREFIX;
+use crate::story::id::StoryId;
 
 /// The file in a worktree's administrative directory that is there while we prepare it: from its making until its
 /// files are checked out and the hook has ended well.
@@ -101,6 +102,12 @@ impl WorktreeEntry {
         reason.is_some_and(|reason| reason.starts_with(LOCK_PREFIX))
     }
 
+    /// The story that we have made it for, as our lock says.
+    pub(super) fn story(&self) -> Option<StoryId> {
+        let of_us = self.locked.as_deref()?.strip_prefix(LOCK_PREFIX)?;
+        of_us.split(' ').nth(1)?.parse().ok()
+    }
+
     /// Whether the directory is there and belongs to this entry.
     pub(super) fn owns_directory(&self) -> bool {
         let link = read_line(&self.path.join(".git"));
@@ -108,6 +115,19 @@ impl WorktreeEntry {
             .as_deref()
             .and_then(|text| text.strip_prefix("gitdir: "));
         target.is_some_and(|target| same_path(&self.path.join(target), &self.admin_dir))
+    }
+
+    /// Whether the directory is there, and nothing in it says any more to whom it belongs: its `.git` is gone, or a file
+    /// that names no repository.
+    pub(super) fn has_lost_its_link(&self) -> bool {
+        let link = self.path.join(".git");
+        match fs::symlink_metadata(&link) {
+            Ok(data) if data.is_file() => {
+                read_line(&link).is_some_and(|text| !text.starts_with("gitdir: "))
+            }
+            Ok(_) => false,
+            Err(error) => error.kind() == io::ErrorKind::NotFound && self.path.is_dir(),
+        }
     }
 }
 
@@ -202,7 +222,14 @@ mod tests {
                 .all(|entry| entry.is_complete() && entry.owns_directory())
         );
         assert!(found[0].is_checked_out() && !found[2].is_checked_out());
+        assert!(found.iter().all(|entry| !entry.has_lost_its_link()));
         fixture.sh("mv ../b ../moved");
-        assert!(!found[1].owns_directory());
+        assert!(!found[1].owns_directory() && !found[1].has_lost_its_link());
+        fixture.sh("rm ../c/.git");
+        assert!(!found[2].owns_directory() && found[2].has_lost_its_link());
+        fixture.sh("echo > ../c/.git");
+        assert!(found[2].has_lost_its_link());
+        fixture.sh("rm ../c/.git; git init -q ../c");
+        assert!(!found[2].has_lost_its_link());
     }
 }

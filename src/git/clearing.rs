@@ -8,7 +8,7 @@ use super::blocking;
 use super::commit_id::CommitId;
 use super::inventory::{Condition, condition};
 use super::prepare_error::PrepareError;
-use super::removal::{Removal, RemovalCheck, RemovalError};
+use super::removal::{LOST_LINK, Removal, RemovalCheck, RemovalError};
 use super::repository::{Repository, RepositoryError, open};
 use super::survey::{Directory, Leftover, Target, remove_half_made, stray};
 use super::undo::unused_branch;
@@ -106,6 +106,7 @@ fn way(repository: &Repository, path: &Path) -> Result<Way, PrepareError> {
     match condition(repository, path, entry.as_ref()) {
         Condition::HalfMade => {}
         Condition::Gone => return Ok(Way::Forget),
+        Condition::Broken => return Ok(Way::Kept(LOST_LINK)),
         Condition::Ready => return Ok(Way::Kept("it was made to its end meanwhile")),
         Condition::Foreign(_) if matches!(directory, Directory::Missing) => return Ok(Way::Gone),
         Condition::Foreign(_) => return Ok(Way::Kept("it is not ours any more")),

@@ -27,6 +27,8 @@ const BEING_ADDED: &str = "initializing";
 pub struct Place {
     /// Its directory, absolute and resolved; it may be missing.
     pub path: PathBuf,
+    /// The story that it was made for, of one that is ours, as far as its lock or its name says.
+    pub story: Option<StoryId>,
     /// The branch that it has checked out, of a worktree of the repository.
     pub branch: Option<String>,
     /// How it stands.
@@ -44,6 +46,8 @@ pub enum Condition {
     HalfMade,
     /// The repository has an entry of ours, and the directory is gone.
     Gone,
+    /// It is ours and has its files, and its `.git` is gone: git does not know it from the inside.
+    Broken,
     /// Not ours.
     Foreign(Foreign),
 }
@@ -154,8 +158,14 @@ fn folders_in(directory: &Path) -> io::Result<Vec<std::ffi::OsString>> {
 }
 
 fn place(repository: &Repository, path: PathBuf, entry: Option<&WorktreeEntry>) -> Place {
+    let condition = condition(repository, &path, entry);
+    let ours = !matches!(condition, Condition::Foreign(_));
+    let story = entry
+        .and_then(WorktreeEntry::story)
+        .or_else(|| story_in_name(&path));
     Place {
-        condition: condition(repository, &path, entry),
+        story: story.filter(|_| ours),
+        condition,
         branch: entry.and_then(|entry| entry.branch().map(str::to_owned)),
         used: used(&path, entry),
         path,
@@ -186,6 +196,7 @@ pub(super) fn condition(
         return Condition::HalfMade;
     }
     match Directory::at(path) {
+        Ok(Directory::Full) if entry.has_lost_its_link() => Condition::Broken,
         Ok(Directory::Full) if !entry.owns_directory() => Condition::Foreign(Foreign::NotAWorktree),
         Ok(Directory::Full) if entry.is_checked_out() => Condition::Ready,
         Ok(Directory::Full) => Condition::HalfMade,
@@ -217,6 +228,14 @@ fn is_story_name(path: &Path) -> bool {
         let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
         all_digits && !digits.is_empty() && !slug.is_empty()
     })
+}
+
+/// The id in a name such as `S-0001-add-a-login-page`.
+fn story_in_name(path: &Path) -> Option<StoryId> {
+    let name = path.file_name()?.to_str()?;
+    let number = name.strip_prefix("S-")?.split('-').next()?;
+    let id: StoryId = format!("S-{number}").parse().ok()?;
+    id.number().map(|_| id)
 }
 
 fn used(path: &Path, entry: Option<&WorktreeEntry>) -> Option<SystemTime> {
@@ -280,6 +299,14 @@ mod tests {
         assert!(!is_of("S-0001", "S-0001"));
         assert!(!is_of("", "S-0001"));
         assert!(!is_of("é", "S-0001"));
+    }
+
+    #[test]
+    fn the_id_of_a_story_is_read_from_a_name() {
+        let read = |name| story_in_name(Path::new(name)).map(|id| id.to_string());
+        assert_eq!(read("S-0001-work"), Some("S-0001".to_owned()));
+        assert_eq!(read("S-x-work"), None);
+        assert_eq!(read("feature"), None);
     }
 
     #[tokio::test]

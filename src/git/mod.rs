@@ -45,7 +45,7 @@ pub use lock::{AdminGuard, AdminLock, LockError};
 pub use overlap::MAX_OVERLAP_PATHS;
 pub use prepare_error::{BaseProblem, PrepareError};
 pub use progress::{Progress, progress};
-pub use removal::{Removal, RemovalCheck, RemovalError};
+pub use removal::{LOST_LINK, Removal, RemovalCheck, RemovalError};
 pub use repository::{BRANCH_PREFIX, DiffStat, Head, Repository, RepositoryError, WorkTree};
 pub use runner::{
     Call, DEFAULT_DEADLINE, Failure, Git, GitError, MINIMUM_VERSION, Output, is_passed_on,

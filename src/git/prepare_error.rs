@@ -66,6 +66,12 @@ pub enum PrepareError {
         /// The directory.
         path: PathBuf,
     },
+    /// The worktree is there, without what ties it to the repository.
+    #[error("the worktree {} has lost its `.git` file, which `git worktree repair` makes again", path.display())]
+    LostLink {
+        /// The worktree.
+        path: PathBuf,
+    },
     /// The worktree is there with something else checked out.
     #[error(
         "the worktree {} is on {found} and not on the branch `{branch}` (run `git checkout {branch}` in it)",
@@ -129,6 +135,7 @@ impl PrepareError {
             self,
             Self::CheckedOutElsewhere { .. }
                 | Self::NotAWorktree { .. }
+                | Self::LostLink { .. }
                 | Self::OtherBranch { .. }
                 | Self::BranchGone { .. }
                 | Self::LockedByOther { .. }

@@ -30,13 +30,16 @@ const DELETE_TRIES: usize = 5;
 /// How many changed paths a reason names.
 const MAX_NAMED_PATHS: usize = 3;
 
-/// What must hold for a worktree to be removed, besides having nothing uncommitted in it.
+/// What must hold for a worktree to be removed, besides having nothing uncommitted in it where anybody has worked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemovalCheck {
     /// Everything is on its branch.
     Committed,
     /// Everything is on its branch, and that ends at this commit.
     CommittedAt(CommitId),
+    /// Its branch ends at this commit, and nobody has worked in it: what is uncommitted was put there when it was set up,
+    /// and is made again when it is made again.
+    UnusedAt(CommitId),
 }
 
 /// What became of a worktree that was to be removed.
@@ -325,13 +328,16 @@ fn examine(
         Head::Branch { name, commit } if name == branch => commit,
         _ => return Ok(Verdict::Keep(format!("it is not on the branch `{branch}`"))),
     };
-    if let RemovalCheck::CommittedAt(expected) = check
+    if let RemovalCheck::CommittedAt(expected) | RemovalCheck::UnusedAt(expected) = check
         && expected != tip
     {
         let (tip, expected) = (tip.short(), expected.short());
         return Ok(Verdict::Keep(format!(
             "its branch is at {tip} and not at {expected}"
         )));
+    }
+    if let RemovalCheck::UnusedAt(_) = check {
+        return Ok(Verdict::Remove);
     }
     let hidden = hidden_change(&open(path)?);
     if let Some(file) = hidden.map_err(|error| repository.read_error("the index", error))? {
@@ -350,9 +356,14 @@ fn examine(
     })
 }
 
+/// What is wrong with a worktree that has lost its `.git`.
+pub const LOST_LINK: &str = "its `.git` file is gone";
+
 /// What keeps a worktree from being removed whatever is committed or saved.
 pub(super) fn obstacle(entry: &WorktreeEntry) -> Option<&'static str> {
-    if !entry.owns_directory() {
+    if entry.has_lost_its_link() {
+        Some(LOST_LINK)
+    } else if !entry.owns_directory() {
         Some("it is not the worktree that the repository knows under this path")
     } else if !entry.is_checked_out() {
         Some("its files were never completely checked out")
@@ -523,6 +534,23 @@ mod tests {
             .remove(&theirs, &made.branch, RemovalCheck::Committed)
             .await;
         assert!(matches!(removal, Ok(Removal::Kept { .. })) && theirs.exists());
+    }
+
+    #[tokio::test]
+    async fn what_was_put_into_an_unused_worktree_goes_with_it_and_commits_do_not() {
+        let fixture = Fixture::new().await;
+        let worktrees = fixture.worktrees();
+        let made = prepared(&fixture, &worktrees).await;
+        write(&made.path, "half.txt", "half");
+        write(&made.path, "file.txt", "changed");
+        sh(&made.path, "git commit -q --allow-empty -m work");
+        let check = RemovalCheck::UnusedAt(made.base);
+        let removing = || worktrees.remove(&made.path, &made.branch, check);
+        let removal = removing().await.unwrap();
+        assert!(matches!(removal, Removal::Kept { why } if why.contains("its branch is at")));
+        sh(&made.path, "git reset -q --soft HEAD~");
+        assert_eq!(removing().await.unwrap(), Removal::Removed);
+        assert!(!made.path.exists());
     }
 
     #[tokio::test]

@@ -102,6 +102,9 @@ pub(super) fn survey(
             drop(fs::remove_dir(path));
             State::Absent(Leftover::Entry)
         }
+        (Some(entry), Directory::Full) if entry.has_lost_its_link() => {
+            return Err(PrepareError::LostLink { path: path.clone() });
+        }
         (_, Directory::Full) => {
             return Err(PrepareError::NotAWorktree { path: path.clone() });
         }

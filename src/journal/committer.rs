@@ -1,7 +1,8 @@
 //! Appending to a journal on a thread of its own, for a loop that may not wait for a disk.
 //!
 //! Records are taken in their order and written together, whatever has come meanwhile; those that have to be on the disk
-//! share one wait for it (group commit). How far it is can be watched.
+//! share one wait for it (group commit). How far it is can be watched. Closed segments are compressed by another thread
+//! ([`super::compress`]), which is not waited for.
 //!
 //! Promises that nothing counts as written or durable that is not; that a failure is told once, and that afterwards as
 //! much as is reasonable is kept and written when there is room again; and that it never makes its caller wait. Does not
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::compress::Compressor;
 use super::error::JournalError;
 use super::writer::Writer;
 
@@ -139,6 +141,8 @@ fn work<T: Serialize>(
     told: &watch::Sender<Progress>,
 ) {
     let mut progress = Progress::default();
+    let mut compressor = Compressor::of(writer.path());
+    let mut closed = 0;
     let mut taken = 0;
     while let Ok(first) = requests.recv() {
         let mut durability = Durability::Written;
@@ -162,6 +166,11 @@ fn work<T: Serialize>(
             let began = Instant::now();
             result = result.and(writer.flush());
             progress.writing += began.elapsed();
+            // Also those that were there before, the first time.
+            if writer.closed() > closed {
+                closed = writer.closed();
+                compressor.start();
+            }
             if result.is_ok() {
                 progress.written = taken;
                 told.send_replace(progress.clone());

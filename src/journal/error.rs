@@ -1,5 +1,6 @@
 //! Why a journal was not written or read.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,18 @@ pub enum JournalError {
     #[error("{} is not a file", .path.display())]
     NotAFile {
         /// The path.
+        path: PathBuf,
+    },
+    /// A closed segment is not there, and a later one is.
+    #[error("{} is missing, also in compressed form, and a later segment is there", .path.display())]
+    Missing {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// It cannot be gone on with from there: there is more.
+    #[error("{} was not read to its end", .path.display())]
+    Unread {
+        /// The journal.
         path: PathBuf,
     },
     /// The record cannot become a line. Nothing was written.
@@ -53,13 +66,13 @@ pub enum JournalError {
         path: PathBuf,
     },
     /// A line is not what must be there.
-    #[error("{}: line {line}, at byte {offset}: {fault}", .path.display())]
+    #[error("{}: {line}, at byte {offset}: {fault}", .path.display())]
     Damaged {
-        /// The journal.
+        /// The journal, or the closed segment of it.
         path: PathBuf,
-        /// The line, from 1.
-        line: u64,
-        /// Where the line starts, in bytes from 0.
+        /// The line.
+        line: Line,
+        /// Where the line starts in that file, in bytes from 0, not counted in compressed form.
         offset: u64,
         /// What is wrong with it.
         fault: Fault,
@@ -73,12 +86,38 @@ impl JournalError {
     }
 }
 
+/// Which line of a file it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// From 1.
+    Number(u64),
+    /// The last one: those before it were not counted.
+    Last,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(formatter, "line {number}"),
+            Self::Last => formatter.write_str("the last line"),
+        }
+    }
+}
+
 /// What is wrong with a line of a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Fault {
     /// It cannot be read.
     #[error(transparent)]
     Line(#[from] LineError),
+    /// It is whole, but it is the first one of its file, and others have to be before it.
+    #[error("records {first} to {last} are missing before it")]
+    Missing {
+        /// The sequence number that is due.
+        first: u64,
+        /// That before the one that is there.
+        last: u64,
+    },
     /// It is whole, but not the one that follows: lines are missing, or there twice.
     #[error("record {found} where record {expected} has to be")]
     Sequence {

@@ -1,10 +1,9 @@
 //! Reading a journal back.
 //!
-//! Promises that every record that is given was written as it is, in this order, with none left out before it; that
-//! the memory used is that of the longest line, at most [`MAX_LINE`]; and that what a crash leaves behind at the end
-//! is told apart from damage.
+//! Promises that every record that is given was written as it is, in this order, with none left out before it, whatever
+//! files the journal lies in; that the memory used is that of the longest line, at most [`MAX_LINE`]; and that what a
+//! crash leaves behind at the end is told apart from damage.
 
-use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
@@ -12,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::error::{Fault, JournalError};
+use super::error::{Fault, JournalError, Line};
 use super::record::{self, Entry, MAX_LINE};
+use super::segments::{self, Input, Kind, Segment};
 
 /// How a journal ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,9 @@ pub enum Tail {
 /// Where a journal can be gone on with: behind its last whole line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct End {
-    /// How much of the file is whole lines, in bytes.
+    /// How many closed segments are before it.
+    pub closed: u64,
+    /// How much of the file, the open segment, is whole lines, in bytes.
     pub length: u64,
     /// The sequence number of the last of them, 0 when there is none.
     pub sequence: u64,
@@ -46,14 +48,21 @@ pub struct End {
 #[derive(Debug)]
 #[must_use = "it reads only what is asked for"]
 pub struct Reader<T> {
+    journal: PathBuf,
+    /// The number of the segment that is being read.
+    segment: u64,
+    /// Its path.
     path: PathBuf,
-    input: BufReader<File>,
+    kind: Kind,
+    input: BufReader<Input>,
     state: State,
     /// The line that is being read, or its first [`MAX_LINE`] + 1 bytes.
     line: Vec<u8>,
-    /// The number of that line, which is also the sequence number that it must have.
+    /// The sequence number that it must have.
     number: u64,
-    /// Where it starts.
+    /// That of the first line of the segment.
+    first: u64,
+    /// Where it starts in the segment.
     offset: u64,
     /// The time of the record before it.
     last_ms: u64,
@@ -78,18 +87,17 @@ impl<T: DeserializeOwned> Reader<T> {
     /// # Errors
     /// When there is no such file, or it cannot be opened.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let failed = |source| JournalError::io("open", path)(source);
-        // Before opening, which would wait for the other end of a pipe.
-        if !fs::metadata(path).map_err(failed)?.is_file() {
-            let path = path.to_owned();
-            return Err(JournalError::NotAFile { path });
-        }
+        let segment = segments::open(path, 1)?;
         Ok(Self {
-            path: path.to_owned(),
-            input: BufReader::new(File::open(path).map_err(failed)?),
+            journal: path.to_owned(),
+            segment: segment.number,
+            path: segment.path,
+            kind: segment.kind,
+            input: BufReader::new(segment.input),
             state: State::Reading,
             line: Vec::new(),
             number: 1,
+            first: 1,
             offset: 0,
             last_ms: 0,
             records: PhantomData,
@@ -107,6 +115,7 @@ impl<T: DeserializeOwned> Reader<T> {
     /// Where the part that was read so far ends.
     pub fn end(&self) -> End {
         End {
+            closed: self.segment - 1,
             length: self.offset,
             sequence: self.number - 1,
             at_ms: self.last_ms,
@@ -114,13 +123,17 @@ impl<T: DeserializeOwned> Reader<T> {
     }
 
     fn step(&mut self) -> Result<Step<T>, JournalError> {
-        let (length, follows) = match self.read_line() {
-            Ok(read) => read,
-            Err(source) => return Err(JournalError::io("read", &self.path)(source)),
+        let (length, follows) = loop {
+            let read = self.read_line();
+            let (length, follows) = read.map_err(JournalError::io("read", &self.path))?;
+            if length > 0 {
+                break (length, follows);
+            }
+            match self.kind {
+                Kind::Open => return Ok(Step::End(Tail::Complete)),
+                Kind::Closed => self.enter(segments::open(&self.journal, self.segment + 1)?),
+            }
         };
-        if length == 0 {
-            return Ok(Step::End(Tail::Complete));
-        }
         let fault = match record::decode(&self.line) {
             Ok(entry) => match self.misplaced(&entry) {
                 None => {
@@ -131,17 +144,30 @@ impl<T: DeserializeOwned> Reader<T> {
                 }
                 Some(fault) => fault,
             },
-            Err(error) if error.may_be_torn() && follows == Follows::Nothing => {
+            Err(error)
+                if error.may_be_torn()
+                    && follows == Follows::Nothing
+                    && self.kind == Kind::Open =>
+            {
                 return Ok(Step::End(Tail::Torn { bytes: length }));
             }
             Err(error) => Fault::Line(error),
         };
         Err(JournalError::Damaged {
             path: self.path.clone(),
-            line: self.number,
+            line: Line::Number(self.number - self.first + 1),
             offset: self.offset,
             fault,
         })
+    }
+
+    fn enter(&mut self, segment: Segment) {
+        self.segment = segment.number;
+        self.path = segment.path;
+        self.kind = segment.kind;
+        self.input = BufReader::new(segment.input);
+        self.first = self.number;
+        self.offset = 0;
     }
 
     /// Reads the next line, gives its length in bytes, 0 at the end, and says whether there is more. Of a line that is
@@ -165,6 +191,12 @@ impl<T: DeserializeOwned> Reader<T> {
 
     /// Why a whole line cannot stand where it does.
     fn misplaced(&self, entry: &Entry<T>) -> Option<Fault> {
+        if entry.sequence > self.number && self.number == self.first {
+            return Some(Fault::Missing {
+                first: self.number,
+                last: entry.sequence - 1,
+            });
+        }
         if entry.sequence != self.number {
             return Some(Fault::Sequence {
                 expected: self.number,
@@ -210,7 +242,7 @@ impl<T: DeserializeOwned> FusedIterator for Reader<T> {}
 
 #[cfg(test)]
 mod tests {
-    use std::fs::OpenOptions;
+    use std::fs::{self, OpenOptions};
     use std::os::unix::fs::FileExt as _;
 
     use serde::Serialize;
@@ -246,7 +278,7 @@ mod tests {
                     Ok(entry) => entries.push(entry),
                     Err(JournalError::Damaged {
                         path,
-                        line,
+                        line: Line::Number(line),
                         offset,
                         fault: found,
                     }) => {
@@ -419,17 +451,16 @@ mod tests {
     #[test]
     fn lines_that_are_missing_or_there_twice_are_an_error() {
         let lines = three_lines();
-        for (order, expected, found) in [
-            (&[1, 2][..], 1, 2),
-            (&[0, 2], 2, 3),
-            (&[0, 0], 2, 1),
-            (&[0, 1, 1, 2], 3, 2),
-        ] {
+        for (order, expected, found) in
+            [(&[0, 2][..], 2, 3), (&[0, 0], 2, 1), (&[0, 1, 1, 2], 3, 2)]
+        {
             let text: String = order.iter().map(|at| lines[*at].as_str()).collect();
             let (line, _, fault) = Journal::of(text).read().fault.unwrap();
             assert_eq!(line, expected);
             assert_eq!(fault, Fault::Sequence { expected, found });
         }
+        let (line, _, fault) = Journal::of(&lines[2]).read().fault.unwrap();
+        assert_eq!((line, fault), (1, Fault::Missing { first: 1, last: 2 }));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! Promises that a record is with the operating system, whole, when [`Writer::flush`] has returned: nothing is kept
 //! back then, so a kill of this process takes nothing away; that it is on the disk when [`Writer::sync`] has; that a
-//! [`Reader`](super::Reader) accepts whatever it writes, as far as [`record`] can read it back; and that a write which
-//! fails leaves no half line where the system lets it be cut off again. Blocks; see
-//! [`Committer`](super::Committer) for a writer that does not.
+//! [`Reader`](super::Reader) accepts whatever it writes, as far as [`record`] can read it back; that a write which
+//! fails leaves no half line where the system lets it be cut off again; and that a segment is closed only at the end of a
+//! line, when all of it is on the disk. Blocks; see [`Committer`](super::Committer) for a writer that does not, and that
+//! has closed segments compressed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -16,6 +17,7 @@ use serde::Serialize;
 use super::error::JournalError;
 use super::reader::End;
 use super::record;
+use super::segments::{self, NotClosed};
 
 /// The writer of a journal. There is one for each journal.
 #[derive(Debug)]
@@ -24,14 +26,30 @@ pub struct Writer<T> {
     file: File,
     /// Lines that are not in the file yet.
     waiting: String,
+    /// How many segments are closed.
+    closed: u64,
+    /// The size at which a segment is closed, in bytes.
+    segment_size: u64,
+    /// The length at which this one is.
+    close_at: u64,
     /// What the file has of whole lines.
     length: u64,
+    /// How much of that is on the disk for certain.
+    synced: u64,
+    /// Whether the names of the files are.
+    names: Names,
     /// The sequence number of the last line, 0 when there is none.
     sequence: u64,
     /// Its time.
     at_ms: u64,
     state: State,
     records: PhantomData<fn(&T)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Names {
+    Synced,
+    Changed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,20 +67,12 @@ impl<T: Serialize> Writer<T> {
     /// # Errors
     /// When there is a file already, or none can be made.
     pub fn create(path: &Path) -> Result<Self, JournalError> {
-        let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .open(path)
-            .map_err(JournalError::io("create", path))?;
-        // A file whose name is not on the disk is not there after a power cut, whatever is in it.
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        if let Some(folder) = folder {
-            File::open(folder)
-                .and_then(|folder| folder.sync_all())
-                .map_err(JournalError::io("make durable the name of", path))?;
+        let failed = JournalError::io("create", path);
+        if !segments::closed(path)?.is_empty() {
+            return Err(failed(io::ErrorKind::AlreadyExists.into()));
         }
+        let file = segments::create(path).map_err(failed)?;
+        segments::sync_names(path).map_err(JournalError::io("make durable the name of", path))?;
         Ok(Self::new(path, file, End::default()))
     }
 
@@ -70,14 +80,23 @@ impl<T: Serialize> Writer<T> {
     /// cut off.
     ///
     /// # Errors
-    /// When it cannot be opened or cut.
+    /// When it cannot be opened or cut, or was not read to its end.
     pub fn go_on(path: &Path, end: End) -> Result<Self, JournalError> {
+        let is_later = |segment: &segments::Closed| segment.number > end.closed;
+        if segments::closed(path)?.iter().any(is_later) {
+            let path = path.to_owned();
+            return Err(JournalError::Unread { path });
+        }
+        // The writer may have been killed between closing a segment and making the next one.
+        let may_be_missing = end.closed > 0 && end.length == 0;
         let file = OpenOptions::new()
             .append(true)
+            .create(may_be_missing)
             .open(path)
             .map_err(JournalError::io("open", path))?;
         file.set_len(end.length)
             .and_then(|()| file.sync_data())
+            .and_then(|()| segments::sync_names(path))
             .map_err(JournalError::io("cut the end of", path))?;
         Ok(Self::new(path, file, end))
     }
@@ -87,12 +106,27 @@ impl<T: Serialize> Writer<T> {
             path: path.to_owned(),
             file,
             waiting: String::new(),
+            closed: end.closed,
+            segment_size: u64::MAX,
+            close_at: u64::MAX,
             length: end.length,
+            synced: end.length,
+            names: Names::Synced,
             sequence: end.sequence,
             at_ms: end.at_ms,
             state: State::Whole,
             records: PhantomData,
         }
+    }
+
+    /// Closes segments of this size, in bytes, as soon as they are on the disk: nobody waits for that on their account
+    /// unless they have twice the size. Without it, there is one segment. What is written together stays together, and
+    /// may make one larger.
+    #[must_use]
+    pub fn in_segments_of(mut self, bytes: u64) -> Self {
+        self.segment_size = bytes;
+        self.close_at = bytes;
+        self
     }
 
     /// Appends a record and gives its sequence number: [`Writer::push`] and [`Writer::flush`].
@@ -131,7 +165,7 @@ impl<T: Serialize> Writer<T> {
         Ok(sequence)
     }
 
-    /// Writes what waits.
+    /// Writes what waits, to the next segment when this one is large enough.
     ///
     /// # Errors
     /// [`JournalError::Io`] when it could not be written to its end: what was written of it is cut off again, it goes on
@@ -139,6 +173,13 @@ impl<T: Serialize> Writer<T> {
     /// [`JournalError::Broken`], and the journal can be read up to the record before.
     pub fn flush(&mut self) -> Result<(), JournalError> {
         self.check()?;
+        // Not as soon as it is large enough: the open segment then has a record whenever a closed one is missing.
+        let is_synced = self.synced == self.length;
+        let is_overdue = self.length >= self.close_at.saturating_add(self.segment_size);
+        let is_due = self.length >= self.close_at && is_synced || is_overdue;
+        if is_due && !self.waiting.is_empty() {
+            self.close_segment(is_synced)?;
+        }
         // One system call. Should it take only a part, another one follows for the rest, and fails when the disk is
         // full.
         if let Err(source) = self.file.write_all(self.waiting.as_bytes()) {
@@ -159,10 +200,57 @@ impl<T: Serialize> Writer<T> {
     /// [`JournalError::Broken`].
     pub fn sync(&mut self) -> Result<(), JournalError> {
         self.check()?;
-        self.file.sync_data().map_err(|source: io::Error| {
-            self.state = State::Broken;
-            JournalError::io("write to the disk", &self.path)(source)
-        })
+        let names = match self.names {
+            Names::Synced => Ok(()),
+            Names::Changed => segments::sync_names(&self.path),
+        };
+        names
+            .and_then(|()| self.file.sync_data())
+            .map_err(|source: io::Error| {
+                self.state = State::Broken;
+                JournalError::io("write to the disk", &self.path)(source)
+            })?;
+        self.names = Names::Synced;
+        self.synced = self.length;
+        Ok(())
+    }
+
+    /// Goes on with the next segment. When this one cannot be closed, it goes on to grow, and that is tried again when as
+    /// much has been written once more.
+    fn close_segment(&mut self, is_synced: bool) -> Result<(), JournalError> {
+        if !is_synced {
+            self.sync()?;
+        }
+        match segments::close(&self.path, self.closed + 1) {
+            Ok(file) => {
+                self.file = file;
+                self.closed += 1;
+                self.length = 0;
+                self.synced = 0;
+                self.names = Names::Changed;
+                self.close_at = self.segment_size;
+                Ok(())
+            }
+            Err(NotClosed::AsBefore(error)) => {
+                tracing::warn!(%error, journal = %self.path.display(), "a segment of the journal is not closed");
+                self.close_at = self.length.saturating_add(self.segment_size);
+                Ok(())
+            }
+            Err(NotClosed::Uncertain(source)) => {
+                self.state = State::Broken;
+                Err(JournalError::io("close a segment of", &self.path)(source))
+            }
+        }
+    }
+
+    /// The path of the journal.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many segments are closed.
+    pub(super) fn closed(&self) -> u64 {
+        self.closed
     }
 
     /// How much waits to be written, in bytes.

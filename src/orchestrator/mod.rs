@@ -37,7 +37,7 @@ pub use leftovers::{EarlierRuns, sign, unlocked_run};
 pub use note::{JournalRecord, Note};
 pub use past::{Past, PastError};
 pub use repair::repair_board;
-pub use retention::prune_runs;
+pub use retention::{compress_runs, prune_runs};
 pub use room::{Ledger, Room};
 pub use run_folder::{JOURNAL, PastAttempts, RunFolder, latest_run};
 pub use run_lock::{Predecessor, RunLock, RunLockError};
@@ -53,6 +53,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::disk::Bytes;
 use crate::engine::{Event, Moment, Opening, PlannedStory, RunId, Settings, Verdict};
 use crate::journal::JournalError;
 use crate::launcher::Launcher;
@@ -128,6 +129,8 @@ pub struct RunRequest {
     pub store: Store,
     /// Where the run writes.
     pub folder: RunFolder,
+    /// The size at which a segment of the journal is closed.
+    pub journal_segment: Bytes,
     /// What a commit must never contain, relative to the root of a worktree, with `/`.
     pub board_folder: Option<String>,
     /// Where agents work, relative to the root of a worktree, with `/`.
@@ -196,7 +199,7 @@ pub async fn run<L: Launcher>(
 fn open_journal(request: &RunRequest) -> Result<RunJournal, JournalError> {
     let path = request.folder.journal();
     if let Some(Continued { past, .. }) = &request.past {
-        return RunJournal::go_on(&path, past.end);
+        return RunJournal::go_on(&path, past.end, request.journal_segment);
     }
     let opening = Opening {
         run: request.run.clone(),
@@ -205,7 +208,7 @@ fn open_journal(request: &RunRequest) -> Result<RunJournal, JournalError> {
         plan: request.plan.clone(),
         default_agent: request.default_agent.clone(),
     };
-    RunJournal::open(&path, opening)
+    RunJournal::open(&path, opening, request.journal_segment)
 }
 
 async fn changed(watcher: Option<&mut BoardWatcher>) {

@@ -247,6 +247,9 @@ impl Narrator {
                 running,
                 grace_ms: millis(grace),
             },
+            Notice::Leaving { running: 0 } => {
+                return self.warn("cut off before all was written down".to_owned());
+            }
             Notice::Leaving { running } => {
                 let count = plural(running, "attempt", "attempts");
                 return self.warn(format!("cut off: {count} left to end within seconds"));

@@ -1,12 +1,15 @@
-//! Folders of runs that are kept, and what is left of those that are not: the numbers of their attempts.
+//! Folders of runs that are kept, with their journals compressed, and what is left of those that are not: the numbers of
+//! their attempts.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use super::run_folder::{PastAttempts, latest_run};
+use super::run_folder::{JOURNAL, PastAttempts, latest_run};
 use crate::engine::{AttemptNumber, RunId};
+use crate::journal::compress_closed;
+use crate::report::chain;
 use crate::story::StoryId;
 
 /// The name of the file beside the folders of the runs that has the numbers of attempts whose folders are gone.
@@ -15,12 +18,7 @@ const NUMBERS: &str = "attempts.json";
 /// Removes the folders of all but the last `keep` runs, those of `current` and of the last run never. What cannot be
 /// removed stays. Blocks.
 pub fn prune_runs(runs: &Path, keep: usize, current: &RunId) {
-    let mut known: Vec<RunId> = fs::read_dir(runs)
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok)
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
+    let mut known = run_ids(runs);
     known.sort();
     let many = known.len().saturating_sub(keep);
     let last = latest_run(runs);
@@ -41,6 +39,23 @@ pub fn prune_runs(runs: &Path, keep: usize, current: &RunId) {
     }
 }
 
+/// Compresses what earlier runs have closed of their journals and not compressed any more: those of all runs but `current`,
+/// which does so itself. Only who has the run lock may do so. What cannot be compressed stays as it is. Blocks.
+pub fn compress_runs(runs: &Path, current: &RunId) {
+    for run in run_ids(runs).into_iter().filter(|run| run != current) {
+        if let Err(error) = compress_closed(&runs.join(run.as_str()).join(JOURNAL)) {
+            tracing::warn!(error = chain(&error), %run, "the journal of an old run stays uncompressed");
+        }
+    }
+}
+
+fn run_ids(runs: &Path) -> Vec<RunId> {
+    let entries = fs::read_dir(runs).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
 /// The numbers of attempts whose folders may be gone.
 pub(super) fn noted(runs: &Path) -> BTreeMap<StoryId, AttemptNumber> {
     let text = fs::read(runs.join(NUMBERS)).unwrap_or_default();
@@ -58,8 +73,9 @@ fn note(runs: &Path, past: &PastAttempts) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::run_folder::{JOURNAL, RunFolder};
+    use super::super::run_folder::RunFolder;
     use super::*;
+    use crate::journal::Writer;
 
     #[test]
     fn old_runs_go_and_their_numbers_stay() {
@@ -84,5 +100,23 @@ mod tests {
         prune_runs(runs, 1, &run(5));
         assert_eq!([1, 3, 4, 5].map(left), [false, false, false, true]);
         assert_eq!(PastAttempts::read(runs).next(&story).get(), 11);
+    }
+
+    #[test]
+    fn journals_of_other_runs_are_compressed() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = folder.path();
+        let run = |hour: u32| RunId::new(&format!("20261122-{hour:02}0000"), 1).unwrap();
+        for hour in 0..2 {
+            let folder = RunFolder::create(runs, &run(hour)).unwrap();
+            let mut writer = Writer::create(&folder.journal()).unwrap().in_segments_of(1);
+            writer.append(1, &'a').unwrap();
+            writer.append(2, &'b').unwrap();
+        }
+        compress_runs(runs, &run(1));
+        let is_there = |hour, name| runs.join(run(hour).as_str()).join(name).is_file();
+        let there = ["journal.0001.jsonl", "journal.0001.jsonl.gz", JOURNAL];
+        assert_eq!(there.map(|name| is_there(0, name)), [false, true, true]);
+        assert_eq!(there.map(|name| is_there(1, name)), [true, false, true]);
     }
 }

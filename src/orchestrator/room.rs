@@ -1,7 +1,8 @@
 //! Disk space for worktrees: what must be free before an attempt begins, and a quota, above which worktrees that nobody
 //! needs make room.
 //!
-//! Nothing is removed by it that is not in a commit. A quota that cannot be kept is said and stops no work.
+//! Nothing is removed by it that is not in a commit. A quota that cannot be kept is said and stops no work. The user's
+//! hook is run before a worktree goes, and may not hold up attempts for long.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,9 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::disk::{self, Bytes, Measured};
-use crate::git::{Condition, Place, Removal, RemovalCheck, Worktrees};
+use crate::git::{Condition, LOST_LINK, Place, Removal, RemovalCheck, Worktrees};
 use crate::process;
 use crate::report::chain;
+use crate::setup::{HookEnd, Leaving, RemovalHook};
 
 /// What the worktrees of a run may take and must leave.
 #[derive(Debug, Clone)]
@@ -22,6 +24,8 @@ pub struct Room {
     pub max_disk: Option<Bytes>,
     /// Where worktrees are: that of the run first, then that of the predecessor.
     pub homes: Vec<Worktrees>,
+    /// What the user wants to run before one of them goes.
+    pub hook: RemovalHook,
     /// What was found and done so far.
     pub ledger: Ledger,
 }
@@ -41,6 +45,15 @@ struct Look {
     ended: Instant,
     took: Duration,
     result: Sum,
+}
+
+/// What making room has come to.
+#[derive(Debug)]
+struct Made {
+    /// What the worktrees take together now.
+    sum: Measured,
+    /// Why it is not less.
+    limit: &'static str,
 }
 
 /// What the worktrees take together.
@@ -110,12 +123,11 @@ impl Room {
         let began = Instant::now();
         let before = last.map(|look| look.result);
         let result = match self.evict_beyond(most).await {
-            Ok(sum) if sum.bytes <= most => Sum::Within,
-            Ok(sum) => {
+            Ok(Made { sum, .. }) if sum.bytes <= most => Sum::Within,
+            Ok(Made { sum, limit }) => {
                 if before != Some(Sum::Beyond) {
                     self.ledger.remark(format!(
-                        "the worktrees take {}{}, more than `worktree.maxDisk` ({most}), and none of the others can \
-                         be removed without losing something",
+                        "the worktrees take {}{}, more than `worktree.maxDisk` ({most}), and {limit}",
                         if sum.incomplete { "at least " } else { "" },
                         sum.bytes
                     ));
@@ -136,7 +148,7 @@ impl Room {
 
     /// Removes worktrees, those first that were not used for the longest time, until all take no more than `most`
     /// together or none is left that may go. Gives what they take then.
-    async fn evict_beyond(&self, most: Bytes) -> Result<Measured, String> {
+    async fn evict_beyond(&self, most: Bytes) -> Result<Made, String> {
         let mut places = Vec::new();
         for home in &self.homes {
             let found = home.inventory().await.map_err(|error| chain(&error))?;
@@ -152,15 +164,22 @@ impl Room {
         };
         let mut oldest: Vec<_> = places.iter().zip(&sizes).collect();
         oldest.sort_by_key(|((_, place), _)| place.used);
+        let mut limit = "none of the others can be removed without losing something";
+        let (began, patience) = (Instant::now(), self.hook.timeout());
         for ((home, place), size) in oldest {
             if sum.bytes <= most {
                 break;
             }
+            // An attempt waits for it, and others behind that.
+            if patience.is_some_and(|patience| began.elapsed() >= patience) {
+                limit = "`hooks.beforeRemove` takes too long to remove more of the others at once";
+                break;
+            }
             let path = &place.path;
-            if self.ledger.is_needed(path) || process::at_work_in(&[path]) != [None] {
+            if !self.is_free(path) {
                 continue;
             }
-            match evict(home, place).await {
+            match self.evict(home, place).await {
                 Ok(Removal::Removed) => {
                     self.ledger.remark(format!(
                         "removed the worktree {} ({}), all of which is saved: the worktrees take {}, more than \
@@ -175,21 +194,90 @@ impl Room {
                 Err(reason) => tracing::warn!(reason, path = %path.display(), "stays"),
             }
         }
-        Ok(sum)
+        Ok(Made { sum, limit })
+    }
+
+    /// Whether nobody needs a worktree or works in it.
+    fn is_free(&self, path: &Path) -> bool {
+        !self.ledger.is_needed(path) && process::at_work_in(&[path]) == [None]
+    }
+
+    /// Removes a worktree if nothing of it is lost with it, once the hook has run.
+    async fn evict(&self, home: &Worktrees, place: &Place) -> Result<Removal, String> {
+        if self.hook.timeout().is_none() || place.condition != Condition::Ready {
+            return evict(home, place).await;
+        }
+        // What stays is not told that it goes.
+        let checked = check_eviction(home, place).await?;
+        if checked != Removal::Removed {
+            return Ok(checked);
+        }
+        let leaving = Leaving {
+            path: &place.path,
+            story: place.story.as_ref(),
+            branch: place.branch.as_deref(),
+        };
+        match self.hook.run(leaving).await {
+            HookEnd::Well => {}
+            HookEnd::Failed(failure) => {
+                let path = place.path.display();
+                self.ledger.remark(format!("{path}: {failure}"));
+            }
+            HookEnd::Stopped => return Ok(kept("the run stops")),
+        }
+        // It may have taken minutes.
+        if !self.is_free(&place.path) {
+            return Ok(kept("it is needed by now, or something works in it"));
+        }
+        evict(home, place).await
+    }
+
+    /// The run stops: nothing more is removed that the hook would have to run for.
+    pub(super) fn stop(&self) {
+        self.hook.stop();
+    }
+
+    /// Resolves when nothing is left of an eviction that was given up.
+    pub(super) async fn is_quiet(&self) {
+        // Whoever has the look makes room at this moment, and was not given up.
+        if let Ok(_look) = self.ledger.last_look.try_lock() {
+            self.hook.ended().await;
+        }
     }
 }
+
+fn kept(why: &str) -> Removal {
+    Removal::Kept {
+        why: why.to_owned(),
+    }
+}
+
+/// Whether nothing of a worktree with its files would be lost with it. Changes nothing.
+async fn check_eviction(home: &Worktrees, place: &Place) -> Result<Removal, String> {
+    let Some(branch) = &place.branch else {
+        return Ok(kept(ON_NO_BRANCH));
+    };
+    let checking = home.check_removal(&place.path, branch, RemovalCheck::Committed);
+    let checked = checking.await.map_err(|error| chain(&error))?;
+    if checked == Removal::Removed {
+        return Ok(checked);
+    }
+    let saved = home.saved_as(place).await;
+    let saved = saved.map_err(|error| chain(&error))?;
+    Ok(saved.map_or(checked, |_| Removal::Removed))
+}
+
+/// Why a worktree stays that has commits which may be on no branch.
+const ON_NO_BRANCH: &str = "it is on no branch";
 
 /// Removes a worktree if nothing of it is lost with it.
 async fn evict(home: &Worktrees, place: &Place) -> Result<Removal, String> {
     let Place { path, branch, .. } = place;
-    let kept = |why: &str| Removal::Kept {
-        why: why.to_owned(),
-    };
     match place.condition {
         Condition::Ready => {
             let removal = match branch {
                 Some(branch) => home.remove(path, branch, RemovalCheck::Committed).await,
-                None => Ok(kept("it is on no branch")),
+                None => Ok(kept(ON_NO_BRANCH)),
             };
             let removal = removal.map_err(|error| chain(&error))?;
             if removal == Removal::Removed {
@@ -204,6 +292,7 @@ async fn evict(home: &Worktrees, place: &Place) -> Result<Removal, String> {
             taken.map_err(|error| chain(&error))
         }
         Condition::Gone => Ok(kept("it takes no space")),
+        Condition::Broken => Ok(kept(LOST_LINK)),
         Condition::Foreign(_) => Ok(kept("it is not ours")),
     }
 }

@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::engine::{AttemptNumber, RunId, Unit};
+use crate::journal;
 use crate::story::StoryId;
 
 /// The folder of one run.
@@ -54,7 +55,7 @@ impl RunFolder {
         self.path.join("orchestrator.log")
     }
 
-    /// The journal of the run.
+    /// The journal of the run: its open segment, beside which closed ones are.
     pub fn journal(&self) -> PathBuf {
         self.path.join(JOURNAL)
     }
@@ -94,7 +95,7 @@ const LATEST: &str = "latest";
 
 /// The last run of a board that has begun anything, by the folder of its runs.
 pub fn latest_run(runs: &Path) -> Option<RunId> {
-    let has_journal = |run: &RunId| runs.join(run.as_str()).join(JOURNAL).is_file();
+    let has_journal = |run: &RunId| journal::exists(&runs.join(run.as_str()).join(JOURNAL));
     let noted = fs::read_to_string(runs.join(LATEST)).ok();
     let noted = noted.and_then(|name| name.trim().parse().ok());
     noted.filter(has_journal).or_else(|| {

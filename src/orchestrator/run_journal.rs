@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::note::{JournalRecord, Note};
+use crate::disk::Bytes;
 use crate::engine::{Effect, Event, Moment, Opening, Record, RunView};
 use crate::journal::{Committer, Durability, End, JournalError, Progress, Writer};
 use crate::report::chain;
@@ -32,17 +33,22 @@ enum Told {
 }
 
 impl RunJournal {
-    /// Opens the journal of a new run.
-    pub(super) fn open(path: &Path, opening: Opening) -> Result<Self, JournalError> {
-        let mut writer = Writer::create(path)?;
+    /// Opens the journal of a new run, in segments of that many bytes.
+    pub(super) fn open(
+        path: &Path,
+        opening: Opening,
+        segment: Bytes,
+    ) -> Result<Self, JournalError> {
+        let mut writer = Writer::create(path)?.in_segments_of(segment.0);
         writer.append(0, &Record::Opened(Box::new(opening)))?;
         writer.sync()?;
         Self::start(path, writer)
     }
 
     /// Goes on with the journal of a run that was read to its end.
-    pub(super) fn go_on(path: &Path, end: End) -> Result<Self, JournalError> {
-        Self::start(path, Writer::go_on(path, end)?)
+    pub(super) fn go_on(path: &Path, end: End, segment: Bytes) -> Result<Self, JournalError> {
+        let writer = Writer::go_on(path, end)?.in_segments_of(segment.0);
+        Self::start(path, writer)
     }
 
     fn start(path: &Path, writer: Writer<JournalRecord>) -> Result<Self, JournalError> {
@@ -195,7 +201,7 @@ mod tests {
             default_agent: "script".to_owned(),
         };
         let path = folder.path().join("journal.jsonl");
-        let mut journal = RunJournal::open(&path, opening).unwrap();
+        let mut journal = RunJournal::open(&path, opening, Bytes::GIBI).unwrap();
         let short = Duration::from_millis(20);
         assert!(tokio::time::timeout(short, journal.moved()).await.is_err());
         journal.overrun = Some(io::ErrorKind::TimedOut.into());

@@ -85,6 +85,7 @@ impl Workspaces {
         outcome: &Outcome,
     ) -> Settled {
         let mut left = None;
+        self.ground.room.is_quiet().await;
         if let Some(prepared) = self.setup.unfinished(unit).await {
             left = self.take_back(unit, &prepared, outcome).await;
         } else if let Some((story, base)) = begun
@@ -175,7 +176,7 @@ impl Workspaces {
         })
     }
 
-    /// Removes the worktree of an attempt that never ran, unless it was there before.
+    /// Removes the worktree of an attempt that never ran, with what its setup has put into it, unless it was there before.
     async fn take_back(
         &self,
         unit: &Unit,
@@ -185,8 +186,13 @@ impl Workspaces {
         match prepared.origin {
             Origin::Fresh => self.undo(unit, prepared, outcome).await,
             Origin::ContinuedBranch => {
-                self.remove(unit, prepared, RemovalCheck::Committed, outcome)
-                    .await
+                // Whatever is committed is on a branch that was there before, and stays.
+                let tip = self.ground.repository.branch_tip(&prepared.branch);
+                let check = match tip {
+                    Ok(Some(tip)) => RemovalCheck::UnusedAt(tip),
+                    Ok(None) | Err(_) => RemovalCheck::Committed,
+                };
+                self.remove(unit, prepared, check, outcome).await
             }
             Origin::KeptWorktree => kept(&prepared.path, None),
         }
@@ -274,7 +280,7 @@ impl Workspaces {
         prepared: &Prepared,
         outcome: &Outcome,
     ) -> Option<KeptWorktree> {
-        let check = RemovalCheck::CommittedAt(prepared.base);
+        let check = RemovalCheck::UnusedAt(prepared.base);
         let kept = self.remove(unit, prepared, check, outcome).await;
         if kept.is_none() {
             let reference = format!("refs/heads/{}", prepared.branch);

@@ -254,7 +254,13 @@ async fn see_end(
 /// Whether a command gets a variable of this process: not those that belong to an attempt of another run, from whose agent
 /// this one may have been started, nor those that tie git to one repository.
 fn is_inherited(name: &OsStr) -> bool {
-    let of_attempt = [identity::SOCKET, identity::PORT, OUTCOME];
+    let of_attempt = [
+        identity::STORY,
+        identity::ATTEMPT,
+        identity::SOCKET,
+        identity::PORT,
+        OUTCOME,
+    ];
     is_passed_on(name) && !of_attempt.iter().any(|one| name == *one)
 }
 

@@ -49,7 +49,7 @@ impl Setup {
             Install::Off => None,
             Install::Command(command) => Some(Installation {
                 command: command.clone(),
-                folder: self.work_folder(&desk.prepared.path),
+                folder: self.shared.place.work_folder_in(&desk.prepared.path),
                 files: detect::lock_files().collect(),
                 need: Need::Needed,
             }),
@@ -98,7 +98,7 @@ impl Setup {
         noted: Option<Installed>,
     ) -> Result<Option<Installation>, String> {
         let worktree = desk.prepared.path.clone();
-        let mut folders = vec![self.work_folder(&worktree)];
+        let mut folders = vec![self.shared.place.work_folder_in(&worktree)];
         if folders[0] != worktree {
             folders.push(worktree);
         }

@@ -6,7 +6,8 @@
 //! the same ports. It neither makes nor removes worktrees, and decides nothing about stories.
 //!
 //! Parts: `include` and `copy` (which files, and how they get there), `detect` and `note` (which command installs,
-//! and whether it has to run), `command` and `keeper` (running one command, on this and on that side), `ports`.
+//! and whether it has to run), `command` and `keeper` (running one command, on this and on that side), `place` (what
+//! every command is told), `removal` (the hook for what is removed outside of an attempt), `ports`.
 
 mod command;
 mod copy;
@@ -15,7 +16,9 @@ mod include;
 mod install;
 mod keeper;
 mod note;
+mod place;
 mod ports;
+mod removal;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -38,6 +41,9 @@ use copy::{Copied, Copying};
 use include::{DEFAULT_PATTERN, INCLUDE_FILE};
 use ports::{Lease, Pool};
 
+pub use place::Place;
+pub use removal::{HookEnd, Leaving, RemovalHook};
+
 /// The most of an include file that is looked at, in bytes. Git reads all of it.
 const LONGEST_INCLUDE: u64 = 256 * 1024;
 
@@ -59,17 +65,6 @@ pub fn main(arguments: &[OsString]) -> Option<ExitCode> {
     Some(keeper::keep(command.to_str()?, &names?))
 }
 
-/// Where things are.
-#[derive(Debug, Clone)]
-pub struct Place {
-    /// The folder of the board, absolute.
-    pub board: PathBuf,
-    /// Folders of which nothing is copied, relative to the root of the repository.
-    pub never_copied: Vec<PathBuf>,
-    /// The folder of the project, relative to the root of a worktree: commands run there.
-    pub work_folder: String,
-}
-
 /// Sets up the worktrees of one run. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -80,7 +75,6 @@ pub struct Setup {
 struct Shared {
     rules: SetupRules,
     place: Place,
-    checkout: PathBuf,
     git: Git,
     worktrees: Worktrees,
     run: RunId,
@@ -121,14 +115,12 @@ impl Setup {
         run: RunId,
         keep: &[String],
     ) -> Self {
-        let (repository, git) = (worktrees.repository(), worktrees.git());
         Self {
             shared: Arc::new(Shared {
                 pool: rules.ports.map(Pool::new),
                 rules,
                 place,
-                checkout: repository.root().to_owned(),
-                git: git.clone(),
+                git: worktrees.git().clone(),
                 worktrees: worktrees.clone(),
                 run,
                 keep: keep.into(),
@@ -260,12 +252,8 @@ impl Setup {
 
     /// Copies what belongs into the worktree and is not in it.
     async fn copy(&self, desk: &Desk, turn: &Turn) -> Result<(), String> {
-        let Shared {
-            checkout,
-            git,
-            place,
-            ..
-        } = &*self.shared;
+        let Shared { git, place, .. } = &*self.shared;
+        let checkout = &place.checkout;
         let file = checkout.join(INCLUDE_FILE);
         let include = blocking({
             let file = file.clone();
@@ -318,7 +306,7 @@ impl Setup {
             return Ok(());
         };
         let timeout = self.shared.rules.hooks.timeout;
-        let folder = self.work_folder(&desk.prepared.path);
+        let folder = self.shared.place.work_folder_in(&desk.prepared.path);
         let run = self.run(desk, turn, (what, command), &folder, timeout, outcome);
         run.await.map_err(|failure| format!("`{what}` {failure}"))
     }
@@ -366,27 +354,13 @@ impl Setup {
 
     /// What a command finds in its environment.
     fn variables(&self, desk: &Desk, outcome: Option<&str>) -> Vec<(&'static str, OsString)> {
-        let Shared {
-            checkout,
-            place,
-            run,
-            ..
-        } = &*self.shared;
         let Prepared { path, branch, .. } = &desk.prepared;
-        let mut variables: Vec<(&'static str, OsString)> = vec![
+        let Shared { place, run, .. } = &*self.shared;
+        let mut variables = place.variables(run, path, Some(branch));
+        variables.extend([
             (identity::STORY, desk.unit.story.as_str().into()),
-            (identity::RUN, run.as_str().into()),
             (identity::ATTEMPT, desk.unit.attempt.to_string().into()),
-            ("AI_SDLC_WORKTREE", path.into()),
-            ("AI_SDLC_BRANCH", branch.into()),
-            ("AI_SDLC_CHECKOUT", checkout.into()),
-            // An `ai-sdlc` that is called works on the user's board, and not on the copy in the worktree.
-            ("AI_SDLC_ROOT", place.board.clone().into()),
-        ];
-        if let Some(base) = path.parent() {
-            // A worktree that has lost its `.git` must not be taken for a part of the main checkout.
-            variables.push(("GIT_CEILING_DIRECTORIES", base.into()));
-        }
+        ]);
         if let Some(lease) = desk.lease.get() {
             variables.push((identity::PORT, lease.first().to_string().into()));
         }
@@ -394,16 +368,6 @@ impl Setup {
             variables.push((OUTCOME, outcome.into()));
         }
         variables
-    }
-
-    /// The project's folder in a worktree; the worktree itself where the commit does not have that folder.
-    fn work_folder(&self, worktree: &Path) -> PathBuf {
-        let folder = worktree.join(&self.shared.place.work_folder);
-        if folder.is_dir() {
-            folder
-        } else {
-            worktree.to_owned()
-        }
     }
 }
 

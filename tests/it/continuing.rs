@@ -7,7 +7,7 @@ use std::thread;
 use ai_sdlc::orchestrator::{Past, PastError};
 use rustix::process::Signal;
 
-use super::support::{DEADLINE, Gates, HOLD, TestEnv, await_none};
+use super::support::{DEADLINE, Gates, HOLD, TestEnv, await_none, can_mount};
 
 /// A board whose run has a failure, a retry, and dependencies, one of which is not met.
 fn scripted() -> TestEnv {
@@ -508,11 +508,7 @@ fn a_journal_that_ends_anywhere_tells_what_is_whole_of_it() {
 
 #[test]
 fn a_board_that_cannot_be_written_is_refused_and_left_as_it_is() {
-    // Where users may not make namespaces, there is nothing to try.
-    let tried = std::process::Command::new("unshare")
-        .args(["-rm", "true"])
-        .output();
-    if !tried.is_ok_and(|output| output.status.success()) {
+    if !can_mount("a board that cannot be written") {
         return;
     }
     let env = TestEnv::new();

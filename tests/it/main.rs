@@ -18,6 +18,7 @@ mod order;
 mod ownership;
 mod recover;
 mod refusals;
+mod segments;
 mod selections;
 mod setup;
 mod slots;

@@ -146,6 +146,73 @@ fn a_hook_before_an_attempt_that_fails_is_the_end_of_it_and_its_output_is_shown(
 }
 
 #[test]
+fn a_command_that_no_shell_can_be_given_is_refused_before_anything_starts() {
+    let env = TestEnv::new();
+    env.story("S-0001").script("true").write();
+    for (config, key) in [
+        (
+            r#"{"hooks": {"beforeRun": "true\u0000x"}}"#,
+            "hooks.beforeRun",
+        ),
+        (
+            r#"{"worktree": {"install": "true\u0000x"}}"#,
+            "worktree.install",
+        ),
+        (r#"{"installCommand": "true\u0000x"}"#, "installCommand"),
+    ] {
+        env.write(".ai-sdlc.json", config);
+        let output = env.ai_sdlc(&["run"]).run();
+        let column = format!(":1:{}:", config.trim_end_matches('}').len());
+        let said = output.shown(&env).replace(key, "<key>");
+        let said = said.replace(&column, ":<place>:");
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(said, @r#"
+            exit: 2
+            --- stderr
+            error: <dir>/my répo/.ai-sdlc.json:<place>: `<key>` must not contain a NUL character (\u0000), not "true\u0000x"
+            hint: mend the file, or move it away to use the defaults
+            "#);
+        }
+    }
+    assert_eq!(env.status("S-0001"), "ready");
+}
+
+#[test]
+fn what_a_setup_that_failed_has_put_into_a_new_worktree_goes_with_it() {
+    let env = TestEnv::new();
+    let hook = "ls half.txt >> $AI_SDLC_TEST_DIR/found; echo half > half.txt; echo more >> README.md; exit 3";
+    let config = serde_json::json!({
+        "attempts": {"most": 2, "backOffMs": 50},
+        "hooks": {"afterCreate": hook},
+    });
+    env.write(".ai-sdlc.json", &config.to_string());
+    env.story("S-0001").script("echo a > a.txt").write();
+    let output = env.ai_sdlc(&["run"]).run();
+    let log = "/attempts/S-0001-2/setup.log\n";
+    output.assert_code(1).assert_stderr(log);
+    assert!(!output.stderr.contains("Kept"), "{}", output.stderr);
+    assert_eq!(told(&env, "found"), "");
+    assert!(env.worktrees().is_empty() && env.branches().is_empty());
+    assert_eq!(env.git(&["for-each-ref", "refs/ai-sdlc"]), "");
+    // A branch with work of an earlier attempt stays, and what is there before in a worktree as well.
+    let branch = "ai-sdlc/S-0001-work";
+    let work = env.git(&["commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "work"]);
+    env.git(&["branch", branch, work.trim()]);
+    env.ai_sdlc(&["run"]).run().assert_code(1);
+    assert!(env.worktrees().is_empty());
+    assert_eq!(env.branches(), [branch]);
+    env.ai_sdlc(&["worktrees", "add", "S-0001"])
+        .run()
+        .assert_code(0);
+    env.write(".ai-sdlc/worktrees/S-0001-work/mine.txt", "mine\n");
+    env.ai_sdlc(&["run"]).run().assert_code(1);
+    assert_eq!(
+        env.read(".ai-sdlc/worktrees/S-0001-work/mine.txt"),
+        "mine\n"
+    );
+}
+
+#[test]
 fn a_hook_that_hangs_is_killed_at_its_deadline_with_everything_below_it() {
     let env = TestEnv::new();
     let hook = "trap '' TERM; setsid sleep 1000 & (trap '' TERM; sleep 1000) & sleep 1000";

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::support::{Gates, HOLD, Running, TestEnv};
+use super::support::{Gates, HOLD, Running, TestEnv, await_none};
 
 /// What a loaded machine may add to a deadline.
 const SLACK: Duration = Duration::from_secs(2);
@@ -132,6 +132,32 @@ fn what_an_agent_does_on_sigterm_is_still_waited_for() {
         env.read(".ai-sdlc/worktrees/S-0002-work/saved.txt"),
         "saved\n"
     );
+}
+
+#[test]
+fn what_is_cut_off_by_a_third_signal_is_counted() {
+    for (hook, script) in [("beforeRun", "true"), ("afterRun", "exit 1")] {
+        let env = TestEnv::new();
+        let hold = format!("trap '' TERM; {}", HOLD.replace('\n', "; "));
+        let config = serde_json::json!({"hooks": {hook: hold}});
+        env.write(".ai-sdlc.json", &config.to_string());
+        env.story("S-0001").script(script).write();
+        let gates = Gates::new(&env, &["S-0001"]);
+        let run = env.ai_sdlc(&["run", "--json"]).start();
+        assert_eq!(gates.next(), "S-0001");
+        run.signal(Signal::INT);
+        run.event("run_stopping", "");
+        // Two of one kind may arrive as one.
+        run.signal(Signal::TERM);
+        run.signal(Signal::INT);
+        let output = run.wait();
+        let warnings = output.events("warning");
+        let cut_off = "cut off: 1 attempt left to end within seconds";
+        let is_told = warnings.iter().any(|event| event["message"] == cut_off);
+        assert!(is_told, "{hook}: {output:#?}");
+        let left = await_none(env.mark(), Duration::from_secs(4) + SLACK);
+        assert!(left.is_empty(), "{left:#?}");
+    }
 }
 
 #[test]

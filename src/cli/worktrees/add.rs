@@ -58,7 +58,7 @@ async fn make(scene: &Scene, claim: &Claim, story: &Story) -> Result<ExitCode, C
     let Some(worktrees) = scene.homes.first().cloned() else {
         return Err(CliError::new("there is no place for worktrees"));
     };
-    let room = room(&scene.project, &worktrees)?;
+    let room = room(&scene.project, &worktrees, &claim.run)?;
     let ledger = room.ledger.clone();
     let ground = Ground {
         repository: scene.repository.clone(),

@@ -1,14 +1,17 @@
 //! Clears one worktree away, or says why it stays.
 
-use super::holder::Holder;
-use super::scene::{Item, Scene, foreign};
+use super::holder::{Claim, Holder};
+use super::removal_hook;
+use super::scene::{Item, REPAIR, Scene, foreign};
 use crate::engine::AttemptNumber;
 use crate::git::{
-    CommitId, Condition, Place, Removal, RemovalCheck, RepositoryError, Salvage, Worktrees,
+    CommitId, Condition, LOST_LINK, Place, Removal, RemovalCheck, RepositoryError, Salvage,
+    Worktrees,
 };
 use crate::orchestrator::PastAttempts;
 use crate::process::{self, Found};
 use crate::report::{self, chain};
+use crate::setup::{HookEnd, Leaving};
 use crate::story::{Status, StoryId};
 
 /// Why a worktree stays that has commits which may be on no branch.
@@ -82,6 +85,8 @@ pub(super) enum Verdict {
     Clear(Option<Saved>),
     /// It stays: something would be lost, or that is not known.
     Stays(String),
+    /// It stays: since it was looked at, something has come up against touching it.
+    Untouched(Taboo),
 }
 
 /// Where the work of a worktree is saved.
@@ -132,11 +137,18 @@ impl Scene {
             }
             (Condition::Ready, None) => ON_NO_BRANCH.to_owned(),
             (Condition::HalfMade | Condition::Gone, _) => return Verdict::Clear(None),
+            (Condition::Broken, _) => return Verdict::Stays(LOST_LINK.to_owned()),
             (Condition::Foreign(why), _) => return Verdict::Stays(foreign(why)),
         };
         match uncommitted {
-            // It is saved when it goes, or stays because it cannot be.
-            Uncommitted::IsSaved if item.story.is_some() => Verdict::Clear(None),
+            // It is saved when it goes. What is found only then, such as a file that cannot be read, keeps it.
+            Uncommitted::IsSaved if item.story.is_some() => {
+                match home.beyond_saving(&place.path).await {
+                    Ok(None) => Verdict::Clear(None),
+                    Ok(Some(why)) => Verdict::Stays(why.to_owned()),
+                    Err(error) => Verdict::Stays(chain(&error)),
+                }
+            }
             Uncommitted::Stays | Uncommitted::IsSaved => Verdict::Stays(why),
             Uncommitted::GoesWhenSaved => match home.saved_as(place).await {
                 Ok(Some(salvage)) => Verdict::Clear(Some(Saved::of(&salvage))),
@@ -146,8 +158,67 @@ impl Scene {
         }
     }
 
+    /// What a person can do about a worktree of ours that stays since something would be lost with it.
+    pub(super) async fn way_out(&self, item: &Item, uncommitted: Uncommitted) -> Option<String> {
+        match item.place.condition {
+            Condition::Broken => return Some(REPAIR.to_owned()),
+            Condition::HalfMade | Condition::Gone | Condition::Foreign(_) => return None,
+            Condition::Ready => {}
+        }
+        let home = self.homes.get(item.home)?;
+        // Of one with its files, only its submodules are beyond saving.
+        if home.beyond_saving(&item.place.path).await.ok()?.is_some() {
+            let shown = self.shown(&item.place.path);
+            return Some(format!(
+                "no salvage holds submodules: push what is in them, commit the rest, and `git worktree remove -f -f \
+                 {shown}` removes it with all that is in it then"
+            ));
+        }
+        match (uncommitted, &item.story) {
+            (Uncommitted::Stays, Some(_)) => Some(
+                "commit it in the worktree, or give `--salvage` to have it stored before the worktree is removed"
+                    .to_owned(),
+            ),
+            (Uncommitted::Stays, None) => Some("commit it in the worktree".to_owned()),
+            (Uncommitted::GoesWhenSaved | Uncommitted::IsSaved, _) => None,
+        }
+    }
+
+    /// Removes a worktree of ours, if nothing is lost with it, once the user's own command has run in it.
+    pub(super) async fn dismiss(
+        &self,
+        item: &Item,
+        uncommitted: Uncommitted,
+        claim: &mut Claim,
+    ) -> Verdict {
+        let hook = removal_hook(&self.project, &self.repository, &claim.run);
+        if hook.timeout().is_none() || item.place.condition != Condition::Ready {
+            return self.clear(item, uncommitted).await;
+        }
+        // What stays is not told that it goes.
+        if let stays @ Verdict::Stays(_) = self.judge(item, uncommitted).await {
+            return stays;
+        }
+        let leaving = Leaving {
+            path: &item.place.path,
+            story: item.story.as_ref(),
+            branch: item.place.branch.as_deref(),
+        };
+        match hook.run(leaving).await {
+            HookEnd::Well => {}
+            HookEnd::Failed(failure) => report::warning(&format!("{}: {failure}", item.title())),
+            HookEnd::Stopped => return Verdict::Stays("its hook was stopped".to_owned()),
+        }
+        // It may have taken minutes, in which a run may have begun with the story.
+        claim.refresh(&self.project);
+        match Taboo::of(&self.as_it_is_now(item), claim.holder.as_ref()) {
+            Some(taboo) => Verdict::Untouched(taboo),
+            None => self.clear(item, uncommitted).await,
+        }
+    }
+
     /// Removes a worktree of ours, if nothing is lost with it.
-    pub(super) async fn clear(&self, item: &Item, uncommitted: Uncommitted) -> Verdict {
+    async fn clear(&self, item: &Item, uncommitted: Uncommitted) -> Verdict {
         let Some(home) = self.homes.get(item.home) else {
             return Verdict::Stays("its place is not known".to_owned());
         };
@@ -166,6 +237,7 @@ impl Scene {
                 let taking = home.take_back_half_made(&place.path);
                 taking.await.map_err(|error| chain(&error))
             }
+            (Condition::Broken, _) => Err(LOST_LINK.to_owned()),
             (Condition::Foreign(why), _) => Err(foreign(why)),
         };
         match removal {

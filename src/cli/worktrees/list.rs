@@ -6,11 +6,11 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::holder::Holder;
-use super::scene::{Item, Scene, foreign, sizes};
+use super::scene::{Item, REPAIR, Scene, foreign, sizes};
 use crate::cli::args::WorktreesListArgs;
 use crate::cli::error::{CliError, SUCCESS};
 use crate::disk::{Bytes, Measured};
-use crate::git::{Condition, Work};
+use crate::git::{Condition, LOST_LINK, Work};
 use crate::report::{self, plural};
 use crate::story::Status;
 
@@ -31,6 +31,8 @@ enum State {
     HalfMade,
     /// Its directory is gone.
     Gone,
+    /// It has its files, and its `.git` is gone.
+    Broken,
     /// It is not ours.
     Foreign,
 }
@@ -42,6 +44,7 @@ impl State {
             _ if holder.is_some() && item.status == Some(Status::InProgress) => Self::InUse,
             Condition::HalfMade => Self::HalfMade,
             Condition::Gone => Self::Gone,
+            Condition::Broken => Self::Broken,
             Condition::Ready => {
                 let merged =
                     work.is_some_and(|work| work.ahead == Some(0) && work.uncommitted == 0);
@@ -61,6 +64,7 @@ impl State {
             Self::Merged => "merged",
             Self::HalfMade => "half-made",
             Self::Gone => "gone",
+            Self::Broken => "broken",
             Self::Foreign => "foreign",
         }
     }
@@ -100,7 +104,19 @@ pub(super) async fn list(args: &WorktreesListArgs) -> Result<ExitCode, CliError>
         table(&scene, &rows)
     };
     report::data(&text);
+    if !args.json {
+        tell_of_broken(&rows);
+    }
     Ok(ExitCode::from(SUCCESS))
+}
+
+fn tell_of_broken(rows: &[Row]) {
+    let broken = rows.iter().filter(|row| row.state == State::Broken);
+    let titles: Vec<String> = broken.map(|row| row.item.title()).collect();
+    if !titles.is_empty() {
+        report::warning(&format!("{}: {LOST_LINK}", titles.join(", ")));
+        report::hint(REPAIR);
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -120,7 +136,7 @@ struct WorktreeView {
     status: Option<Status>,
     branch: Option<String>,
     state: State,
-    /// Why it is foreign.
+    /// Why it is foreign or broken.
     reason: Option<String>,
     ahead: Option<usize>,
     uncommitted: Option<usize>,
@@ -154,6 +170,7 @@ fn view(row: &Row) -> WorktreeView {
         state: row.state,
         reason: match &place.condition {
             Condition::Foreign(why) => Some(foreign(why)),
+            Condition::Broken => Some(LOST_LINK.to_owned()),
             Condition::Ready | Condition::HalfMade | Condition::Gone => None,
         },
         ahead: row.work.as_ref().and_then(|work| work.ahead),

@@ -15,9 +15,13 @@ use std::process::ExitCode;
 use super::args::{WorktreesArgs, WorktreesCommand};
 use super::error::CliError;
 use super::run::{GIT_ENDING, WIND_UP};
+use super::run_request::place;
 use crate::config::Project;
+use crate::engine::RunId;
 use crate::git::{Git, Repository, Worktrees};
 use crate::orchestrator::{Ledger, Room};
+use crate::process;
+use crate::setup::RemovalHook;
 
 /// Where the predecessor made the worktrees of `run --concurrent` by accident, below the folder of the board.
 pub(super) const ACCIDENTAL: &str = ".ai-sdlc/worktrees";
@@ -33,6 +37,11 @@ pub(super) fn change(command: WorktreesCommand) -> Result<ExitCode, CliError> {
         .build()
         .map_err(|error| CliError::new(format!("no runtime: {error}")))?;
     let done = runtime.block_on(async {
+        // What a hook leaves running whose keeper was killed is found here, and ended.
+        match process::adopt_orphans() {
+            Ok(()) => drop(tokio::spawn(process::reap_orphans())),
+            Err(error) => tracing::warn!(%error, "what a killed hook leaves will not be found"),
+        }
         match command {
             WorktreesCommand::List(args) => list::list(&args).await,
             WorktreesCommand::Add(args) => add::add(&args).await,
@@ -70,8 +79,24 @@ fn accidental(project: &Project, home: &Worktrees) -> Result<Option<Worktrees>, 
     Ok((other.base() != home.base()).then_some(other))
 }
 
+/// What the user wants to run before a worktree of the project is removed. `run` is the name under which it happens.
+fn removal_hook(project: &Project, repository: &Repository, run: &RunId) -> RemovalHook {
+    let config = &project.config;
+    let place = place(project, repository);
+    RemovalHook::new(
+        &config.setup.hooks,
+        place,
+        run.clone(),
+        &config.kept_processes,
+    )
+}
+
 /// The disk space of a run's worktrees.
-pub(super) fn room(project: &Project, worktrees: &Worktrees) -> Result<Room, CliError> {
+pub(super) fn room(
+    project: &Project,
+    worktrees: &Worktrees,
+    run: &RunId,
+) -> Result<Room, CliError> {
     let other = match project.config.max_disk {
         Some(_) => accidental(project, worktrees)?,
         // Nobody asks what they take.
@@ -82,6 +107,7 @@ pub(super) fn room(project: &Project, worktrees: &Worktrees) -> Result<Room, Cli
         min_free: project.config.min_free,
         max_disk: project.config.max_disk,
         homes,
+        hook: removal_hook(project, worktrees.repository(), run),
         ledger: Ledger::default(),
     })
 }

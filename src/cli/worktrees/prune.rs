@@ -42,10 +42,10 @@ pub(super) async fn prune(args: &WorktreesPruneArgs) -> Result<ExitCode, CliErro
             (false, Some(_)) => Uncommitted::Stays,
         };
         let verdict = match (taboo, interrupted(item)) {
-            (Some(taboo), _) => Verdict::Stays(taboo.why().to_owned()),
+            (Some(taboo), _) => Verdict::Untouched(taboo),
             (None, Some(why)) => Verdict::Stays(why),
             (None, None) if args.dry_run => scene.judge(item, uncommitted).await,
-            (None, None) => scene.clear(item, uncommitted).await,
+            (None, None) => scene.dismiss(item, uncommitted, &mut claim).await,
         };
         let (title, shown) = (item.title(), scene.shown(&item.place.path));
         match verdict {
@@ -60,10 +60,8 @@ pub(super) async fn prune(args: &WorktreesPruneArgs) -> Result<ExitCode, CliErro
                 let (what, bytes) = (what_it_was(item), size.bytes);
                 report::note(verb, &format!("{title} {shown} ({bytes}){what}"));
             }
-            Verdict::Stays(why) => {
-                summary.stay += 1;
-                report::note("Stays", &format!("{title} {shown}: {why}"));
-            }
+            Verdict::Untouched(taboo) => summary.tell_of_stay(&title, &shown, taboo.why()),
+            Verdict::Stays(why) => summary.tell_of_stay(&title, &shown, &why),
         }
     }
     if !args.dry_run {
@@ -77,6 +75,11 @@ pub(super) async fn prune(args: &WorktreesPruneArgs) -> Result<ExitCode, CliErro
 }
 
 impl Summary {
+    fn tell_of_stay(&mut self, title: &str, shown: &str, why: &str) {
+        self.stay += 1;
+        report::note("Stays", &format!("{title} {shown}: {why}"));
+    }
+
     fn text(&self, dry_run: bool) -> String {
         let removed = plural(self.removed, "worktree", "worktrees");
         let (freed, stay) = (self.freed, self.stay);
@@ -101,7 +104,7 @@ fn what_it_was(item: &Item) -> &'static str {
     match item.place.condition {
         Condition::HalfMade => ", half-made",
         Condition::Gone => ", whose folder was gone",
-        Condition::Ready | Condition::Foreign(_) => "",
+        Condition::Ready | Condition::Broken | Condition::Foreign(_) => "",
     }
 }
 

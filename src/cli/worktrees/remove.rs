@@ -8,7 +8,6 @@ use super::scene::{Item, Scene, sizes};
 use crate::cli::args::WorktreesRemoveArgs;
 use crate::cli::error::{CliError, SOME_DID_NOT, SUCCESS};
 use crate::cli::working_directory;
-use crate::git::Condition;
 use crate::report::{self, chain};
 
 pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliError> {
@@ -25,19 +24,19 @@ pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliEr
     for (item, size) in items.iter().zip(sizes) {
         claim.refresh(&scene.project);
         let (title, shown) = (item.title(), scene.shown(&item.place.path));
-        let stays = |why: &str, hints: &[&str]| {
-            let hints: Vec<String> = hints.iter().map(|hint| (*hint).to_owned()).collect();
+        let stays = |why: &str, hint: Option<String>| {
+            let hints: Vec<String> = hint.into_iter().collect();
             report::error(
                 &format!("{title} keeps its worktree {shown}: {why}"),
                 &hints,
             );
         };
         if let Some(taboo) = Taboo::of(item, claim.holder.as_ref()) {
-            stays(taboo.why(), &[taboo.hint()]);
+            stays(taboo.why(), Some(taboo.hint().to_owned()));
             code = SOME_DID_NOT;
             continue;
         }
-        match scene.clear(item, uncommitted).await {
+        match scene.dismiss(item, uncommitted, &mut claim).await {
             Verdict::Clear(saved) => {
                 if let Some(saved) = &saved {
                     saved.tell(&title);
@@ -47,8 +46,12 @@ pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliEr
                 report::note("Removed", &took);
                 tell_of_branch(&scene, item, args).await?;
             }
+            Verdict::Untouched(taboo) => {
+                stays(taboo.why(), Some(taboo.hint().to_owned()));
+                code = SOME_DID_NOT;
+            }
             Verdict::Stays(why) => {
-                stays(&why, hints(item, uncommitted));
+                stays(&why, scene.way_out(item, uncommitted).await);
                 code = SOME_DID_NOT;
             }
         }
@@ -107,15 +110,6 @@ fn places_of(items: &[Item], is_it: impl Fn(&Item) -> bool) -> Vec<usize> {
         .filter(|(_, item)| is_it(item))
         .map(|(place, _)| place)
         .collect()
-}
-
-fn hints(item: &Item, uncommitted: Uncommitted) -> &'static [&'static str] {
-    match item.place.condition {
-        Condition::Ready if uncommitted == Uncommitted::Stays => &[
-            "commit it in the worktree, or give `--salvage` to have it stored before the worktree is removed",
-        ],
-        Condition::Ready | Condition::HalfMade | Condition::Gone | Condition::Foreign(_) => &[],
-    }
 }
 
 async fn tell_of_branch(

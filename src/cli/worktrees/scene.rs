@@ -30,7 +30,7 @@ pub(super) struct Scene {
 }
 
 /// A worktree, or something where worktrees are.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Item {
     /// In which of the homes it is.
     pub(super) home: usize,
@@ -78,6 +78,18 @@ impl Scene {
         Ok(items)
     }
 
+    /// The same with what the board says at this moment, as far as it can be read.
+    pub(super) fn as_it_is_now(&self, item: &Item) -> Item {
+        let board = Store::new(&self.project.board).load().ok();
+        let id = item.story.as_ref();
+        let found = board.as_ref().zip(id);
+        let found = found.and_then(|(board, id)| board.find(id.as_str()));
+        Item {
+            status: found.map_or(item.status, |story| Some(story.status)),
+            ..item.clone()
+        }
+    }
+
     fn item(&self, home: usize, place: Place) -> Item {
         let ours = !place.is_foreign();
         let of_story = self.board.stories.iter();
@@ -85,12 +97,10 @@ impl Scene {
             .filter(|story| ours && place.is_of(&story.id))
             // An id may begin with another one.
             .max_by_key(|story| story.id.as_str().len());
+        let of_board = story.map(|story| story.id.clone());
         Item {
             home,
-            story: match story {
-                Some(story) => Some(story.id.clone()),
-                None => Some(place.name()).filter(|_| ours).and_then(id_in),
-            },
+            story: of_board.or_else(|| place.story.clone()),
             status: story.map(|story| story.status),
             place,
         }
@@ -154,7 +164,7 @@ impl Item {
         match &self.place.condition {
             Condition::Ready => true,
             Condition::Foreign(why) => *why != Foreign::NotAWorktree,
-            Condition::HalfMade | Condition::Gone => false,
+            Condition::HalfMade | Condition::Gone | Condition::Broken => false,
         }
     }
 
@@ -179,12 +189,9 @@ pub(super) fn sizes(items: &[Item]) -> Vec<Measured> {
     disk::measure(&paths, disk::PATIENCE)
 }
 
-/// The id in a name such as `S-0001-add-a-login-page`, of a story that is not on the board.
-fn id_in(name: &str) -> Option<StoryId> {
-    let number = name.strip_prefix("S-")?.split('-').next()?;
-    let id: StoryId = format!("S-{number}").parse().ok()?;
-    id.number().map(|_| id)
-}
+/// What to do with a worktree that has lost its `.git`.
+pub(super) const REPAIR: &str =
+    "`git worktree repair` in the main checkout makes it again, and loses nothing";
 
 /// Why something is not ours, in words.
 pub(super) fn foreign(why: &Foreign) -> String {
@@ -199,18 +206,5 @@ pub(super) fn foreign(why: &Foreign) -> String {
                 reason.replace(char::is_control, " ")
             )
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_id_of_a_story_that_is_not_on_the_board_is_read_from_the_name() {
-        let read = |name| id_in(name).map(|id| id.to_string());
-        assert_eq!(read("S-0001-work"), Some("S-0001".to_owned()));
-        assert_eq!(read("S-x-work"), None);
-        assert_eq!(read("feature"), None);
     }
 }

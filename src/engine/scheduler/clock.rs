@@ -64,7 +64,7 @@ impl Engine {
                 .is_some_and(|deadline| deadline <= self.now)
         {
             self.trouble.overdue += 1;
-            self.leave(self.occupied, effects);
+            self.leave(effects);
         } else if self.wrap_up.is_some_and(|deadline| deadline <= self.now) {
             self.trouble.board_failures += self.unwritten.len();
             self.finish(effects);

@@ -30,7 +30,7 @@ impl Engine {
                 Input::StopNow
             }
             Stop::Now(_) => {
-                self.leave(running, effects);
+                self.leave(effects);
                 return;
             }
         };
@@ -57,7 +57,11 @@ impl Engine {
     }
 
     /// Ends the run as it is. What was not through is cancelled: its work stays where it is, for the next run.
-    pub(super) fn leave(&mut self, running: usize, effects: &mut Effects) {
+    pub(super) fn leave(&mut self, effects: &mut Effects) {
+        // Also those that are only being settled: a hook of theirs may still run.
+        let is_under_way = |stage: &Stage| matches!(stage, Stage::Attempting(_));
+        let stories = self.stories.iter();
+        let running = stories.filter(|story| is_under_way(&story.stage)).count();
         effects.tell(Notice::Leaving { running });
         let mut left: Vec<(Key, Option<Unit>)> = Vec::new();
         for key in (0_u32..).map(Key).take(self.stories.len()) {

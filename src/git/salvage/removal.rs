@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{Salvage, SalvageError, blocking, look, salvage_ref};
 use crate::engine::AttemptNumber;
 use crate::git::removal::{Removal, RemovalCheck, RemovalError, obstacle};
+use crate::git::repository::RepositoryError;
 use crate::git::worktree::Worktrees;
 use crate::story::id::StoryId;
 
@@ -48,6 +49,22 @@ impl Worktrees {
             return Ok(Removal::Kept { why });
         }
         self.take_away(path).await
+    }
+
+    /// What keeps the worktree at `path` from being removed even when all that git can commit of it is saved.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub async fn beyond_saving(
+        &self,
+        path: &Path,
+    ) -> Result<Option<&'static str>, RepositoryError> {
+        let (repository, path) = (self.repository.clone(), path.to_owned());
+        blocking(move || {
+            let entry = repository.worktree_at(&path)?;
+            Ok(entry.as_ref().and_then(obstacle))
+        })
+        .await
     }
 
     async fn state_of(&self, place: &look::Place) -> Result<look::State, RemovalError> {

@@ -246,6 +246,7 @@ impl<L: Launcher> Driver<L> {
             notice => {
                 if let Notice::Stopping { grace, .. } = notice {
                     self.request.workspaces.setup.stop_within(grace);
+                    self.request.workspaces.ground.room.stop();
                 }
                 self.narrator.notice(notice);
             }

@@ -18,6 +18,7 @@ pub(crate) use story::StoryFile;
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -378,4 +379,16 @@ pub(crate) fn names_in(directory: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Whether a shell in a namespace of its own may mount file systems (`unshare -rm`). Where it may not, it is said what is
+/// not tried, past the capture of the test's output.
+pub(crate) fn can_mount(what: &str) -> bool {
+    let tried = Command::new("unshare").args(["-rm", "true"]).output();
+    let can = tried.is_ok_and(|output| output.status.success());
+    if !can {
+        let line = format!("not tried, since `unshare -rm` is refused here: {what}\n");
+        io::stderr().write_all(line.as_bytes()).unwrap();
+    }
+    can
 }

@@ -1,20 +1,14 @@
 //! A disk that fills up while a run goes on: files are whole, and once there is space again the next run goes on.
 //!
 //! The disk is a small file system in memory that a shell mounts in a namespace of its own, where no other process sees
-//! it. Where users may not make namespaces, there is nothing to try.
+//! it.
 
 use std::fs;
-use std::process::Command;
 
-use crate::support::{Output, TestEnv};
+use crate::support::{Output, TestEnv, can_mount};
 
 /// How large the file is that every worktree has to hold, in KiB. Nothing can make it smaller.
 const LARGE: usize = 400;
-
-fn can_mount() -> bool {
-    let tried = Command::new("unshare").args(["-rm", "true"]).output();
-    tried.is_ok_and(|output| output.status.success())
-}
 
 /// A board with a large file. Its configuration is for the small disk at `small`.
 fn with_large_file(base_path: &str) -> TestEnv {
@@ -57,7 +51,7 @@ fn outcomes(output: &Output, story: &str) -> Vec<String> {
 
 #[test]
 fn a_worktree_that_does_not_fit_is_not_prepared_and_fits_later() {
-    if !can_mount() {
+    if !can_mount("a worktree that does not fit on the disk") {
         return;
     }
     let env = with_large_file("../small/trees");
@@ -96,7 +90,7 @@ fn a_worktree_that_does_not_fit_is_not_prepared_and_fits_later() {
 
 #[test]
 fn an_agent_that_fills_the_disk_keeps_what_it_has_and_goes_on_later() {
-    if !can_mount() {
+    if !can_mount("an agent that fills the disk") {
         return;
     }
     let env = with_large_file("../small/trees");
@@ -124,7 +118,7 @@ fn an_agent_that_fills_the_disk_keeps_what_it_has_and_goes_on_later() {
 
 #[test]
 fn a_repository_on_a_full_disk_stays_whole() {
-    if !can_mount() {
+    if !can_mount("a repository on a full disk") {
         return;
     }
     let env = with_large_file(".ai-sdlc/worktrees");

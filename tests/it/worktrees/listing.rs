@@ -73,6 +73,54 @@ fn every_kind_of_worktree_has_its_line() {
 }
 
 #[test]
+fn one_that_has_lost_its_git_file_is_known_and_kept_until_it_is_repaired() {
+    let env = TestEnv::new();
+    env.story("S-0001").script("echo a > a.txt; exit 1").write();
+    env.ai_sdlc(&["run"]).run().assert_code(1);
+    std::fs::remove_file(env.path(".ai-sdlc/worktrees/S-0001-work/.git")).unwrap();
+    let output = env.ai_sdlc(&["worktrees"]).run();
+    insta::assert_snapshot!(shown(&output, &env), @r"
+    exit: 0
+    --- stdout
+    STORY STATUS STATE AHEAD UNSAVED SIZE AGE BRANCH PATH
+    S-0001 blocked broken - - <size> <age> ai-sdlc/S-0001-work .ai-sdlc/worktrees/S-0001-work
+    1 worktree, <size>
+    --- stderr
+    warning: S-0001: its `.git` file is gone
+    hint: `git worktree repair` in the main checkout makes it again, and loses nothing
+    ");
+    let output = env.ai_sdlc(&["worktrees", "--json"]).run();
+    let list: Value = serde_json::from_str(&output.stdout).unwrap();
+    let worktree = &list["worktrees"][0];
+    assert_eq!(worktree["state"], "broken");
+    assert_eq!(worktree["reason"], "its `.git` file is gone");
+    for salvage in [&[][..], &["--salvage"][..]] {
+        let remove = [&["worktrees", "remove", "S-0001"], salvage].concat();
+        let output = env.ai_sdlc(&remove).run();
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(shown(&output, &env), @r"
+            exit: 1
+            --- stderr
+            error: S-0001 keeps its worktree .ai-sdlc/worktrees/S-0001-work: its `.git` file is gone
+            hint: `git worktree repair` in the main checkout makes it again, and loses nothing
+            ");
+        }
+    }
+    env.story("S-0001").status("done").write();
+    let pruned = env.ai_sdlc(&["worktrees", "prune", "--salvage"]).run();
+    pruned.assert_stderr("its `.git` file is gone");
+    env.story("S-0001").script("test -e a.txt").write();
+    let run = env.ai_sdlc(&["run"]).run();
+    run.assert_code(1).assert_stderr("`git worktree repair`");
+    assert_eq!(env.read(".ai-sdlc/worktrees/S-0001-work/a.txt"), "a\n");
+    env.git(&["worktree", "repair"]);
+    env.ai_sdlc(&["run", "--story", "S-0001"])
+        .run()
+        .assert_code(0);
+    assert_eq!(env.changed_files("ai-sdlc/S-0001-work"), ["a.txt"]);
+}
+
+#[test]
 fn programs_get_numbers() {
     let env = TestEnv::new();
     env.story("S-0001").script("echo a > a.txt; exit 1").write();

@@ -2,6 +2,7 @@
 
 mod adding;
 mod full_disk;
+mod hook;
 mod listing;
 mod pruning;
 mod quota;

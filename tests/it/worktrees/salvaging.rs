@@ -151,3 +151,49 @@ fn a_worktree_whose_link_to_git_is_broken_stays() {
     let kept = env.read(".ai-sdlc/worktrees/S-0001-work/b.txt");
     assert_eq!(kept, "b\n");
 }
+
+#[test]
+fn submodules_are_beyond_saving_and_nothing_else_is_promised() {
+    let env = TestEnv::new();
+    let module = env.base().join("module");
+    env.git(&["clone", "--quiet", "--bare", ".", "../module"]);
+    let from_files = ["-c", "protocol.file.allow=always"];
+    let path = module.to_str().unwrap();
+    env.git(
+        &[
+            &from_files[..],
+            &["submodule", "--quiet", "add", path, "mod"],
+        ]
+        .concat(),
+    );
+    env.commit_all();
+    env.story("S-0001").status("backlog").write();
+    env.ai_sdlc(&["worktrees", "add", "S-0001"])
+        .run()
+        .assert_code(0);
+    let inside = env.path(".ai-sdlc/worktrees/S-0001-work");
+    let update = ["submodule", "--quiet", "update", "--init"];
+    env.git_in(&inside, &[&from_files[..], &update].concat());
+    env.write(".ai-sdlc/worktrees/S-0001-work/mod/mine.txt", "mine\n");
+    for salvage in [&[][..], &["--salvage"][..]] {
+        let remove = [&["worktrees", "remove", "S-0001"], salvage].concat();
+        let output = env.ai_sdlc(&remove).run();
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(shown(&output, &env), @r"
+            exit: 1
+            --- stderr
+            error: S-0001 keeps its worktree .ai-sdlc/worktrees/S-0001-work: it has submodules of its own
+            hint: no salvage holds submodules: push what is in them, commit the rest, and `git worktree remove -f -f .ai-sdlc/worktrees/S-0001-work` removes it with all that is in it then
+            ");
+        }
+    }
+    let prune = ["worktrees", "prune", "--salvage", "--dry-run"];
+    let pruned = env.ai_sdlc(&prune).run();
+    pruned.assert_stderr("0 worktrees would go");
+    let mine = env.read(".ai-sdlc/worktrees/S-0001-work/mod/mine.txt");
+    assert_eq!(mine, "mine\n");
+    // What is hinted at is true.
+    let place = ".ai-sdlc/worktrees/S-0001-work";
+    env.git(&["worktree", "remove", "-f", "-f", place]);
+    assert!(env.worktrees().is_empty());
+}
