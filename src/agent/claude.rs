@@ -43,11 +43,11 @@ impl Agent for Claude {
         }
     }
 
-    fn program(&self) -> Option<Program> {
-        Some(Program {
+    fn program(&self) -> Program {
+        Program::Named {
             name: "claude",
             install: "npm install -g @anthropic-ai/claude-code",
-        })
+        }
     }
 
     fn approach(&self, task: &Task) -> Result<Approach, TaskError> {

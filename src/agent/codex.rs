@@ -27,11 +27,11 @@ impl Agent for Codex {
         }
     }
 
-    fn program(&self) -> Option<Program> {
-        Some(Program {
+    fn program(&self) -> Program {
+        Program::Named {
             name: "codex",
             install: "npm install -g @openai/codex",
-        })
+        }
     }
 
     fn approach(&self, task: &Task) -> Result<Approach, TaskError> {

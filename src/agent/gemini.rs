@@ -27,11 +27,11 @@ impl Agent for Gemini {
         }
     }
 
-    fn program(&self) -> Option<Program> {
-        Some(Program {
+    fn program(&self) -> Program {
+        Program::Named {
             name: "gemini",
             install: "npm install -g @google/gemini-cli",
-        })
+        }
     }
 
     fn approach(&self, task: &Task) -> Result<Approach, TaskError> {
@@ -89,7 +89,22 @@ struct Reader {
     speaks: bool,
 }
 
+/// How it says on its standard error that it tries again.
+const RETRYING: &str = "Retrying with backoff";
+
 impl StreamReader for Reader {
+    fn read_error_line(&mut self, line: &[u8]) -> Vec<StreamEvent> {
+        let line = String::from_utf8_lossy(line);
+        let Some((what, _)) = line.split_once(RETRYING) else {
+            return Vec::new();
+        };
+        let what = what.trim().trim_end_matches('.');
+        vec![StreamEvent::Retrying {
+            trouble: Trouble::new(TroubleKind::of_message(what), what),
+            delay: None,
+        }]
+    }
+
     fn read(&mut self, line: &[u8]) -> Vec<StreamEvent> {
         let Some(event) = object(line) else {
             return Vec::new();
@@ -201,6 +216,18 @@ mod tests {
             0 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation unknown
         "#);
         recordings::play_damaged("gemini");
+    }
+
+    #[test]
+    fn it_says_on_its_standard_error_that_it_tries_again() {
+        let line = b"Attempt 2 failed with status 429. Retrying with backoff... _ApiError: {";
+        let limited = TroubleKind::RateLimited { reset: None };
+        let retrying = StreamEvent::Retrying {
+            trouble: Trouble::new(limited, "Attempt 2 failed with status 429"),
+            delay: None,
+        };
+        assert_eq!(Reader::default().read_error_line(line), [retrying]);
+        assert_eq!(Reader::default().read_error_line(b"    at x (y.js:1)"), []);
     }
 
     #[test]

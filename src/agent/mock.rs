@@ -19,8 +19,8 @@ impl Agent for Mock {
         }
     }
 
-    fn program(&self) -> Option<Program> {
-        None
+    fn program(&self) -> Program {
+        Program::None
     }
 
     fn approach(&self, _task: &Task) -> Result<Approach, TaskError> {

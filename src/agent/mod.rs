@@ -10,6 +10,7 @@
 mod answer;
 mod claude;
 mod codex;
+mod command;
 mod environment;
 mod event;
 mod gemini;
@@ -92,6 +93,12 @@ pub enum Approach {
     Answer(String),
 }
 
+/// What stands for the path of a file with the prompt in an argument.
+pub const PROMPT_FILE: &str = "{prompt_file}";
+
+/// The longest argument of a program, in bytes: Linux takes 128 KiB for one (`MAX_ARG_STRLEN`), its end included.
+const LONGEST_ARGUMENT: usize = 128 * 1024 - 1;
+
 /// A program to run in the worktree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
@@ -103,6 +110,8 @@ pub struct Invocation {
     pub variables: Vec<(&'static str, String)>,
     /// What it reads from its standard input, which then ends.
     pub input: String,
+    /// What is in the file that [`PROMPT_FILE`] stands for in its arguments.
+    pub prompt_file: Option<String>,
     /// One line on what is going on, for the person who watches.
     pub activity: String,
 }
@@ -127,6 +136,7 @@ impl Invocation {
             arguments: arguments.map(OsString::from).collect(),
             variables,
             input,
+            prompt_file: None,
             activity,
         }
     }
@@ -174,6 +184,19 @@ pub enum TaskError {
     /// The script agent found nothing to run.
     #[error("the story has no fenced block marked `sh` for the script agent to run")]
     NoScript,
+    /// The prompt does not fit into an argument.
+    #[error(
+        "the prompt has {length} bytes; at most {limit} fit into an argument (`{PROMPT_FILE}` gives it in a file)"
+    )]
+    PromptTooLong {
+        /// Its length in bytes.
+        length: usize,
+        /// The most that is accepted.
+        limit: usize,
+    },
+    /// Nobody said which program it is.
+    #[error("the agent has no program: its `command` in the configuration says which")]
+    NoCommand,
     /// The script does not fit into an argument.
     #[error("the story's script has {length} bytes; at most {limit} can be run")]
     ScriptTooLong {
@@ -189,6 +212,11 @@ pub enum TaskError {
 pub trait StreamReader: Send {
     /// What a line tells. A line that was too long is given by its beginning.
     fn read(&mut self, line: &[u8]) -> Vec<StreamEvent>;
+
+    /// What a line on its standard error tells, where other lines may be as well.
+    fn read_error_line(&mut self, _line: &[u8]) -> Vec<StreamEvent> {
+        Vec::new()
+    }
 }
 
 /// A reader of output that tells nothing.
@@ -205,8 +233,8 @@ pub trait Agent: Send + Sync {
     /// What can be relied on.
     fn capabilities(&self) -> Capabilities;
 
-    /// The program that has to be there, and where it comes from; none when nothing has to.
-    fn program(&self) -> Option<Program>;
+    /// The program that has to be there.
+    fn program(&self) -> Program;
 
     /// How to have the task done.
     ///
@@ -223,18 +251,25 @@ pub trait Agent: Send + Sync {
     fn conclude(&self, turn: &Turn, exit: SessionExit, stderr: &str) -> Conclusion;
 }
 
-/// A program that an agent is.
+/// The program that an agent is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Program {
-    /// Its name on the `PATH`.
-    pub name: &'static str,
-    /// How people get it.
-    pub install: &'static str,
+pub enum Program {
+    /// None, or one that is everywhere.
+    None,
+    /// One of this name on the `PATH`, unless the configuration names another one.
+    Named {
+        /// The name.
+        name: &'static str,
+        /// How people get it.
+        install: &'static str,
+    },
+    /// The one that the configuration names.
+    Configured,
 }
 
 /// The agents that this version can drive, in the order in which they are listed.
 pub const NAMES: &[&str] = &[
-    "claude", "codex", "gemini", "opencode", "qwen", "script", "mock",
+    "claude", "codex", "gemini", "opencode", "qwen", "command", "script", "mock",
 ];
 
 /// The agent of a demonstration: it needs no model, no key and no network.
@@ -251,6 +286,7 @@ pub fn find(name: &str) -> Option<&'static dyn Agent> {
         "gemini" => Some(&gemini::Gemini),
         "opencode" => Some(&opencode::OpenCode),
         "qwen" => Some(&qwen::Qwen),
+        "command" => Some(&command::Command),
         "script" => Some(&script::Script),
         "mock" => Some(&mock::Mock),
         _ => None,

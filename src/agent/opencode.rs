@@ -30,11 +30,11 @@ impl Agent for OpenCode {
         }
     }
 
-    fn program(&self) -> Option<Program> {
-        Some(Program {
+    fn program(&self) -> Program {
+        Program::Named {
             name: "opencode",
             install: "npm install -g opencode-ai",
-        })
+        }
     }
 
     fn approach(&self, task: &Task) -> Result<Approach, TaskError> {

@@ -3,6 +3,8 @@
 //! What it may not do is not offered to its model at all. At a limit of its own it ends without a `result`, with an exit
 //! code that says which.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
@@ -28,11 +30,11 @@ impl Agent for Qwen {
         }
     }
 
-    fn program(&self) -> Option<Program> {
-        Some(Program {
+    fn program(&self) -> Program {
+        Program::Named {
             name: "qwen",
             install: "npm install -g @qwen-code/qwen-code",
-        })
+        }
     }
 
     fn approach(&self, task: &Task) -> Result<Approach, TaskError> {
@@ -81,6 +83,24 @@ impl Agent for Qwen {
 struct Reader;
 
 impl StreamReader for Reader {
+    /// `Retrying in 60s (attempt 1/10): [API Error: 429 …]`: the event in the stream does not say why.
+    fn read_error_line(&mut self, line: &[u8]) -> Vec<StreamEvent> {
+        let line = String::from_utf8_lossy(line);
+        let Some((when, why)) = line
+            .strip_prefix("Retrying in ")
+            .and_then(|rest| rest.split_once(": "))
+        else {
+            return Vec::new();
+        };
+        let seconds = when
+            .split_once('s')
+            .and_then(|(seconds, _)| seconds.parse().ok());
+        vec![StreamEvent::Retrying {
+            trouble: Trouble::new(TroubleKind::of_message(why), why),
+            delay: seconds.map(Duration::from_secs),
+        }]
+    }
+
     fn read(&mut self, line: &[u8]) -> Vec<StreamEvent> {
         let Some(event) = object(line) else {
             return Vec::new();
@@ -173,6 +193,7 @@ fn usage(event: &Value, place: &str) -> Usage {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::agent::recordings;
 
     #[test]
@@ -218,5 +239,17 @@ mod tests {
             0 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation unknown
         "#);
         recordings::play_damaged("qwen");
+    }
+
+    #[test]
+    fn it_says_on_its_standard_error_why_it_tries_again() {
+        let line = b"Retrying in 60s (attempt 1/10): [API Error: 429 fake 429]";
+        let limited = TroubleKind::RateLimited { reset: None };
+        let retrying = StreamEvent::Retrying {
+            trouble: Trouble::new(limited, "[API Error: 429 fake 429]"),
+            delay: Some(Duration::from_secs(60)),
+        };
+        assert_eq!(Reader.read_error_line(line), [retrying]);
+        assert_eq!(Reader.read_error_line(b"Retrying provider attempt"), []);
     }
 }

@@ -3,14 +3,10 @@
 //! For chores, for trying the program, and for tests.
 
 use super::{
-    Agent, Approach, Ask, Capabilities, Conclusion, Invocation, Output, Program, Task, TaskError,
-    Turn,
+    Agent, Approach, Ask, Capabilities, Conclusion, Invocation, LONGEST_ARGUMENT, Output, Program,
+    Task, TaskError, Turn,
 };
 use crate::process::SessionExit;
-
-/// The longest script, in bytes. The script is one argument of the shell, and Linux takes 128 KiB for one
-/// (`MAX_ARG_STRLEN`), its end included.
-const LONGEST: usize = 128 * 1024 - 1;
 
 pub(super) struct Script;
 
@@ -26,17 +22,17 @@ impl Agent for Script {
         }
     }
 
-    fn program(&self) -> Option<Program> {
+    fn program(&self) -> Program {
         // There is a shell wherever this program runs.
-        None
+        Program::None
     }
 
     fn approach(&self, task: &Task) -> Result<Approach, TaskError> {
         let script = first_shell_block(&task.story_text).ok_or(TaskError::NoScript)?;
-        if script.len() > LONGEST || script.contains('\0') {
+        if script.len() > LONGEST_ARGUMENT || script.contains('\0') {
             return Err(TaskError::ScriptTooLong {
                 length: script.len(),
-                limit: LONGEST,
+                limit: LONGEST_ARGUMENT,
             });
         }
         let lines = script.lines().count();
@@ -46,6 +42,7 @@ impl Agent for Script {
             arguments: vec!["-eu".into(), "-c".into(), script.into(), "story".into()],
             variables: Vec::new(),
             input: String::new(),
+            prompt_file: None,
             activity: format!("sh -eu, {lines} {unit}"),
         }))
     }

@@ -182,6 +182,32 @@ impl Turn {
         self.requests
     }
 
+    /// What the end means of a program that need not say that it is done: exit code 0 does.
+    pub fn conclude_by_exit(&self, exit: SessionExit, stderr: &str) -> Conclusion {
+        let done = Self {
+            finished: exit == SessionExit::Code(0),
+            ..self.clone()
+        };
+        done.conclude(exit, stderr, |_| None)
+    }
+
+    /// What it means that the agent was ended because it only tried again.
+    pub fn conclude_retrying(&self) -> Conclusion {
+        let Some((trouble, delay)) = &self.retrying else {
+            return Conclusion::Crashed("the agent was ended while it tried again".to_owned());
+        };
+        match self.troubled(trouble) {
+            Conclusion::Limited {
+                reset: None,
+                reason,
+            } => Conclusion::Limited {
+                reset: delay.map(Reset::After),
+                reason,
+            },
+            conclusion => conclusion,
+        }
+    }
+
     fn troubled(&self, trouble: &Trouble) -> Conclusion {
         match Conclusion::of(trouble) {
             Conclusion::Limited {
@@ -569,6 +595,27 @@ mod tests {
         assert_eq!(turn.activity(), Some("waits to try again: 529"));
         assert_eq!(turn.hear(said("on")), Heard::Progress);
         assert_eq!(turn.retrying(), None);
+    }
+
+    #[test]
+    fn one_that_only_tries_again_is_judged_by_what_it_tries() {
+        let retry = |kind, delay| StreamEvent::Retrying {
+            trouble: Trouble::new(kind, "so it is"),
+            delay,
+        };
+        let conclude = |event| turn([event]).conclude_retrying();
+        let (reason, minute) = (|| "so it is".to_owned(), Some(Duration::from_secs(60)));
+        assert_eq!(
+            conclude(retry(TroubleKind::RateLimited { reset: None }, minute)),
+            Conclusion::Limited {
+                reset: minute.map(Reset::After),
+                reason: reason()
+            }
+        );
+        let refused = conclude(retry(TroubleKind::Unauthorized, None));
+        assert_eq!(refused, Conclusion::Refused(reason()));
+        let crashed = conclude(retry(TroubleKind::Connection, None));
+        assert_eq!(crashed, Conclusion::Crashed(reason()));
     }
 
     #[test]

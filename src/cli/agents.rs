@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::CliError;
-use crate::agent::{self, Agent};
+use crate::agent::{self, Agent, Program};
 use crate::config::{AgentRules, Config};
 use crate::engine::Provider;
 use crate::protocol::AgentSetup;
@@ -29,6 +29,8 @@ struct Known {
 pub(super) enum Undrivable {
     /// There is none of that name; this one may have been meant.
     Unknown(Option<String>),
+    /// The configuration does not say which program it is.
+    NoCommand,
     /// Its program is not there; this is how people get it.
     NotInstalled {
         /// The program.
@@ -128,19 +130,19 @@ impl Agents {
             return Err(Undrivable::Unknown(closest));
         };
         let adapter = agent::find(&known.setup.adapter);
-        let usual = adapter.and_then(Agent::program);
-        let program = match (known.setup.command.first(), usual) {
-            (Some(program), _) => program.as_str(),
-            (None, Some(usual)) => usual.name,
-            (None, None) => return Ok(()),
+        let usual = adapter.map_or(Program::None, Agent::program);
+        let (program, install) = match (known.setup.command.first(), usual) {
+            (Some(program), _) => (program.as_str(), None),
+            (None, Program::Named { name, install }) => (name, Some(install)),
+            (None, Program::Configured) => return Err(Undrivable::NoCommand),
+            (None, Program::None) => return Ok(()),
         };
         if is_there(program) {
             return Ok(());
         }
-        let install = usual.filter(|usual| usual.name == program);
         Err(Undrivable::NotInstalled {
             program: program.to_owned(),
-            install: install.map(|usual| usual.install),
+            install,
         })
     }
 }

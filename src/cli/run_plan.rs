@@ -238,6 +238,10 @@ fn undrivable(agents: &Agents, who: &str, name: &str, problem: Undrivable) -> Cl
             ))
             .hint(another)
         }
+        Undrivable::NoCommand => CliError::new(format!(
+            "{who}: nothing says which program the agent `{name}` is"
+        ))
+        .hint(format!("`agents.{name}.command` in .ai-sdlc.json says it")),
         Undrivable::NotInstalled { program, install } => {
             let error = CliError::new(format!(
                 "{who}: the agent `{name}` needs the program `{program}`, which is not there"

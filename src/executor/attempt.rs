@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::Identity;
 use super::checkpoints::Checkpoints;
 use super::conversation::{self as noted, ConversationNote};
+use super::ear::LogEar;
 use super::household::Household;
 use super::orders::{Orders, StopStep};
 use super::output::Seen;
@@ -44,6 +45,8 @@ pub(super) struct Hands<'a> {
     pub(super) pulse: &'a Pulse,
     /// What is written into the attempt's log.
     pub(super) log: watch::Receiver<Seen>,
+    /// The same, line by line.
+    pub(super) ear: &'a LogEar,
 }
 
 /// Why an attempt is not a success.
@@ -332,6 +335,7 @@ impl<'a> Attempt<'a> {
             },
             pulse: self.hands.pulse,
             log: self.hands.log.clone(),
+            ear: self.hands.ear,
         };
         let checkpoints = self.checkpoints(worktree);
         let ended = turn::play(stage, &invocation, stream, orders, |turn, seen| {
@@ -353,7 +357,11 @@ impl<'a> Attempt<'a> {
         if orders.is_stopping() {
             return Err(Setback::Stopped);
         }
-        match agent.conclude(&ended.turn, ended.exit, &ended.stderr) {
+        let conclusion = match ended.exit {
+            Some(exit) => agent.conclude(&ended.turn, exit, &ended.stderr),
+            None => ended.turn.conclude_retrying(),
+        };
+        match conclusion {
             Conclusion::Finished(answer) => Ok(answer),
             conclusion => Err(Setback::Concluded(conclusion)),
         }

@@ -8,6 +8,8 @@ mod attempt;
 mod changes;
 mod checkpoints;
 mod conversation;
+mod ear;
+mod hearing;
 #[cfg(feature = "faults")]
 mod hold;
 mod household;
@@ -32,6 +34,7 @@ use crate::protocol::{
     self, Claim, ExecutorLink, FromExecutor, OutboxHandle, Reason, Start, outbox, run_outbox,
 };
 use attempt::{Attempt, Hands};
+use ear::LogEar;
 use household::Household;
 use orders::{Order, Orders};
 use output::Output;
@@ -96,7 +99,11 @@ pub fn main(story: &str) -> ExitCode {
 }
 
 async fn run(identity: Identity) -> u8 {
-    let output = Output::of_this_process(|_| {});
+    let ear = LogEar::default();
+    let output = Output::of_this_process({
+        let ear = ear.clone();
+        move |line| ear.hear(line.bytes)
+    });
     let (pulse, beat) = Pulse::new();
     let (link, orders) = match connect(&identity, &output, beat).await {
         Ok(connected) => connected,
@@ -115,6 +122,7 @@ async fn run(identity: Identity) -> u8 {
                 household: &household,
                 pulse: &pulse,
                 log: output.seen(),
+                ear: &ear,
             };
             let attempt = Attempt::new(&identity, *start, hands);
             let claim = attempt.work(&mut orders).await;

@@ -2,24 +2,27 @@
 //!
 //! The agent reads its prompt from a file and writes to files, never from or to a pipe. What it writes to its standard
 //! error goes into the attempt's log; its standard output too, unless it is a stream of events: that is kept in a file
-//! of its own. Decides nothing about the story.
+//! of its own. An agent that only tries again is ended after a while. Decides nothing about the story.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tempfile::NamedTempFile;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
+use super::ear::LogEar;
+use super::hearing::Hearing;
 use super::lines::LONGEST_EVENT;
 use super::orders::{Orders, StopStep};
 use super::output::{Output, Seen};
 use super::pulse::{Beat, Pulse};
-use crate::agent::{Ask, Heard, Invocation, StreamReader, Turn, Usage};
+use crate::agent::{Ask, Invocation, PROMPT_FILE, StreamReader, Turn, Usage};
 use crate::process::{Ending, Follower, Limits, Session, SessionExit, own_output_since};
 
 /// What is read of the agent's last words on its standard error, in bytes.
@@ -27,6 +30,9 @@ const LAST_WORDS: u64 = 8 * 1024;
 
 /// How long an agent that was interrupted may take to tell what it has used: those that do take a quarter of a second.
 const LAST_REPORT: Duration = Duration::from_millis(1500);
+
+/// How long an agent may take to end that was asked to because it only tries again.
+const GIVING_UP: Duration = Duration::from_secs(5);
 
 /// Where an agent's stream goes, and who understands it.
 pub(super) struct Stream {
@@ -41,42 +47,29 @@ pub(super) struct Stage<'a> {
     /// Where the agent works.
     pub(super) folder: &'a Path,
     /// The variables that the agent gets, all of them.
-    pub(super) environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    pub(super) environment: Vec<(OsString, OsString)>,
     /// How it is asked to end.
     pub(super) ask: Ask,
     /// What its conversation has used before, by its own count.
     pub(super) used_before: Usage,
     /// Whom to tell that it does something.
     pub(super) pulse: &'a Pulse,
-    /// What it writes into the log.
+    /// What it writes into the log, as its activity.
     pub(super) log: watch::Receiver<Seen>,
+    /// What it writes into the log, line by line.
+    pub(super) ear: &'a LogEar,
 }
 
 /// How a turn ended.
 pub(super) struct Ended {
-    /// How the program ended.
-    pub(super) exit: SessionExit,
+    /// How the program ended; none when it was ended because it only tried again.
+    pub(super) exit: Option<SessionExit>,
     /// What was heard of it.
     pub(super) turn: Turn,
     /// Its last words on its standard error.
     pub(super) stderr: String,
     /// Its process group, which has no leader any more.
     pub(super) group: u32,
-}
-
-/// What is known of a turn that goes on.
-#[derive(Clone)]
-struct Live(Arc<Mutex<Turn>>);
-
-impl Live {
-    fn new(turn: Turn) -> Self {
-        Self(Arc::new(Mutex::new(turn)))
-    }
-
-    /// What was heard.
-    fn turn(&self) -> MutexGuard<'_, Turn> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Plays a turn. `tell` is called whenever something was heard, with the last line of the log where there is no stream.
@@ -91,41 +84,44 @@ pub(super) async fn play(
     mut tell: impl FnMut(&Turn, Option<&Seen>),
 ) -> Result<Ended, String> {
     let began = own_output_since(0, 0).map_or(0, |(end, _)| end);
-    let live = Live::new(Turn::after(stage.used_before));
-    let (told, mut heard) = watch::channel(());
+    let input =
+        input(&invocation.input).map_err(|error| format!("no file for the prompt: {error}"))?;
+    // It is there until the agent has ended.
+    let prompt_file = invocation
+        .prompt_file
+        .as_deref()
+        .map(prompt_file)
+        .transpose();
+    let prompt_file = prompt_file.map_err(|error| format!("no file for the prompt: {error}"))?;
     let mut command = Command::new(&invocation.program);
     command
-        .args(&invocation.arguments)
+        .args(arguments(
+            invocation,
+            prompt_file.as_ref().map(NamedTempFile::path),
+        ))
         .current_dir(stage.folder)
         .env_clear()
         .envs(stage.environment)
         .envs(invocation.variables.iter().cloned())
-        .stdin(
-            input(&invocation.input).map_err(|error| format!("no file for the prompt: {error}"))?,
-        );
-    let output = match stream {
+        .stdin(input);
+    let (hearing, output, listening) = match stream {
         None => {
             stage.pulse.set(Beat::Writing);
-            None
+            (Hearing::of_nothing(), None, None)
         }
-        Some(Stream { file, mut reader }) => {
-            let path = file.display().to_string();
-            let no_file =
-                |error: io::Error| format!("cannot keep what the agent tells in {path}: {error}");
-            let (writer, follower) = transcript(&file).map_err(no_file)?;
+        Some(Stream { file, reader }) => {
+            let (writer, follower) = transcript(&file).map_err(|error| {
+                let path = file.display();
+                format!("cannot keep what the agent tells in {path}: {error}")
+            })?;
             command.stdout(writer);
-            let (live, pulse) = (live.clone(), stage.pulse.clone());
-            pulse.set(Beat::Telling(Instant::now()));
-            Some(Output::follow(follower, LONGEST_EVENT, move |line| {
-                let mut turn = live.turn();
-                for event in reader.read(line.bytes) {
-                    if turn.hear(event) == Heard::Progress {
-                        pulse.set(Beat::Telling(Instant::now()));
-                    }
-                }
-                drop(turn);
-                told.send_replace(());
-            }))
+            let hearing = Hearing::new(reader, Turn::after(stage.used_before), stage.pulse.clone());
+            let (events, errors) = (hearing.clone(), hearing.clone());
+            let output = Output::follow(follower, LONGEST_EVENT, move |line| {
+                events.event(line.bytes)
+            });
+            let listening = stage.ear.listen(move |line| errors.error_line(line));
+            (hearing, Some(output), Some(listening))
         }
     };
     let mut session = Session::spawn(&mut command).map_err(|error| {
@@ -134,39 +130,31 @@ pub(super) async fn play(
     })?;
     // What the program got of ours is not held open here any longer.
     drop(command);
+    let mut heard = hearing.heard();
     let mut log = stage.log;
-    let mut pressing = None;
+    let mut pressing = Pressing::default();
     let exit = loop {
         // All of them can be dropped and taken up again.
         tokio::select! {
             exit = session.wait() => {
                 break exit.map_err(|error| format!("the agent was lost: {error}"))?;
             }
-            step = orders.next_step() => match (step, stage.ask) {
-                (StopStep::Ask, Ask::InterruptFirst) if pressing.is_none() => {
-                    session.signal(Ending::Interrupt);
-                    let patience = orders.time_left().unwrap_or_default() / 3;
-                    pressing = Some(Box::pin(sleep(LAST_REPORT.min(patience))));
+            step = orders.next_step() => match step {
+                StopStep::Ask => {
+                    let left = orders.time_left().unwrap_or_default();
+                    session.signal(pressing.ask(stage.ask, left));
                 }
-                (StopStep::Ask, _) => session.signal(Ending::Terminate),
-                (StopStep::Kill, _) => session.signal(Ending::Kill),
+                StopStep::Kill => session.signal(Ending::Kill),
             },
-            () = async {
-                match &mut pressing {
-                    Some(pressing) => pressing.await,
-                    None => std::future::pending().await,
-                }
-            } => {
-                session.signal(Ending::Terminate);
-                pressing = Some(Box::pin(sleep(Duration::MAX)));
+            () = until(pressing.next()) => session.signal(pressing.step()),
+            () = until(hearing.patience_ends()), if !pressing.has_asked() => {
+                pressing.gives_up();
+                session.signal(pressing.ask(stage.ask, GIVING_UP));
             }
-            Ok(()) = heard.changed(), if output.is_some() => {
-                heard.mark_unchanged();
-                tell(&live.turn(), None);
-            }
+            Ok(()) = heard.changed(), if output.is_some() => hearing.with_turn(|turn| tell(turn, None)),
             Ok(()) = log.changed(), if output.is_none() => {
                 let seen = log.borrow_and_update().clone();
-                tell(&live.turn(), Some(&seen));
+                hearing.with_turn(|turn| tell(turn, Some(&seen)));
             }
         }
     };
@@ -174,15 +162,95 @@ pub(super) async fn play(
     if let Some(output) = output {
         output.end().await;
     }
+    drop(listening);
     stage.pulse.set(Beat::Writing);
-    let turn = std::mem::take(&mut *live.turn());
+    let turn = hearing.take();
     tell(&turn, None);
     Ok(Ended {
-        exit,
+        exit: (!pressing.gave_up()).then_some(exit),
         turn,
         stderr: String::from_utf8_lossy(&words).into_owned(),
         group: session.group(),
     })
+}
+
+/// How an agent is made to end, step by step.
+#[derive(Debug, Default)]
+struct Pressing {
+    gave_up: bool,
+    asked: bool,
+    /// SIGTERM follows then, for one that was interrupted first.
+    terminate_at: Option<Instant>,
+    /// SIGKILL follows then, for one that is not ended by an order.
+    kill_at: Option<Instant>,
+}
+
+impl Pressing {
+    /// It only tries again, and is ended for that.
+    fn gives_up(&mut self) {
+        self.gave_up = true;
+        self.kill_at = Some(Instant::now() + GIVING_UP);
+    }
+
+    fn gave_up(&self) -> bool {
+        self.gave_up
+    }
+
+    fn has_asked(&self) -> bool {
+        self.asked
+    }
+
+    /// The signal that asks it, when it has so much time.
+    fn ask(&mut self, how: Ask, left: Duration) -> Ending {
+        let first = !std::mem::replace(&mut self.asked, true);
+        if first && how == Ask::InterruptFirst {
+            self.terminate_at = Some(Instant::now() + LAST_REPORT.min(left / 3));
+            Ending::Interrupt
+        } else {
+            self.terminate_at = None;
+            Ending::Terminate
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.terminate_at.or(self.kill_at)
+    }
+
+    fn step(&mut self) -> Ending {
+        match self.terminate_at.take() {
+            Some(_) => Ending::Terminate,
+            None => {
+                self.kill_at = None;
+                Ending::Kill
+            }
+        }
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A file with the prompt.
+fn prompt_file(text: &str) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    let mut file = builder.prefix("ai-sdlc-prompt-").suffix(".md").tempfile()?;
+    file.write_all(text.as_bytes())?;
+    file.flush()?;
+    Ok(file)
+}
+
+/// The arguments, with the path of the file with the prompt where that stands.
+fn arguments(invocation: &Invocation, file: Option<&Path>) -> Vec<OsString> {
+    let path = file.map(|file| file.display().to_string());
+    let argument = |argument: &OsString| match (&path, argument.to_str()) {
+        (Some(path), Some(text)) => text.replace(PROMPT_FILE, path).into(),
+        _ => argument.clone(),
+    };
+    invocation.arguments.iter().map(argument).collect()
 }
 
 /// The agent's standard input: a file without a name, which ends where the text does.
@@ -203,4 +271,28 @@ fn transcript(path: &Path) -> io::Result<(File, Follower)> {
     let file = options.open(path)?;
     let follower = Follower::new(file.try_clone()?, path.to_owned(), Limits::default())?;
     Ok((file, follower))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_interrupted_is_terminated_next_and_killed_last() {
+        let mut pressing = Pressing::default();
+        assert_eq!(pressing.next(), None);
+        pressing.gives_up();
+        let asked = pressing.ask(Ask::InterruptFirst, GIVING_UP);
+        assert_eq!(asked, Ending::Interrupt);
+        let first = pressing.next().unwrap();
+        assert_eq!(pressing.step(), Ending::Terminate);
+        assert!(pressing.next().unwrap() > first);
+        assert_eq!(pressing.step(), Ending::Kill);
+        assert_eq!(pressing.next(), None);
+        // Who is asked once more has no time left.
+        assert_eq!(
+            pressing.ask(Ask::InterruptFirst, Duration::ZERO),
+            Ending::Terminate
+        );
+    }
 }
