@@ -3,7 +3,7 @@
 use crate::config::Project;
 use crate::engine::RunId;
 use crate::orchestrator::Base;
-use crate::report::event::Counts;
+use crate::report::event::{Counts, Usage};
 use crate::report::{self, Reporter, RunEvent, Stamp, plural};
 use crate::story::{Board, Status, StoryId};
 
@@ -82,6 +82,7 @@ pub(super) fn tell_nothing(
             folder: project.runs(),
         },
         RunEvent::RunFinished {
+            usage: Usage::default(),
             counts: Counts::default(),
             conflicts: Vec::new(),
             duration_ms: 0,

@@ -15,7 +15,7 @@ use crate::engine::{
     Conflict, Delay, Housekeeping, Notice, Outcome, OutcomeKind, Phase, RunId, Unit,
 };
 use crate::git::{Origin, Prepared};
-use crate::protocol::{self, Evidence, FromExecutor, LogLevel, StatusUpdate};
+use crate::protocol::{self, Evidence, FromExecutor, LogLevel, Reason, StatusUpdate};
 use crate::report::event::{
     Change, Counts, KeptWorktree, Level, RunEvent, StoryName, StorySettled, Usage, WorktreeOrigin,
 };
@@ -32,6 +32,8 @@ pub(super) struct Narrator {
     began: Instant,
     attempts: HashMap<StoryId, Tale>,
     counts: Counts,
+    /// What the attempts of each story have used that are over.
+    used: HashMap<StoryId, Usage>,
 }
 
 /// What is known of the current attempt at a story.
@@ -42,6 +44,10 @@ struct Tale {
     phase: Option<Phase>,
     change: Option<Change>,
     kept: Option<KeptWorktree>,
+    /// What the attempt has used so far.
+    used: Usage,
+    /// What its agent tries again, as long as it does.
+    retrying: Option<Reason>,
 }
 
 impl Tale {
@@ -66,6 +72,7 @@ impl Narrator {
             began: Instant::now(),
             attempts: HashMap::new(),
             counts: Counts::default(),
+            used: HashMap::new(),
         }
     }
 
@@ -86,8 +93,12 @@ impl Narrator {
             phase: None,
             change: None,
             kept: None,
+            used: Usage::default(),
+            retrying: None,
         };
-        self.attempts.insert(unit.story.clone(), tale);
+        if let Some(before) = self.attempts.insert(unit.story.clone(), tale) {
+            self.note_use(&unit.story, before.used);
+        }
         self.tell(&RunEvent::StoryStarted {
             story: unit.story.clone(),
             title: story.title.clone(),
@@ -154,6 +165,17 @@ impl Narrator {
     fn status(&mut self, unit: &Unit, update: StatusUpdate) {
         let (story, attempt) = (unit.story.clone(), unit.attempt);
         let activity = update.activity.as_ref().map(ToString::to_string);
+        let usage = Usage {
+            input_tokens: update.usage.input_tokens,
+            output_tokens: update.usage.output_tokens,
+            cached_tokens: update.usage.cached_tokens,
+            cost_micros_usd: update.usage.cost_micros_usd,
+            turns: update.usage.turns,
+        };
+        if let Some(tale) = self.attempts.get_mut(&unit.story) {
+            tale.used = usage;
+        }
+        self.note_retry(unit, update.retrying.as_ref());
         let entered = match self.attempts.get_mut(&unit.story) {
             Some(tale) if tale.phase != Some(update.phase) => {
                 tale.phase = Some(update.phase);
@@ -175,15 +197,36 @@ impl Narrator {
             phase: update.phase,
             progress: update.progress.map(protocol::Percent::get),
             activity,
-            usage: Usage {
-                input_tokens: update.usage.input_tokens,
-                output_tokens: update.usage.output_tokens,
-                cached_tokens: update.usage.cached_tokens,
-                cost_micros_usd: update.usage.cost_micros_usd,
-                turns: update.usage.turns,
-            },
+            usage,
             agent_session: update.agent_session.map(|session| session.to_string()),
+            model: update.model.map(|model| model.to_string()),
+            tool: update.tool.map(|tool| tool.to_string()),
         });
+    }
+
+    /// Tells when an agent begins to try a request again; that it goes on with it is no news.
+    fn note_retry(&mut self, unit: &Unit, retrying: Option<&protocol::Retrying>) {
+        let Some(tale) = self.attempts.get_mut(&unit.story) else {
+            return;
+        };
+        let reason = retrying.map(|retrying| retrying.reason.clone());
+        let before = std::mem::replace(&mut tale.retrying, reason);
+        if before.is_none()
+            && let Some(retrying) = retrying
+        {
+            self.tell(&RunEvent::StoryRetriesRequest {
+                story: unit.story.clone(),
+                attempt: unit.attempt,
+                reason: retrying.reason.to_string(),
+                delay_ms: retrying.delay_ms,
+            });
+        }
+    }
+
+    /// Counts what an attempt has used that is over.
+    fn note_use(&mut self, story: &StoryId, used: Usage) {
+        let before = self.used.entry(story.clone()).or_default();
+        *before = before.plus(used);
     }
 
     /// An attempt is over, and another one follows.
@@ -276,6 +319,10 @@ impl Narrator {
     pub(super) fn settled(&mut self, story: StoryName, unit: Option<&Unit>, outcome: &Outcome) {
         self.counts.count(outcome.kind());
         let tale = unit.and_then(|unit| self.attempts.remove(&unit.story));
+        if let (Some(unit), Some(tale)) = (unit, &tale) {
+            self.note_use(&unit.story, tale.used);
+        }
+        let usage = self.used.get(&story.id).copied().unwrap_or_default();
         let needs_explanation = !matches!(
             outcome,
             Outcome::Succeeded | Outcome::Cancelled | Outcome::Skipped(_)
@@ -292,6 +339,7 @@ impl Narrator {
             kept_worktree: tale.and_then(|tale| tale.kept),
             log: None,
             log_tail: Vec::new(),
+            usage,
         };
         let (logs, unit) = (self.logs.clone(), unit.cloned());
         let make = move || {
@@ -318,8 +366,10 @@ impl Narrator {
     }
 
     pub(super) fn finished(&mut self, exit_code: u8, conflicts: Vec<Conflict>) -> Counts {
+        let used = self.used.values().copied();
         let event = RunEvent::RunFinished {
             counts: self.counts,
+            usage: used.fold(Usage::default(), Usage::plus),
             conflicts,
             duration_ms: millis_since(self.began),
             exit_code,

@@ -105,8 +105,23 @@ pub enum RunEvent {
         activity: Option<String>,
         /// What the attempt has used so far.
         usage: Usage,
-        /// The agent's name for its session.
+        /// The agent's name for its conversation.
         agent_session: Option<String>,
+        /// The model that answers, as the agent calls it.
+        model: Option<String>,
+        /// The tool that the agent has running.
+        tool: Option<String>,
+    },
+    /// An agent tries a request to its provider again by itself. Once for every time that it begins to.
+    StoryRetriesRequest {
+        /// The story.
+        story: StoryId,
+        /// The attempt.
+        attempt: AttemptNumber,
+        /// What went wrong.
+        reason: String,
+        /// How long the agent waits before, in milliseconds, where it says so.
+        delay_ms: Option<u64>,
     },
     /// An executor says how it is.
     StoryHealth {
@@ -241,6 +256,8 @@ pub enum RunEvent {
         counts: Counts,
         /// The pairs of stories that succeeded and whose branches cannot be merged.
         conflicts: Vec<Conflict>,
+        /// What all stories have used since the run began, or was gone on with.
+        usage: Usage,
         /// How long it took, in milliseconds.
         duration_ms: u64,
         /// The exit code of the program.
@@ -284,6 +301,8 @@ pub struct StorySettled {
     pub log: Option<PathBuf>,
     /// The end of that log, after an end that needs an explanation.
     pub log_tail: Vec<String>,
+    /// What all of its attempts have used since the run began, or was gone on with.
+    pub usage: Usage,
 }
 
 /// A worktree that is still there.
@@ -357,8 +376,79 @@ pub struct Usage {
     pub cached_tokens: u64,
     /// Cost in millionths of a US dollar.
     pub cost_micros_usd: u64,
-    /// Turns.
+    /// Requests to the model.
     pub turns: u32,
+}
+
+impl Usage {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+            cached_tokens: self.cached_tokens.saturating_add(other.cached_tokens),
+            cost_micros_usd: self.cost_micros_usd.saturating_add(other.cost_micros_usd),
+            turns: self.turns.saturating_add(other.turns),
+        }
+    }
+
+    /// In words such as `12.3k tokens, $0.05`; nothing when nothing was used.
+    pub fn in_words(&self) -> Option<String> {
+        let tokens = self
+            .input_tokens
+            .saturating_add(self.output_tokens)
+            .saturating_add(self.cached_tokens);
+        let tokens = (tokens > 0).then(|| format!("{} tokens", short(tokens)));
+        let cost = self.cost_micros_usd;
+        let cost = (cost > 0).then(|| {
+            // Rounded up, so that what has cost something never reads as nothing.
+            let cents = cost.div_ceil(10_000);
+            format!("${}.{:02}", cents / 100, cents % 100)
+        });
+        let words: Vec<String> = tokens.into_iter().chain(cost).collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+}
+
+/// A number in at most four digits, such as `950`, `12.3k` or `4.5M`.
+fn short(number: u64) -> String {
+    let tenths = |unit: u64, name: &str| {
+        let tenths = number / (unit / 10);
+        match tenths {
+            0..1000 => format!("{}.{}{name}", tenths / 10, tenths % 10),
+            _ => format!("{}{name}", tenths / 10),
+        }
+    };
+    match number {
+        0..1_000 => number.to_string(),
+        1_000..1_000_000 => tenths(1_000, "k"),
+        1_000_000..1_000_000_000 => tenths(1_000_000, "M"),
+        _ => tenths(1_000_000_000, "G"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_is_told_in_few_words() {
+        let words = |tokens, cost| {
+            let usage = Usage {
+                input_tokens: tokens,
+                cost_micros_usd: cost,
+                ..Usage::default()
+            };
+            usage.in_words().unwrap_or_default()
+        };
+        assert_eq!(words(0, 0), "");
+        assert_eq!(words(999, 1), "999 tokens, $0.01");
+        assert_eq!(words(12_345, 52_300), "12.3k tokens, $0.06");
+        assert_eq!(words(123_456, 12_000_000), "123k tokens, $12.00");
+        assert_eq!(words(4_500_000, 0), "4.5M tokens");
+        assert_eq!(words(u64::MAX, 0), "18446744073G tokens");
+    }
 }
 
 /// How many stories ended how.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::conflicts;
-use super::event::{Change, Counts, Level, RunEvent, StorySettled, WorktreeOrigin};
+use super::event::{Change, Counts, Level, RunEvent, StorySettled, Usage, WorktreeOrigin};
 use super::style::{Colour, Tone, duration, plural};
 use super::{Reporter, Stamp, Verbosity, output};
 use crate::engine::{Conflict, Delay, RunId};
@@ -151,6 +151,19 @@ impl Human {
                 let text = format!("{story} {phase}{}", activity.unwrap_or_default());
                 Some(line(Tone::Faint, "Phase", &text))
             }
+            RunEvent::StoryRetriesRequest {
+                story,
+                reason,
+                delay_ms,
+                ..
+            } if loud => {
+                let when = delay_ms.map(|delay| format!(" in {}", duration(delay)));
+                let text = format!(
+                    "{story} tries a request again{}: {reason}",
+                    when.unwrap_or_default()
+                );
+                Some(line(Tone::Warning, "Waiting", &text))
+            }
             RunEvent::StoryLog {
                 story, level, text, ..
             } => match level {
@@ -259,9 +272,10 @@ impl Human {
             RunEvent::RunFinished {
                 counts,
                 conflicts,
+                usage,
                 duration_ms,
                 ..
-            } if loud => Some(self.summary(counts, conflicts, *duration_ms)),
+            } if loud => Some(self.summary(counts, conflicts, usage, *duration_ms)),
             _ => None,
         }
     }
@@ -300,6 +314,9 @@ impl Human {
             }
             (None, _) => {}
         }
+        if let Some(used) = settled.usage.in_words() {
+            push(&mut text, format_args!(" ({used})"));
+        }
         let mut lines = self.colour.line(tone, verb, &text);
         for tail in &settled.log_tail {
             lines.push_str(&self.colour.detail(&format!("| {tail}")));
@@ -310,7 +327,13 @@ impl Human {
         Some(lines)
     }
 
-    fn summary(&self, counts: &Counts, conflicts: &[Conflict], duration_ms: u64) -> String {
+    fn summary(
+        &self,
+        counts: &Counts,
+        conflicts: &[Conflict],
+        usage: &Usage,
+        duration_ms: u64,
+    ) -> String {
         let parts: Vec<String> = counts
             .each()
             .into_iter()
@@ -324,7 +347,10 @@ impl Human {
         } else {
             parts.join(", ")
         };
-        let text = format!("{counted} in {}", duration(duration_ms));
+        let mut text = format!("{counted} in {}", duration(duration_ms));
+        if let Some(used) = usage.in_words() {
+            push(&mut text, format_args!(", {used}"));
+        }
         let mut summary = self.colour.line(tone, "Finished", &text);
         let branches = self
             .settled

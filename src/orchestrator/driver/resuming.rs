@@ -13,7 +13,7 @@ use crate::launcher::Launcher;
 use crate::orchestrator::clock::RunClock;
 use crate::orchestrator::narrator::change_of;
 use crate::orchestrator::past::{Notes, Past};
-use crate::report::event::{KeptWorktree, RunEvent, StorySettled};
+use crate::report::event::{KeptWorktree, RunEvent, StorySettled, Usage};
 use crate::story::{Status, StoryId};
 
 impl<L: Launcher> Driver<L> {
@@ -97,6 +97,7 @@ impl<L: Launcher> Driver<L> {
                 }),
                 log: log.filter(|log| log.exists()),
                 log_tail: Vec::new(),
+                usage: Usage::default(),
                 branch,
                 story: story.id,
             });
