@@ -159,13 +159,19 @@ pub(super) async fn play(
         }
     };
     let (_, words) = own_output_since(began, LAST_WORDS).unwrap_or_default();
-    if let Some(output) = output {
-        output.end().await;
-    }
+    let told = match output {
+        Some(output) => {
+            output.end().await;
+            true
+        }
+        None => false,
+    };
     drop(listening);
     stage.pulse.set(Beat::Writing);
     let turn = hearing.take();
-    tell(&turn, None);
+    if told {
+        tell(&turn, None);
+    }
     Ok(Ended {
         exit: (!pressing.gave_up()).then_some(exit),
         turn,

@@ -3,6 +3,7 @@
 //! Linux only: that a test has left no process behind is read from `/proc`.
 #![cfg(target_os = "linux")]
 
+mod agents;
 mod bases;
 mod board;
 mod commits;

@@ -156,7 +156,7 @@ fn an_agent_that_is_not_known_is_an_error_before_anything_starts() {
     insta::assert_snapshot!(output.shown(&env), @"
     exit: 2
     --- stderr
-    error: S-0002 is for the agent `hal9000`, which this version cannot drive (it can drive: script, mock)
+    error: S-0002: there is no agent `hal9000` (there are: claude, codex, command, gemini, mock, opencode, qwen, script)
     hint: choose another one with --agent, with AI_SDLC_PROVIDER, with `ai.provider` in .ai-sdlc.json, or with `agent:` in the story
     ");
     assert!(env.branches().is_empty());

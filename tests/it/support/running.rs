@@ -106,7 +106,7 @@ impl Running {
         })
     }
 
-    fn event_where(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn event_where(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let began = Instant::now();
         loop {
             let left = DEADLINE.saturating_sub(began.elapsed());
