@@ -83,13 +83,11 @@ struct Reader;
 impl StreamReader for Reader {
     fn read(&mut self, line: &[u8]) -> Vec<StreamEvent> {
         let result = object(line).filter(|value| text(value, "/outcome").is_some());
-        match result {
-            Some(result) => outcome(&result),
-            None => {
-                let line = String::from_utf8_lossy(line);
-                vec![StreamEvent::SaidPart(format!("{line}\n"))]
-            }
+        if let Some(result) = result {
+            return outcome(&result);
         }
+        let line = String::from_utf8_lossy(line);
+        vec![StreamEvent::SaidPart(format!("{line}\n"))]
     }
 }
 

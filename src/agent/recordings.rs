@@ -81,8 +81,8 @@ pub(super) fn table(agent: &str) -> String {
 
 fn told(conclusion: &Conclusion) -> String {
     let mut text = format!("{conclusion:?}");
-    if text.len() > 160 {
-        text.truncate(text.floor_char_boundary(160));
+    if text.chars().count() > 160 {
+        text = text.chars().take(160).collect();
         text.push('…');
     }
     text

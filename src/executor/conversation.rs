@@ -24,7 +24,7 @@ const LONGEST_NOTE: u64 = 64 * 1024;
 /// The longest name of a conversation. Those of all agents are below 50 characters.
 const LONGEST_NAME: usize = 128;
 
-/// The longest reason that is kept, in bytes.
+/// The longest reason that is kept, in characters.
 const LONGEST_REASON: usize = 2000;
 
 /// What is known of the conversation.
@@ -80,10 +80,13 @@ impl ConversationNote {
 }
 
 fn replace(path: &Path, conversation: &Conversation) -> io::Result<()> {
-    let mut kept = conversation.clone();
-    if let Some(reason) = &mut kept.ended {
-        reason.truncate(reason.floor_char_boundary(LONGEST_REASON));
-    }
+    let kept = Conversation {
+        ended: conversation
+            .ended
+            .as_ref()
+            .map(|reason| reason.chars().take(LONGEST_REASON).collect()),
+        ..conversation.clone()
+    };
     let folder = path.parent().unwrap_or(path);
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     serde_json::to_writer(&mut file, &kept)?;
@@ -141,7 +144,7 @@ mod tests {
         note.write(&conversation("ses_01-a"));
         let read = note.read().unwrap();
         assert_eq!(read.name.as_deref(), Some("ses_01-a"));
-        assert_eq!(read.ended.unwrap().len(), LONGEST_REASON);
+        assert_eq!(read.ended.unwrap().chars().count(), LONGEST_REASON);
         for bad in ["", "--resume", "a b", "a/b", &"x".repeat(200)] {
             note.write(&conversation(bad));
             assert_eq!(note.read().unwrap().name, None, "{bad}");

@@ -299,7 +299,7 @@ mod tests {
         let mut child = sh("head -c 8000000 /dev/zero | tr '\\0' x", append(&path));
         let follower = Follower::open(&path, Limits::default()).unwrap();
         let output = Output::follow(follower, LONGEST_LINE, |line| {
-            assert!(line.bytes.len() <= LONGEST_LINE)
+            assert!(line.bytes.len() <= LONGEST_LINE);
         });
         child.wait().unwrap();
         until(&output, &format!("{}…", "x".repeat(199))).await;

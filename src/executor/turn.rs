@@ -118,7 +118,7 @@ pub(super) async fn play(
             let hearing = Hearing::new(reader, Turn::after(stage.used_before), stage.pulse.clone());
             let (events, errors) = (hearing.clone(), hearing.clone());
             let output = Output::follow(follower, LONGEST_EVENT, move |line| {
-                events.event(line.bytes)
+                events.event(line.bytes);
             });
             let listening = stage.ear.listen(move |line| errors.error_line(line));
             (hearing, Some(output), Some(listening))
@@ -223,13 +223,11 @@ impl Pressing {
     }
 
     fn step(&mut self) -> Ending {
-        match self.terminate_at.take() {
-            Some(_) => Ending::Terminate,
-            None => {
-                self.kill_at = None;
-                Ending::Kill
-            }
+        if self.terminate_at.take().is_some() {
+            return Ending::Terminate;
         }
+        self.kill_at = None;
+        Ending::Kill
     }
 }
 

@@ -21,17 +21,15 @@ impl Words {
         worktree: &Path,
         ended: Option<String>,
     ) -> Self {
-        let earlier = match &start.previous_attempt {
-            None => None,
-            Some(_) => {
-                let found = look(start, worktree).await;
-                let (commits, state) = found.unwrap_or_default();
-                Some(Earlier {
-                    ended,
-                    commits,
-                    state,
-                })
-            }
+        let earlier = if start.previous_attempt.is_some() {
+            let (commits, state) = look(start, worktree).await.unwrap_or_default();
+            Some(Earlier {
+                ended,
+                commits,
+                state,
+            })
+        } else {
+            None
         };
         Self {
             brief: Brief {

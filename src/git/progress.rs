@@ -48,9 +48,11 @@ fn cut(text: &str) -> &str {
     if text.len() <= MOST {
         return text;
     }
-    let end = text.floor_char_boundary(MOST);
-    let line = text[..end].rfind('\n').map_or(end, |line| line + 1);
-    &text[..line]
+    // Lines of git are much shorter than all that there is room for.
+    let fits = |(place, _): &(usize, char)| *place < MOST;
+    let lines = text.char_indices().take_while(fits);
+    let last = lines.filter(|(_, character)| *character == '\n').last();
+    &text[..last.map_or(0, |(place, _)| place + 1)]
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ impl Narrator {
     pub(super) fn said(&mut self, unit: &Unit, message: FromExecutor) {
         let (story, attempt) = (unit.story.clone(), unit.attempt);
         let event = match message {
-            FromExecutor::StatusUpdate(update) => return self.status(unit, update),
+            FromExecutor::StatusUpdate(update) => return self.status(unit, *update),
             FromExecutor::HealthResponse(health) => RunEvent::StoryHealth {
                 story,
                 attempt,

@@ -56,7 +56,7 @@ fn hello_keeps_its_bytes() {
 #[test]
 fn status_update_keeps_its_bytes_in_every_phase() {
     let status = |phase, progress, activity: Option<&str>, agent_session: Option<&str>| {
-        FromExecutor::StatusUpdate(StatusUpdate {
+        FromExecutor::StatusUpdate(Box::new(StatusUpdate {
             phase,
             progress,
             activity: activity.map(Activity::new),
@@ -68,7 +68,7 @@ fn status_update_keeps_its_bytes_in_every_phase() {
                 reason: reason(),
                 delay_ms: Some(1_000),
             }),
-        })
+        }))
     };
     let full = status(
         Phase::Implement,

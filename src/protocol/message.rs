@@ -62,7 +62,7 @@ pub enum FromExecutor {
     /// The first frame, and no other.
     Hello(Hello),
     /// Where the attempt is. Coalesced: a newer one replaces one that was not yet sent.
-    StatusUpdate(StatusUpdate),
+    StatusUpdate(Box<StatusUpdate>),
     /// The answer to [`ToExecutor::HealthCheck`]. Coalesced.
     HealthResponse(HealthResponse),
     /// A line for the person. Coalesced; the attempt's log file has everything.

@@ -181,7 +181,7 @@ impl Drop for LastHandle {
 impl OutboxHandle {
     /// Says where the attempt is. Never waits and never fails.
     pub fn status(&self, status: StatusUpdate) {
-        self.coalesced(FromExecutor::StatusUpdate(status));
+        self.coalesced(FromExecutor::StatusUpdate(Box::new(status)));
     }
 
     /// Shows a line to the person. Never waits and never fails.

@@ -38,7 +38,7 @@ pub(super) fn log(text: &str) -> FromExecutor {
 }
 
 pub(super) fn status(activity: &str) -> FromExecutor {
-    FromExecutor::StatusUpdate(StatusUpdate {
+    FromExecutor::StatusUpdate(Box::new(StatusUpdate {
         phase: Phase::Implement,
         progress: None,
         activity: Some(Activity::new(activity)),
@@ -47,7 +47,7 @@ pub(super) fn status(activity: &str) -> FromExecutor {
         model: None,
         tool: None,
         retrying: None,
-    })
+    }))
 }
 
 pub(super) fn health(sequence: u64) -> FromExecutor {
@@ -217,7 +217,7 @@ pub(super) fn any_from_executor() -> impl Strategy<Value = FromExecutor> {
         )
             .prop_map(
                 |(phase, progress, activity, usage, agent_session, (model, tool, retrying))| {
-                    FromExecutor::StatusUpdate(StatusUpdate {
+                    FromExecutor::StatusUpdate(Box::new(StatusUpdate {
                         phase,
                         progress,
                         activity,
@@ -226,7 +226,7 @@ pub(super) fn any_from_executor() -> impl Strategy<Value = FromExecutor> {
                         model,
                         tool,
                         retrying: retrying.map(|(reason, delay_ms)| Retrying { reason, delay_ms }),
-                    })
+                    }))
                 }
             ),
         (

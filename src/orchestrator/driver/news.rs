@@ -55,23 +55,21 @@ impl<L: Launcher> Driver<L> {
                 }
                 Claim::Succeeded
             }
-            protocol::Claim::Failed { reason } => Claim::Failed {
-                reason: reason.to_string(),
-            },
-            protocol::Claim::Blocked { reason } => Claim::Blocked {
-                reason: reason.to_string(),
-            },
+            protocol::Claim::Failed { reason } | protocol::Claim::Exceeded { reason } => {
+                Claim::Failed {
+                    reason: reason.to_string(),
+                }
+            }
+            protocol::Claim::Blocked { reason } | protocol::Claim::Refused { reason } => {
+                Claim::Blocked {
+                    reason: reason.to_string(),
+                }
+            }
             protocol::Claim::Crashed { reason } => Claim::Crashed {
                 reason: reason.to_string(),
             },
             protocol::Claim::Limited { until_ms, reason } => Claim::QuotaExhausted {
                 until: until_ms.map(|until| self.moment_of(until)),
-                reason: reason.to_string(),
-            },
-            protocol::Claim::Refused { reason } => Claim::Blocked {
-                reason: reason.to_string(),
-            },
-            protocol::Claim::Exceeded { reason } => Claim::Failed {
                 reason: reason.to_string(),
             },
             protocol::Claim::Cancelled { .. } => Claim::Cancelled,
