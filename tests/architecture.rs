@@ -78,8 +78,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Files without I/O, clocks, tokio or printing. A folder stands for all of its files.
 const PURE: &[&str] = &[
+    "agent/answer.rs",
+    "agent/claude.rs",
+    "agent/codex.rs",
+    "agent/command.rs",
+    "agent/event.rs",
+    "agent/gemini.rs",
+    "agent/json.rs",
     "agent/mock.rs",
+    "agent/opencode.rs",
+    "agent/prompt.rs",
+    "agent/qwen.rs",
     "agent/script.rs",
+    "agent/turn.rs",
     "cli/args.rs",
     "disk/amount.rs",
     "engine",
@@ -159,7 +170,10 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("git2::", &["git/"]),
     ("serde_saphyr", &["story/tree.rs"]),
     ("notify::", &["watch/ear.rs"]),
-    ("io::stdout", &["report/", "process/follow.rs"]),
+    (
+        "io::stdout",
+        &["report/", "process/follow.rs", "process/own_output.rs"],
+    ),
     ("io::stderr", &["report/", "diagnostics.rs"]),
     ("println!", &[]),
     ("waitpid(-1", &[]),

@@ -4,16 +4,15 @@
 //! Whoever works in the worktree can write to that directory too, so that what is read there is taken for no more than
 //! a name. A note that cannot be written costs the next attempt its conversation, and nothing else.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::Identity;
 use crate::agent::Usage;
 use crate::engine::AttemptNumber;
+use serde::{Deserialize, Serialize};
 
 /// The file's name.
 const NOTE: &str = "ai-sdlc-conversation";
@@ -90,7 +89,6 @@ fn replace(path: &Path, conversation: &Conversation) -> io::Result<()> {
     let folder = path.parent().unwrap_or(path);
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     serde_json::to_writer(&mut file, &kept)?;
-    file.flush()?;
     file.persist(path)?;
     Ok(())
 }
@@ -113,7 +111,20 @@ pub(super) fn new_name(identity: &Identity, worktree: &Path, turn: u32) -> Strin
         ..
     } = identity;
     let text = format!("{}\n{run}\n{story}\n{attempt}\n{turn}", worktree.display());
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, text.as_bytes()).to_string()
+    uuid(&crate::git::digest(&text))
+}
+
+/// A UUID of version 8, whose bits are whatever its maker takes (RFC 9562).
+fn uuid(digest: &[u8; 20]) -> String {
+    let mut bytes = digest.map(u16::from);
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut hex = String::new();
+    for byte in &bytes[..16] {
+        write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
+    }
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| hex[part].to_owned());
+    parts.join("-")
 }
 
 #[cfg(test)]
@@ -128,6 +139,13 @@ mod tests {
             total: Usage::default(),
             ended: Some("é".repeat(3000)),
         }
+    }
+
+    #[test]
+    fn names_of_conversations_are_uuids() {
+        let mut digest = [0xff; 20];
+        digest[0] = 1;
+        assert_eq!(uuid(&digest), "01ffffff-ffff-8fff-bfff-ffffffffffff");
     }
 
     #[test]

@@ -58,6 +58,18 @@ pub use salvage::{
 pub use saved::SavedError;
 pub use worktree::{Origin, Prepared, Seen, WorktreeRequest, Worktrees, branch_name};
 
+/// A number that stands for a text as good as alone: its SHA-1 as git has it.
+pub fn digest(text: &str) -> [u8; 20] {
+    let counted = git2::Oid::hash_object(git2::ObjectType::Blob, text.as_bytes());
+    let mut bytes = [0; 20];
+    match counted {
+        Ok(id) => bytes.copy_from_slice(id.as_bytes()),
+        // It has no reason to: nothing is read or written.
+        Err(error) => tracing::error!(%error, "libgit2 counts nothing"),
+    }
+    bytes
+}
+
 /// Runs work that blocks (libgit2, deleting a tree) on the runtime's blocking threads.
 ///
 /// A task that has begun there cannot be cancelled, so the only other end is a panic, which goes on in the caller.

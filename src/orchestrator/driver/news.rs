@@ -1,7 +1,5 @@
 //! What executors say and do, as events.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use super::{Driver, FromExecutor};
 use crate::engine::{Claim, Event, Moment, Unit, Usage};
 use crate::launcher::Launcher;
@@ -78,9 +76,9 @@ impl<L: Launcher> Driver<L> {
 
     /// The moment of the run at a time of the wall clock, in milliseconds since the epoch: now, when that has passed.
     fn moment_of(&mut self, until_ms: u64) -> Moment {
-        let until = UNIX_EPOCH + Duration::from_millis(until_ms);
-        let ahead = until.duration_since(SystemTime::now()).unwrap_or_default();
-        self.now() + ahead
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let ahead = until_ms.saturating_sub(u64::try_from(now_ms).unwrap_or(0));
+        Moment::from_millis(self.now().as_millis().saturating_add(ahead))
     }
 
     /// Tells what is new in a status update; the same once more is no event.

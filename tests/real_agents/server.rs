@@ -1,0 +1,76 @@
+//! The scripted model.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long it may take to be there.
+const START: Duration = Duration::from_secs(20);
+
+/// It ends by itself after this, in seconds.
+const LONGEST_LIFE: &str = "900";
+
+/// A running model. It ends when this is dropped.
+pub(crate) struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    pub(crate) fn start(folder: &Path) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real_agents/fake_llm.py");
+        let noted = folder.join("port");
+        let child = Command::new("python3")
+            .arg(script)
+            .arg("--port-file")
+            .arg(&noted)
+            .arg("--log")
+            .arg(folder.join("model.jsonl"))
+            .args(["--max-seconds", LONGEST_LIFE, "--max-requests", "100000"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("there is a Python");
+        let began = Instant::now();
+        loop {
+            let port = std::fs::read_to_string(&noted).ok();
+            if let Some(port) = port.and_then(|text| text.trim().parse().ok()) {
+                return Self { child, port };
+            }
+            assert!(began.elapsed() < START, "the model does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The address of the model in a scenario such as `fail=429,n=2`.
+    pub(crate) fn address(&self, scenario: &str) -> String {
+        let more = if scenario.is_empty() { "" } else { "," };
+        format!("http://127.0.0.1:{}/x/id=case{more}{scenario}", self.port)
+    }
+
+    /// What it has counted.
+    pub(crate) fn count(&self, what: &str) -> u64 {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("a time above zero");
+        let request = "GET /__stats HTTP/1.0\r\nHost: x\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let counts: Value = serde_json::from_str(body).unwrap_or_default();
+        counts["case"][what].as_u64().unwrap_or(0)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
