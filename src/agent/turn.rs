@@ -31,6 +31,8 @@ pub struct Turn {
     before: Usage,
     conversation_total: Option<Usage>,
     retrying: Option<(Trouble, Option<Duration>)>,
+    /// What it tried again last, also when it does no more: an agent that is ended for that may say something else.
+    last_retry: Option<(Trouble, Option<Duration>)>,
     denied: Vec<String>,
     asked: Option<String>,
     reset: Option<Reset>,
@@ -66,6 +68,7 @@ impl Turn {
         match event {
             StreamEvent::Retrying { trouble, delay } => {
                 self.activity = Some(format!("waits to try again: {}", trouble.message));
+                self.last_retry = Some((trouble.clone(), delay));
                 self.retrying = Some((trouble, delay));
                 return Heard::Nothing;
             }
@@ -193,7 +196,7 @@ impl Turn {
 
     /// What it means that the agent was ended because it only tried again.
     pub fn conclude_retrying(&self) -> Conclusion {
-        let Some((trouble, delay)) = &self.retrying else {
+        let Some((trouble, delay)) = &self.last_retry else {
             return Conclusion::Crashed("the agent was ended while it tried again".to_owned());
         };
         match self.troubled(trouble) {
@@ -603,7 +606,9 @@ mod tests {
             trouble: Trouble::new(kind, "so it is"),
             delay,
         };
-        let conclude = |event| turn([event]).conclude_retrying();
+        // Told to end, it says that it was interrupted.
+        let interrupted = || failed(TroubleKind::Interrupted);
+        let conclude = |event| turn([event, interrupted()]).conclude_retrying();
         let (reason, minute) = (|| "so it is".to_owned(), Some(Duration::from_secs(60)));
         assert_eq!(
             conclude(retry(TroubleKind::RateLimited { reset: None }, minute)),
