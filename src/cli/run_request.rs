@@ -98,6 +98,7 @@ pub(super) async fn request(
         agents: plan.agents,
         default_agent,
         agent_setups,
+        prices: project.config.prices,
         board_folder,
         checkpoint_every: project.config.checkpoint_every,
         work_folder,

@@ -7,6 +7,7 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 use super::Invalid;
 use super::document::section;
+use crate::engine::{Price, Prices};
 
 /// The longest name of an agent, in characters.
 const LONGEST_NAME: usize = 64;
@@ -153,6 +154,55 @@ impl AgentSection {
             most_requests: self.most_requests,
         })
     }
+}
+
+/// The highest price that may be configured, in US dollars for a million tokens: what is more was not meant.
+const HIGHEST_PRICE: f64 = 1e6;
+
+/// The price of one model: `prices.<model>`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct PriceSection {
+    input: Option<f64>,
+    output: Option<f64>,
+    cached: Option<f64>,
+}
+
+/// All of them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(super) struct PriceSections(BTreeMap<String, PriceSection>);
+
+impl PriceSections {
+    pub(super) fn prices(self) -> Result<Prices, Invalid> {
+        let priced = |(model, section): (String, PriceSection)| {
+            let micros = |name: &str, dollars: Option<f64>| match dollars {
+                None => Ok(0),
+                Some(dollars) if (0.0..=HIGHEST_PRICE).contains(&dollars) => Ok(micros(dollars)),
+                Some(_) => Err(Invalid::new(
+                    format!("prices.{model}.{name}"),
+                    "must be from 0 to 1000000 US dollars for a million tokens",
+                )),
+            };
+            let price = Price {
+                input: micros("input", section.input)?,
+                output: micros("output", section.output)?,
+                cached: micros("cached", section.cached)?,
+            };
+            Ok((model, price))
+        };
+        let prices: Result<_, Invalid> = self.0.into_iter().map(priced).collect();
+        prices.map(Prices::new)
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is from 0 to the highest price"
+)]
+fn micros(dollars: f64) -> u64 {
+    (dollars * 1e6).round() as u64
 }
 
 /// What `agents.<name>.command` must be.

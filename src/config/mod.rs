@@ -26,7 +26,8 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use crate::disk::Bytes;
-use agents::AgentSections;
+use crate::engine::Prices;
+use agents::{AgentSections, PriceSections};
 use document::{Document, section};
 use size::size;
 
@@ -57,6 +58,8 @@ pub struct Config {
     pub agent: Option<String>,
     /// The model of that agent, unless `agents` says otherwise.
     pub model: Option<String>,
+    /// What tokens cost, for agents that do not say what they have cost.
+    pub prices: Prices,
     /// How agents are set up, by their names.
     pub agents: BTreeMap<String, AgentRules>,
     /// Where worktrees are made, relative to the root of the project or absolute.
@@ -97,6 +100,7 @@ impl Default for Config {
             sdlc_folder: PathBuf::from(".ai-sdlc"),
             agent: None,
             model: None,
+            prices: Prices::default(),
             agents: BTreeMap::new(),
             worktree_base: PathBuf::from(".ai-sdlc/worktrees"),
             base_branch: None,
@@ -161,6 +165,8 @@ struct File {
     ai: AiSection,
     #[serde(deserialize_with = "section")]
     agents: AgentSections,
+    #[serde(deserialize_with = "section")]
+    prices: PriceSections,
     #[serde(deserialize_with = "section")]
     worktree: WorktreeSection,
     #[serde(deserialize_with = "section")]
@@ -283,6 +289,7 @@ impl Config {
             sdlc_folder,
             agent: file.ai.provider,
             model: file.ai.model.filter(|model| !model.trim().is_empty()),
+            prices: file.prices.prices()?,
             agents: file.agents.rules()?,
             base_branch,
             max_disk,
@@ -368,6 +375,60 @@ mod tests {
         let config = parse(text).unwrap();
         assert_eq!(config.agent.as_deref(), Some("mock"));
         assert_eq!(config.worktree_base, Path::new("../trees"));
+    }
+
+    #[test]
+    fn agents_and_prices_are_read_and_what_is_wrong_with_them_is_said() {
+        let config = parse(
+            r#"{"agents": {"claude": {"command": "c", "env": ["A", "B=1"], "model": "m"}, "mine": {"adapter": "command", "command": ["x", "y"]}},
+                "prices": {"gpt-5": {"input": 1.25, "output": 10}}}"#,
+        );
+        let config = config.unwrap();
+        assert_eq!(config.agents["claude"].command, ["c"]);
+        assert_eq!(config.agents["mine"].command, ["x", "y"]);
+        let tokens = crate::engine::Tokens {
+            input: 1_000_000,
+            ..crate::engine::Tokens::default()
+        };
+        assert_eq!(config.prices.cost("gpt-5", tokens), Some(1_250_000));
+        let wrong = |text| parse(text).unwrap_err();
+        for (text, expected) in [
+            (
+                r#"{"agents": {"a": 5}}"#,
+                "`agents.a` must be an object, not 5",
+            ),
+            (
+                r#"{"agents": {"a": {"command": 5}}}"#,
+                "`agents.a.command` must be a program, or a list of a program and its arguments, not 5",
+            ),
+            (
+                r#"{"agents": {"a b": {}}}"#,
+                "`agents.a b` must have a name of letters, digits, `-` and `_`",
+            ),
+            (
+                r#"{"agents": {"a": {"env": ["=x"]}}}"#,
+                "`agents.a.env` must hold names of variables",
+            ),
+            (
+                r#"{"agents": {"a": {"model": " "}}}"#,
+                "`agents.a.model` must not be empty",
+            ),
+            (
+                r#"{"agents": {"a": {"mostRequests": 0}}}"#,
+                "`agents.a.mostRequests` must be from 1 to 100000",
+            ),
+            (
+                r#"{"agents": {"a": {"args": ["\u0000"]}}}"#,
+                "`agents.a.args` must not contain a NUL character",
+            ),
+            (
+                r#"{"prices": {"m": {"input": -1}}}"#,
+                "`prices.m.input` must be from 0 to 1000000 US dollars",
+            ),
+        ] {
+            let error = wrong(text);
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod outcome;
 pub mod plan;
+pub mod prices;
 #[cfg(test)]
 mod properties;
 pub mod recovery;
@@ -51,6 +52,7 @@ pub use plan::{
     Candidate, Candidates, Completeness, EpicName, Fingerprint, LeftOut, Obstacle, Plan,
     PlannedStory, PredictedConflict, PredictedConflicts, Remark, Selection, plan,
 };
+pub use prices::{Price, Prices, Tokens};
 pub use replay::{Opening, Record, Replay, ReplayError};
 pub use retry::{Delay, RetryPolicy};
 pub use scheduler::{Conflict, Engine, RunView, Standing, StoryView, Verdict};

@@ -476,7 +476,7 @@ impl<'a> Attempt<'a> {
                 input_tokens: used.input_tokens,
                 output_tokens: used.output_tokens,
                 cached_tokens: used.cached_tokens,
-                cost_micros_usd: used.cost_micros_usd.unwrap_or(0),
+                cost_micros_usd: used.cost_micros_usd,
                 turns: talk.requests.saturating_add(turn.requests()),
             },
             agent_session: session.map(Label::new),

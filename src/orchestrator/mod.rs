@@ -54,7 +54,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::disk::Bytes;
-use crate::engine::{Event, Moment, Opening, PlannedStory, RunId, Settings, Verdict};
+use crate::engine::{Event, Moment, Opening, PlannedStory, Prices, RunId, Settings, Verdict};
 use crate::journal::JournalError;
 use crate::launcher::Launcher;
 use crate::protocol::AgentSetup;
@@ -123,6 +123,8 @@ pub struct RunRequest {
     pub default_agent: String,
     /// How agents are set up, by their names: all that a story may name.
     pub agent_setups: BTreeMap<String, AgentSetup>,
+    /// What tokens cost, for agents that do not say what they have cost.
+    pub prices: Prices,
     /// Where worktrees come from.
     pub workspaces: Workspaces,
     /// The board.

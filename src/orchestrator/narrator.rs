@@ -50,6 +50,14 @@ struct Tale {
     retrying: Option<Reason>,
 }
 
+/// What an attempt has cost so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Cost {
+    pub(super) micros_usd: u64,
+    /// Whether it is computed, and not the agent's own word.
+    pub(super) is_computed: bool,
+}
+
 impl Tale {
     fn duration_ms(&self) -> u64 {
         let ended = self.ended.unwrap_or_else(Instant::now);
@@ -128,7 +136,8 @@ impl Narrator {
     pub(super) fn said(&mut self, unit: &Unit, message: FromExecutor) {
         let (story, attempt) = (unit.story.clone(), unit.attempt);
         let event = match message {
-            FromExecutor::StatusUpdate(update) => return self.status(unit, *update),
+            // What it has cost is not for the narrator to know.
+            FromExecutor::StatusUpdate(_) => return,
             FromExecutor::HealthResponse(health) => RunEvent::StoryHealth {
                 story,
                 attempt,
@@ -162,14 +171,15 @@ impl Narrator {
         self.tell(&event);
     }
 
-    fn status(&mut self, unit: &Unit, update: StatusUpdate) {
+    pub(super) fn status(&mut self, unit: &Unit, update: StatusUpdate, cost: Cost) {
         let (story, attempt) = (unit.story.clone(), unit.attempt);
         let activity = update.activity.as_ref().map(ToString::to_string);
         let usage = Usage {
             input_tokens: update.usage.input_tokens,
             output_tokens: update.usage.output_tokens,
             cached_tokens: update.usage.cached_tokens,
-            cost_micros_usd: update.usage.cost_micros_usd,
+            cost_micros_usd: cost.micros_usd,
+            cost_is_computed: cost.is_computed,
             turns: update.usage.turns,
         };
         if let Some(tale) = self.attempts.get_mut(&unit.story) {

@@ -34,7 +34,7 @@ fn usage() -> Usage {
         input_tokens: 1,
         output_tokens: 251,
         cached_tokens: 65_536,
-        cost_micros_usd: 1 << 40,
+        cost_micros_usd: Some(1 << 40),
         turns: 5,
     }
 }
@@ -78,31 +78,31 @@ fn status_update_keeps_its_bytes_in_every_phase() {
     );
     check(
         full,
-        "0104012a0105656469747301fbfb00fc00000100fd0000000000010000050102733101016d010442617368010377687901fbe803",
+        "0104012a0105656469747301fbfb00fc0000010001fd0000000000010000050102733101016d010442617368010377687901fbe803",
     );
     check(
         status(Phase::Refine, None, None, None),
-        "0100000001fbfb00fc00000100fd00000000000100000500000000",
+        "0100000001fbfb00fc0000010001fd00000000000100000500000000",
     );
     check(
         status(Phase::Research, None, None, None),
-        "0101000001fbfb00fc00000100fd00000000000100000500000000",
+        "0101000001fbfb00fc0000010001fd00000000000100000500000000",
     );
     check(
         status(Phase::Plan, None, None, None),
-        "0102000001fbfb00fc00000100fd00000000000100000500000000",
+        "0102000001fbfb00fc0000010001fd00000000000100000500000000",
     );
     check(
         status(Phase::PlanReview, None, None, None),
-        "0103000001fbfb00fc00000100fd00000000000100000500000000",
+        "0103000001fbfb00fc0000010001fd00000000000100000500000000",
     );
     check(
         status(Phase::Verify, None, None, None),
-        "0105000001fbfb00fc00000100fd00000000000100000500000000",
+        "0105000001fbfb00fc0000010001fd00000000000100000500000000",
     );
     check(
         status(Phase::Review, None, None, None),
-        "0106000001fbfb00fc00000100fd00000000000100000500000000",
+        "0106000001fbfb00fc0000010001fd00000000000100000500000000",
     );
 }
 

@@ -155,8 +155,8 @@ pub struct Usage {
     pub output_tokens: u64,
     /// Tokens read from the provider's cache.
     pub cached_tokens: u64,
-    /// Cost in millionths of a US dollar; 0 when it is not known.
-    pub cost_micros_usd: u64,
+    /// Cost in millionths of a US dollar, as the agent states it; none when it does not.
+    pub cost_micros_usd: Option<u64>,
     /// Requests to the model.
     pub turns: u32,
 }

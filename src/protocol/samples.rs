@@ -124,12 +124,14 @@ fn phase() -> impl Strategy<Value = Phase> {
 }
 
 fn usage() -> impl Strategy<Value = Usage> {
-    any::<(u64, u64, u64, u64, u32)>().prop_map(|(input, output, cached, cost, turns)| Usage {
-        input_tokens: input,
-        output_tokens: output,
-        cached_tokens: cached,
-        cost_micros_usd: cost,
-        turns,
+    any::<(u64, u64, u64, Option<u64>, u32)>().prop_map(|(input, output, cached, cost, turns)| {
+        Usage {
+            input_tokens: input,
+            output_tokens: output,
+            cached_tokens: cached,
+            cost_micros_usd: cost,
+            turns,
+        }
     })
 }
 

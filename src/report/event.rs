@@ -376,6 +376,9 @@ pub struct Usage {
     pub cached_tokens: u64,
     /// Cost in millionths of a US dollar.
     pub cost_micros_usd: u64,
+    /// Whether the cost is computed, in whole or in part, from the prices in the configuration, and not the agent's
+    /// own word.
+    pub cost_is_computed: bool,
     /// Requests to the model.
     pub turns: u32,
 }
@@ -389,6 +392,7 @@ impl Usage {
             output_tokens: self.output_tokens.saturating_add(other.output_tokens),
             cached_tokens: self.cached_tokens.saturating_add(other.cached_tokens),
             cost_micros_usd: self.cost_micros_usd.saturating_add(other.cost_micros_usd),
+            cost_is_computed: self.cost_is_computed || other.cost_is_computed,
             turns: self.turns.saturating_add(other.turns),
         }
     }
@@ -404,7 +408,8 @@ impl Usage {
         let cost = (cost > 0).then(|| {
             // Rounded up, so that what has cost something never reads as nothing.
             let cents = cost.div_ceil(10_000);
-            format!("${}.{:02}", cents / 100, cents % 100)
+            let about = if self.cost_is_computed { "about " } else { "" };
+            format!("{about}${}.{:02}", cents / 100, cents % 100)
         });
         let words: Vec<String> = tokens.into_iter().chain(cost).collect();
         (!words.is_empty()).then(|| words.join(", "))

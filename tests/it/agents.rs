@@ -411,3 +411,27 @@ fn any_program_is_an_agent() {
         );
     }
 }
+
+#[test]
+fn what_an_agent_does_not_say_is_computed_from_prices_and_marked() {
+    let env = TestEnv::new();
+    let result =
+        r#"{"outcome":"succeeded","usage":{"input_tokens":500000,"output_tokens":100000}}"#;
+    let config = format!(
+        r#"{{"prices": {{"m-": {{"input": 2, "output": 10}}}},
+            "agents": {{"mine": {{"adapter": "command", "model": "m-1",
+                "command": ["sh", "-c", "echo x > x.txt; echo '{}'"]}}}}}}"#,
+        result.replace('"', "\\\"")
+    );
+    env.write(".ai-sdlc.json", &config);
+    env.story("S-0001").agent("mine").write();
+    let output = run(&env);
+    output.assert_code(0);
+    let usage = &output.settled("S-0001")["usage"];
+    assert_eq!(usage["cost_micros_usd"], 2_000_000, "{usage}");
+    assert_eq!(usage["cost_is_computed"], true);
+    env.story("S-0002").agent("mine").write();
+    env.ai_sdlc(&["run"])
+        .run()
+        .assert_stderr("(600k tokens, about $2.00)");
+}

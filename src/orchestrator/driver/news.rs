@@ -1,8 +1,9 @@
 //! What executors say and do, as events.
 
 use super::{Driver, FromExecutor};
-use crate::engine::{Claim, Event, Moment, Unit, Usage};
+use crate::engine::{Claim, Event, Moment, Tokens, Unit, Usage};
 use crate::launcher::Launcher;
+use crate::orchestrator::narrator::Cost;
 use crate::orchestrator::note::Note;
 use crate::orchestrator::unit::{Message, News};
 use crate::protocol::{self, StatusUpdate};
@@ -28,9 +29,9 @@ impl<L: Launcher> Driver<L> {
                 self.feed(Event::Claimed(unit, claim));
             }
             FromExecutor::StatusUpdate(update) => {
-                self.note_status(&unit, &update);
-                self.narrator
-                    .said(&unit, FromExecutor::StatusUpdate(update));
+                let cost = self.cost(&unit, &update);
+                self.note_status(&unit, &update, cost);
+                self.narrator.status(&unit, *update, cost);
             }
             FromExecutor::HealthResponse(health) => {
                 self.narrator
@@ -81,8 +82,37 @@ impl<L: Launcher> Driver<L> {
         Moment::from_millis(self.now().as_millis().saturating_add(ahead))
     }
 
+    /// What an attempt has cost: by its agent's word, or else by the prices of its model.
+    fn cost(&self, unit: &Unit, update: &StatusUpdate) -> Cost {
+        if let Some(micros_usd) = update.usage.cost_micros_usd {
+            return Cost {
+                micros_usd,
+                is_computed: false,
+            };
+        }
+        let assigned = self
+            .attempts
+            .get(unit)
+            .and_then(|attempt| attempt.assigned.as_ref());
+        let setup = assigned.and_then(|assigned| self.request.agent_setups.get(&assigned.agent));
+        let configured = setup.and_then(|setup| setup.model.clone());
+        let told = update.model.as_ref().map(ToString::to_string);
+        let tokens = Tokens {
+            input: update.usage.input_tokens,
+            output: update.usage.output_tokens,
+            cached: update.usage.cached_tokens,
+        };
+        let computed = told
+            .or(configured)
+            .and_then(|model| self.request.prices.cost(&model, tokens));
+        Cost {
+            micros_usd: computed.unwrap_or(0),
+            is_computed: computed.is_some(),
+        }
+    }
+
     /// Tells what is new in a status update; the same once more is no event.
-    fn note_status(&mut self, unit: &Unit, update: &StatusUpdate) {
+    fn note_status(&mut self, unit: &Unit, update: &StatusUpdate, cost: Cost) {
         let Some(attempt) = self.attempts.get_mut(unit) else {
             return;
         };
@@ -92,7 +122,7 @@ impl<L: Launcher> Driver<L> {
                 .usage
                 .input_tokens
                 .saturating_add(update.usage.output_tokens),
-            cost_micros_usd: update.usage.cost_micros_usd,
+            cost_micros_usd: cost.micros_usd,
         };
         let used = std::mem::replace(&mut attempt.usage, usage) != usage;
         let conversation = update.agent_session.as_ref();
