@@ -108,7 +108,11 @@ pub enum Notice {
         provider: Provider,
         /// For how long.
         pause: Duration,
+        /// Why, in one line.
+        reason: String,
     },
+    /// It is over: stories of this provider start again.
+    ProviderResumed(Provider),
     /// The run's own budget is used up: what runs is stopped, nothing more is started.
     RunExceeded(Overrun),
     /// Stories have joined the run.

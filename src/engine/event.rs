@@ -82,8 +82,8 @@ pub enum Event {
     BoardWritten(StoryId, BoardWrite),
     /// The branch of a story that succeeded has been merged, in memory, with those that were finished before it.
     Compared(StoryId, Comparison),
-    /// A provider says that it serves no more until then.
-    ProviderPaused(Provider, Moment),
+    /// An agent says that its provider serves no more until then, and why; the agent waits for that by itself.
+    ProviderPaused(Provider, Moment, String),
     /// The person was asked whether to go on, and answered.
     Decided(Decision),
     /// A person or the system asks the run to stop.

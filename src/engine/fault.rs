@@ -40,6 +40,8 @@ pub enum Fault {
     IntensityIgnored,
     /// A story waits for a quota, and the others of its provider do not.
     QuotaIgnored,
+    /// That a provider serves no more counts only for the story that has found it out.
+    LimitHeardLate,
     /// The budget of the run stops nothing.
     RunBudgetIgnored,
     /// A story with a predicted conflict does not start even when nothing else can.
@@ -88,7 +90,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::SlotCountedTwice,
         Self::SlotNotCounted,
         Self::SlotFreedByAsking,
@@ -106,6 +108,7 @@ impl Fault {
         Self::RetryReportedAsEnd,
         Self::IntensityIgnored,
         Self::QuotaIgnored,
+        Self::LimitHeardLate,
         Self::RunBudgetIgnored,
         Self::ConflictRefused,
         Self::ConflictStarves,

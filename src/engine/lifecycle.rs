@@ -233,6 +233,14 @@ impl State {
         !matches!(self, Self::Settling { .. }) && !asked
     }
 
+    /// Whether what its executor claims now counts: nothing was claimed before.
+    pub(super) fn awaits_claim(&self) -> bool {
+        matches!(
+            self,
+            Self::Starting { .. } | Self::Running { .. } | Self::Stopping { claim: None, .. }
+        )
+    }
+
     /// When [`Input::TimePassed`] will change something.
     pub(super) fn deadline(&self, rules: &Rules) -> Moment {
         let own = match self {

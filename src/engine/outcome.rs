@@ -141,7 +141,7 @@ pub enum Outcome {
     },
     /// The provider of its agent serves no more for now.
     QuotaExhausted {
-        /// When it says that it will serve again.
+        /// When it is asked again; none in journals of earlier versions, where it did not say that itself.
         until: Option<Moment>,
         /// One line for a person.
         reason: String,

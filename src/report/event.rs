@@ -221,6 +221,15 @@ pub enum RunEvent {
         provider: String,
         /// For how long, in milliseconds.
         pause_ms: u64,
+        /// Until when, RFC 3339 in UTC.
+        until: String,
+        /// Why, in one line.
+        reason: String,
+    },
+    /// It is over: stories of this provider start again.
+    ProviderResumed {
+        /// Which.
+        provider: String,
     },
     /// A budget of the run is used up: nothing more is started, what runs is stopped.
     RunExceeded(Overrun),

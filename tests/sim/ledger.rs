@@ -6,8 +6,8 @@ use std::time::Duration;
 use ai_sdlc::engine::scheduler::MOST_OVERTAKEN;
 use ai_sdlc::engine::{
     BoardEntry, BoardWrite, Claim, Decision, Delay, Effect, Event, Exit, FilePattern, Fingerprint,
-    Limits, Notice, OnFailure, Order, Outcome, OutcomeKind, PlannedStory, Provider, RunView,
-    Settings, Settlement, Standing, StopReason, StoryView, Unit, Usage, Verdict, WhenIdle,
+    Limits, Moment, Notice, OnFailure, Order, Outcome, OutcomeKind, PlannedStory, Provider,
+    RunView, Settings, Settlement, Standing, StopReason, StoryView, Unit, Usage, Verdict, WhenIdle,
 };
 use ai_sdlc::story::StoryId;
 
@@ -142,6 +142,8 @@ pub(crate) struct Ledger {
     overlaps: BTreeSet<(StoryId, StoryId)>,
     /// Stories that are to join in this step.
     joining: BTreeSet<StoryId>,
+    /// A provider has met a limit in this step: until when at least it is to be paused.
+    limited: Option<(Provider, u64)>,
     /// The board is to be looked at in this step.
     look: bool,
     /// Attempts that said that they are through, or closed their connection.
@@ -190,6 +192,7 @@ impl Ledger {
             overlapping: BTreeSet::new(),
             overlaps: BTreeSet::new(),
             joining: BTreeSet::new(),
+            limited: None,
             look: false,
             leaving: BTreeSet::new(),
             places: 0,
@@ -352,7 +355,10 @@ impl Ledger {
                 self.leaving.insert(unit.clone());
             }
             Event::Claimed(unit, claim) if current(self, unit) => {
-                self.leaving.insert(unit.clone());
+                let counts = self.leaving.insert(unit.clone()) && self.alive.contains(unit);
+                if counts {
+                    self.expect_brake(unit, claim);
+                }
                 self.claims
                     .entry(unit.clone())
                     .or_insert_with(|| claim.clone());
@@ -403,6 +409,15 @@ impl Ledger {
         let watched = self.settings.when_idle == WhenIdle::WaitForStories;
         let open = self.stopped_at.is_none() && self.closed.is_none() && !self.finished;
         self.look |= watched && open && self.stories[story].is_written_down();
+    }
+
+    /// Whoever says that a provider serves no more pauses it at once.
+    fn expect_brake(&mut self, unit: &Unit, claim: &Claim) {
+        let provider = self.stories[&unit.story].provider.clone();
+        if let (Claim::QuotaExhausted { until, .. }, Some(provider)) = (claim, provider) {
+            let told = until.map_or(0, Moment::as_millis);
+            self.limited = Some((provider, told.max(self.now + 1)));
+        }
     }
 
     /// The attempts that were under way are lost, those whose end was being taken care of are not. Nothing lives, and
@@ -745,10 +760,19 @@ impl Ledger {
                 self.count("pauses");
                 self.paused_until = self.now + millis(*pause);
             }
-            Notice::ProviderPaused { provider, pause } => {
+            Notice::ProviderPaused {
+                provider, pause, ..
+            } => {
                 self.count("provider pauses");
                 let until = self.now + millis(*pause);
                 self.providers.insert(provider.clone(), until);
+            }
+            Notice::ProviderResumed(provider) => {
+                let until = self.providers.remove(provider);
+                let clock = self.clock;
+                self.must(until.is_some_and(|until| until <= clock), || {
+                    format!("{provider:?} serves again, and is paused until {until:?}")
+                });
             }
             Notice::RunExceeded(_) => {
                 self.count("run budgets");
@@ -859,6 +883,12 @@ impl Ledger {
             .collect();
         for id in came {
             self.stories.get_mut(&id).unwrap().waits = Some(0);
+        }
+        if let Some((provider, least)) = self.limited.take() {
+            let until = self.providers.get(&provider).copied();
+            self.must(until.is_some_and(|until| until >= least), || {
+                format!("{provider:?} has met a limit, and is paused until {until:?}")
+            });
         }
         let look = !self.look;
         self.must(look, || {

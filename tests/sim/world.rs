@@ -710,7 +710,7 @@ impl<'a> World<'a> {
                 let until = Moment::from_millis(self.now + self.rng.below(60_000));
                 self.soon(
                     5_000,
-                    Happening::Tell(Event::ProviderPaused(provider, until)),
+                    Happening::Tell(Event::ProviderPaused(provider, until, reason())),
                 );
                 self.work(unit, Some(Claim::Succeeded), Exit::Code(0));
             }

@@ -8,7 +8,7 @@ use crate::engine::event::Decision;
 use crate::engine::fault::{self, Fault};
 use crate::engine::lifecycle::State;
 use crate::engine::outcome::OutcomeKind;
-use crate::engine::retry::{Delay, Next};
+use crate::engine::retry::Next;
 use crate::engine::settings::OnFailure;
 
 impl Engine {
@@ -48,6 +48,9 @@ impl Engine {
             attempt: trial.number,
         };
         self.reschedule(key);
+        if outcome.is_success() {
+            self.note_served(key, trial);
+        }
         if kind.is_abnormal() {
             self.note_abnormal_end(effects);
         }
@@ -55,10 +58,6 @@ impl Engine {
         match next {
             Next::Through => self.conclude(key, Some(unit), outcome, effects),
             Next::Again { at, reason } => {
-                if reason == Delay::Quota {
-                    let provider = self.story(key).provider;
-                    self.pause_line(provider, at, effects);
-                }
                 if fault::is(Fault::RetryReportedAsEnd) {
                     effects.tell(Notice::StoryEnded {
                         story: unit.story.clone(),

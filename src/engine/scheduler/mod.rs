@@ -7,7 +7,7 @@
 //! - no number of an attempt is used twice, and never two attempts at one story at a time;
 //! - the same events give the same state.
 //!
-//! Parts: `queue` (who is next), `contention` (whose files overlap), `admission` (who joins), `ends` (what
+//! Parts: `queue` (who is next), `providers` (whom their limits let start), `contention` (whose files overlap), `admission` (who joins), `ends` (what
 //! follows the end of an attempt), `budget` (what may be used), `clock` (deadlines), `shutdown` (how a run is
 //! stopped), `recovery` (how it goes on after a `kill -9`), `view` (what can be seen of it).
 
@@ -16,6 +16,7 @@ mod budget;
 mod clock;
 mod contention;
 mod ends;
+mod providers;
 mod queue;
 mod recovery;
 mod shutdown;
@@ -305,7 +306,7 @@ impl Engine {
             Event::Answered(unit, vitals) => self.feed(&unit, Input::Answered(vitals), effects),
             Event::Used(unit, usage) => self.note_usage(&unit, usage, effects),
             Event::Touched(unit, files) => self.note_files(&unit, &files, effects),
-            Event::Claimed(unit, claim) => self.feed(&unit, Input::Claimed(claim), effects),
+            Event::Claimed(unit, claim) => self.hear_claim(&unit, claim, effects),
             Event::Disconnected(unit) => self.feed(&unit, Input::Disconnected, effects),
             Event::ProtocolViolated(unit, violation) => {
                 self.feed(&unit, Input::ProtocolViolated(violation), effects);
@@ -318,8 +319,8 @@ impl Engine {
             Event::Compared(story, comparison) => {
                 self.note_comparison(&story, comparison, effects);
             }
-            Event::ProviderPaused(provider, until) => {
-                self.pause_provider(&provider, until, effects);
+            Event::ProviderPaused(provider, until, reason) => {
+                self.pause_provider(&provider, until, reason, effects);
             }
             Event::Decided(decision) => self.decide(decision, effects),
             Event::StopRequested(signal) => self.request_stop(signal, effects),

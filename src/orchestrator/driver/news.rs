@@ -7,7 +7,7 @@ use crate::engine::{Claim, Event, Moment, Unit, Usage};
 use crate::launcher::Launcher;
 use crate::orchestrator::note::Note;
 use crate::orchestrator::unit::{Message, News};
-use crate::protocol::{self, StatusUpdate};
+use crate::protocol::{self, Retrying, StatusUpdate};
 
 impl<L: Launcher> Driver<L> {
     /// An executor did something.
@@ -98,6 +98,8 @@ impl<L: Launcher> Driver<L> {
                 .saturating_add(update.usage.output_tokens),
             cost_micros_usd: update.usage.cost_micros_usd,
         };
+        let retries = attempt.retrying != update.retrying;
+        attempt.retrying.clone_from(&update.retrying);
         let used = std::mem::replace(&mut attempt.usage, usage) != usage;
         let conversation = update.agent_session.as_ref();
         if let Some(name) = conversation.filter(|name| attempt.conversation.as_ref() != Some(name))
@@ -120,5 +122,21 @@ impl<L: Launcher> Driver<L> {
         if used {
             self.feed(Event::Used(unit.clone(), usage));
         }
+        if let Some(retrying) = update.retrying.as_ref().filter(|_| retries) {
+            self.note_retry(unit, retrying);
+        }
+    }
+
+    /// An agent waits for a limit of its provider by itself: no further story runs into it meanwhile.
+    fn note_retry(&mut self, unit: &Unit, retrying: &Retrying) {
+        let provider = self.engine.provider_of(&unit.story).cloned();
+        let Some(provider) = provider.filter(|_| retrying.limited) else {
+            return;
+        };
+        let least = self.request.settings.retry.quota.least;
+        let delay = retrying.delay_ms.map(Duration::from_millis);
+        let until = self.now() + delay.unwrap_or_default().max(least);
+        let reason = retrying.reason.to_string();
+        self.feed(Event::ProviderPaused(provider, until, reason));
     }
 }

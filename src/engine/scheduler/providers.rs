@@ -1,0 +1,138 @@
+//! Whom the limits of providers let start: a provider that serves no more is left alone from the moment at which anybody
+//! says so, by all of its stories. For how long is said in [`crate::engine::quota`].
+
+use super::queue::{ProviderKey, Queue};
+use super::{Engine, Key, Trial};
+use crate::engine::effect::{Effects, Notice};
+use crate::engine::event::{Provider, Unit};
+use crate::engine::fault::{self, Fault};
+use crate::engine::lifecycle::Input;
+use crate::engine::outcome::Claim;
+use crate::engine::quota::Brake;
+use crate::engine::time::Moment;
+
+/// How a provider serves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Service {
+    paused_until: Option<Moment>,
+    brake: Brake,
+}
+
+impl Service {
+    /// Whether a story may start.
+    pub(super) fn is_open(&self) -> bool {
+        self.paused_until.is_none()
+    }
+}
+
+impl Queue {
+    /// When the first of the pauses is over.
+    pub(super) fn next_resumption(&self) -> Option<Moment> {
+        let pauses = self.lines.iter().map(|line| line.service.paused_until);
+        pauses.flatten().min()
+    }
+
+    pub(super) fn paused_until(&self, provider: ProviderKey) -> Option<Moment> {
+        self.lines[provider.0].service.paused_until
+    }
+}
+
+impl Engine {
+    /// An executor says how its attempt ends. What that says of its provider counts at once for all of its stories, and
+    /// not only when the attempt is taken care of.
+    pub(super) fn hear_claim(&mut self, unit: &Unit, claim: Claim, effects: &mut Effects) {
+        let heard = self
+            .current(unit)
+            .filter(|(_, attempt)| attempt.state.awaits_claim());
+        let heard = heard.map(|(key, attempt)| (key, attempt.trial));
+        let claim = match (claim, heard) {
+            (Claim::QuotaExhausted { until, reason }, Some((key, trial)))
+                if !fault::is(Fault::LimitHeardLate) =>
+            {
+                let until = self.note_limit(key, trial, until, &reason, effects);
+                Claim::QuotaExhausted {
+                    until: Some(until),
+                    reason,
+                }
+            }
+            (claim, _) => claim,
+        };
+        self.feed(unit, Input::Claimed(claim), effects);
+    }
+
+    /// The provider of an attempt serves no more. Gives when it is asked again.
+    fn note_limit(
+        &mut self,
+        key: Key,
+        trial: Trial,
+        told: Option<Moment>,
+        reason: &str,
+        effects: &mut Effects,
+    ) -> Moment {
+        let now = self.now;
+        let tracked = self.story(key);
+        let (provider, waits) = (tracked.provider, tracked.tries.quota_waits);
+        let (quota, seed) = (&self.settings.retry.quota, self.settings.retry.seed);
+        let line = &mut self.queue.lines[provider.0];
+        let Some(name) = &line.provider else {
+            let wait = quota.wait(seed, self.stories[key.index()].id.as_str(), waits + 1);
+            return told.filter(|told| *told > now).unwrap_or(now + wait);
+        };
+        let wait = |times| quota.wait(seed, name.as_str(), times);
+        let brake = &mut line.service.brake;
+        let until = brake.limited(trial.began, told, now, wait, quota.quiet);
+        self.pause(provider, until, reason.to_owned(), effects);
+        until
+    }
+
+    /// An attempt has succeeded, and so its provider serves.
+    pub(super) fn note_served(&mut self, key: Key, trial: Trial) {
+        let provider = self.story(key).provider;
+        let line = &mut self.queue.lines[provider.0];
+        line.service.brake.served(trial.began);
+    }
+
+    /// A provider serves no more until then: nothing is started for it.
+    pub(super) fn pause_provider(
+        &mut self,
+        provider: &Provider,
+        until: Moment,
+        reason: String,
+        effects: &mut Effects,
+    ) {
+        let key = self.queue.provider(Some(provider));
+        self.pause(key, until, reason, effects);
+    }
+
+    fn pause(&mut self, key: ProviderKey, until: Moment, reason: String, effects: &mut Effects) {
+        let now = self.now;
+        let line = &mut self.queue.lines[key.0];
+        let Some(provider) = line.provider.clone() else {
+            return;
+        };
+        // What was known before counts as long as it reaches further.
+        let known = line.service.paused_until;
+        if until <= now || known.is_some_and(|known| known >= until) {
+            return;
+        }
+        line.service.paused_until = Some(until);
+        effects.tell(Notice::ProviderPaused {
+            provider,
+            pause: until.since(now),
+            reason,
+        });
+    }
+
+    /// Ends the pauses that are over.
+    pub(super) fn resume_providers(&mut self, effects: &mut Effects) {
+        for line in &mut self.queue.lines {
+            let pause = &mut line.service.paused_until;
+            if pause.is_some_and(|until| until <= self.now) {
+                *pause = None;
+                if let Some(provider) = line.provider.clone() {
+                    effects.tell(Notice::ProviderResumed(provider));
+                }
+            }
+        }
+    }
+}
