@@ -42,6 +42,8 @@ pub enum Fault {
     QuotaIgnored,
     /// That a provider serves no more counts only for the story that has found it out.
     LimitHeardLate,
+    /// Stories of a provider that refuses are started all the same.
+    RefusalIgnored,
     /// The budget of the run stops nothing.
     RunBudgetIgnored,
     /// A story with a predicted conflict does not start even when nothing else can.
@@ -90,7 +92,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::SlotCountedTwice,
         Self::SlotNotCounted,
         Self::SlotFreedByAsking,
@@ -109,6 +111,7 @@ impl Fault {
         Self::IntensityIgnored,
         Self::QuotaIgnored,
         Self::LimitHeardLate,
+        Self::RefusalIgnored,
         Self::RunBudgetIgnored,
         Self::ConflictRefused,
         Self::ConflictStarves,

@@ -286,6 +286,10 @@ impl Narrator {
             Notice::ProviderResumed(provider) => RunEvent::ProviderResumed {
                 provider: provider.into(),
             },
+            Notice::ProviderRefused { provider, reason } => RunEvent::ProviderRefused {
+                provider: provider.into(),
+                reason,
+            },
             Notice::RunExceeded(overrun) => RunEvent::RunExceeded(overrun),
             Notice::Overlap { one, other, files } => RunEvent::StoriesOverlap {
                 one,

@@ -231,6 +231,13 @@ pub enum RunEvent {
         /// Which.
         provider: String,
     },
+    /// A provider serves nothing before a person has seen to that: none of its stories is started any more.
+    ProviderRefused {
+        /// Which.
+        provider: String,
+        /// Why, in one line.
+        reason: String,
+    },
     /// A budget of the run is used up: nothing more is started, what runs is stopped.
     RunExceeded(Overrun),
     /// A person is asked whether to go on after a story that did not succeed.
@@ -483,6 +490,8 @@ pub struct Counts {
     pub budget_exceeded: usize,
     /// `quota_exhausted`
     pub quota_exhausted: usize,
+    /// `provider_refused`
+    pub provider_refused: usize,
     /// `cancelled`, whether they had started or not.
     pub cancelled: usize,
     /// `skipped`
@@ -491,7 +500,7 @@ pub struct Counts {
 
 impl Counts {
     /// Every outcome's name and number, in the order in which they are shown.
-    pub fn each(&self) -> [(&'static str, usize); 12] {
+    pub fn each(&self) -> [(&'static str, usize); 13] {
         [
             ("succeeded", self.succeeded),
             ("failed", self.failed),
@@ -503,6 +512,7 @@ impl Counts {
             ("not prepared", self.prepare_failed),
             ("over budget", self.budget_exceeded),
             ("out of quota", self.quota_exhausted),
+            ("refused by a provider", self.provider_refused),
             ("cancelled", self.cancelled),
             ("skipped", self.skipped),
         ]
@@ -521,6 +531,7 @@ impl Counts {
             OutcomeKind::PrepareFailed => &mut self.prepare_failed,
             OutcomeKind::BudgetExceeded => &mut self.budget_exceeded,
             OutcomeKind::QuotaExhausted => &mut self.quota_exhausted,
+            OutcomeKind::ProviderRefused => &mut self.provider_refused,
             OutcomeKind::Cancelled => &mut self.cancelled,
             OutcomeKind::Skipped => &mut self.skipped,
         } += 1;

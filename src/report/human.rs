@@ -273,6 +273,13 @@ impl Human {
                 let text = format!("{provider}: its stories start again");
                 (loud && was_told).then(|| self.colour.line(Tone::Good, "Resumed", &text))
             }
+            RunEvent::ProviderRefused { provider, reason } => {
+                let text = format!("{provider}, so that no story of it starts any more: {reason}");
+                let mut lines = line(Tone::Bad, "Refused", &text);
+                let mend = "hint: see to its key or its account, then run again";
+                lines.push_str(&self.colour.detail(mend));
+                Some(lines)
+            }
             RunEvent::RunExceeded(overrun) => {
                 let text = format!("{overrun}: nothing more starts, what runs is stopped");
                 Some(line(Tone::Bad, "Budget", &text))
@@ -319,6 +326,7 @@ impl Human {
             "stalled" => (Tone::Bad, "Stalled"),
             "budget_exceeded" => (Tone::Bad, "Budget"),
             "quota_exhausted" => (Tone::Bad, "Quota"),
+            "provider_refused" => (Tone::Bad, "Refused"),
             _ => (Tone::Bad, "Error"),
         };
         let quiet = self.verbosity == Verbosity::Quiet;

@@ -144,6 +144,8 @@ pub(crate) struct Ledger {
     joining: BTreeSet<StoryId>,
     /// A provider has met a limit in this step: until when at least it is to be paused.
     limited: Option<(Provider, u64)>,
+    /// The providers that refuse, and whether that was told.
+    refused: BTreeMap<Provider, bool>,
     /// The board is to be looked at in this step.
     look: bool,
     /// Attempts that said that they are through, or closed their connection.
@@ -193,6 +195,7 @@ impl Ledger {
             overlaps: BTreeSet::new(),
             joining: BTreeSet::new(),
             limited: None,
+            refused: BTreeMap::new(),
             look: false,
             leaving: BTreeSet::new(),
             places: 0,
@@ -262,7 +265,11 @@ impl Ledger {
             let Some(known) = self.stories.get(&planned.id) else {
                 continue;
             };
-            if !known.is_written_down() || known.haunted.is_some() {
+            let refused = |name| self.refused.contains_key(name);
+            if !known.is_written_down()
+                || known.haunted.is_some()
+                || planned.provider.as_ref().is_some_and(refused)
+            {
                 continue;
             }
             let by_us = matches!(known.board, Some(BoardEntry::Returned { .. }));
@@ -414,9 +421,15 @@ impl Ledger {
     /// Whoever says that a provider serves no more pauses it at once.
     fn expect_brake(&mut self, unit: &Unit, claim: &Claim) {
         let provider = self.stories[&unit.story].provider.clone();
-        if let (Claim::QuotaExhausted { until, .. }, Some(provider)) = (claim, provider) {
-            let told = until.map_or(0, Moment::as_millis);
-            self.limited = Some((provider, told.max(self.now + 1)));
+        match (claim, provider) {
+            (Claim::QuotaExhausted { until, .. }, Some(provider)) => {
+                let told = until.map_or(0, Moment::as_millis);
+                self.limited = Some((provider, told.max(self.now + 1)));
+            }
+            (Claim::ProviderRefused { .. }, Some(provider)) => {
+                self.refused.entry(provider).or_default();
+            }
+            _ => {}
         }
     }
 
@@ -440,6 +453,7 @@ impl Ledger {
             known.comparing = false;
         }
         self.alive.clear();
+        self.refused.clear();
         self.preparing.clear();
         self.touched.clear();
         self.asking = false;
@@ -592,6 +606,12 @@ impl Ledger {
             .is_some_and(|until| *until > self.clock)
         {
             Some("its provider is paused")
+        } else if known
+            .provider
+            .as_ref()
+            .is_some_and(|provider| self.refused.contains_key(provider))
+        {
+            Some("its provider refuses")
         } else if known.attempting.is_some() {
             Some("another attempt is under way")
         } else if known.haunted.is_some() {
@@ -774,6 +794,13 @@ impl Ledger {
                     format!("{provider:?} serves again, and is paused until {until:?}")
                 });
             }
+            Notice::ProviderRefused { provider, .. } => {
+                self.count("provider refusals");
+                let told = self.refused.insert(provider.clone(), true);
+                self.must(told == Some(false), || {
+                    format!("that {provider:?} refuses is told: {told:?}")
+                });
+            }
             Notice::RunExceeded(_) => {
                 self.count("run budgets");
                 self.must(!self.exceeded, || "a budget is used up twice".to_owned());
@@ -890,6 +917,19 @@ impl Ledger {
                 format!("{provider:?} has met a limit, and is paused until {until:?}")
             });
         }
+        let waits = |known: &Known| {
+            let provider = known.provider.as_ref();
+            provider.is_some_and(|provider| self.refused.contains_key(provider))
+                && known.ended.is_none()
+                && known.attempting.is_none()
+        };
+        let waits = self.stories.iter().find(|(_, known)| waits(known));
+        let waits = waits.map(|(id, _)| id.clone());
+        self.must(waits.is_none(), || {
+            format!("{waits:?} waits for a provider that refuses")
+        });
+        let untold = self.refused.values().any(|told| !told);
+        self.must(!untold, || "that a provider refuses is not told".to_owned());
         let look = !self.look;
         self.must(look, || {
             "a story is through, and nobody looks at the board".to_owned()

@@ -622,7 +622,7 @@ impl<'a> World<'a> {
     fn launch_badly(&mut self, unit: Unit) {
         let reason = || "because".to_owned();
         let generation = self.generations.get(&unit).copied().unwrap_or_default();
-        match self.rng.below(15) {
+        match self.rng.below(17) {
             0 => {
                 self.soon(100, Happening::Tell(Event::LaunchFailed(unit, reason())));
             }
@@ -675,6 +675,16 @@ impl<'a> World<'a> {
             10 => {
                 self.soon(500, Happening::Tell(Event::Connected(unit)));
             }
+            14 => self.work(
+                unit,
+                Some(Claim::ProviderRefused { reason: reason() }),
+                Exit::Code(0),
+            ),
+            15 => self.work(
+                unit,
+                Some(Claim::Exceeded { reason: reason() }),
+                Exit::Code(0),
+            ),
             // It answers, and its agent stands still.
             11 => {
                 let at = self.soon(500, Happening::Tell(Event::Connected(unit.clone())));

@@ -78,7 +78,12 @@ impl Engine {
             };
             let tracked = self.story(key);
             let alone = tracked.remains == Remains::Nothing || fault::is(Fault::UnendableComesBack);
-            if !alone || awaited.contains(&key) || fault::is(Fault::NothingComesBack) {
+            // What would only be skipped once more stays skipped.
+            let refused = planned
+                .provider
+                .as_ref()
+                .is_some_and(|name| self.refuses(name));
+            if !alone || refused || awaited.contains(&key) || fault::is(Fault::NothingComesBack) {
                 continue;
             }
             let asked_again = tracked.comeback == Comeback::Allowed
@@ -282,5 +287,6 @@ impl Engine {
             let skipped = Outcome::Skipped(Skip::Dependency(dependency));
             self.conclude(key, None, skipped, effects);
         }
+        self.give_up_refused(effects);
     }
 }

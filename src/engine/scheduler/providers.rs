@@ -1,5 +1,6 @@
 //! Whom the limits of providers let start: a provider that serves no more is left alone from the moment at which anybody
-//! says so, by all of its stories. For how long is said in [`crate::engine::quota`].
+//! says so, by all of its stories. For how long is said in [`crate::engine::quota`]. For one that refuses (it knows no such
+//! key, or wants money) nothing is started before a person goes on with the run: its stories stay as they are on the board.
 
 use super::queue::{ProviderKey, Queue};
 use super::{Engine, Key, Trial};
@@ -7,7 +8,7 @@ use crate::engine::effect::{Effects, Notice};
 use crate::engine::event::{Provider, Unit};
 use crate::engine::fault::{self, Fault};
 use crate::engine::lifecycle::Input;
-use crate::engine::outcome::Claim;
+use crate::engine::outcome::{Claim, Skip};
 use crate::engine::quota::Brake;
 use crate::engine::time::Moment;
 
@@ -16,12 +17,14 @@ use crate::engine::time::Moment;
 pub(super) struct Service {
     paused_until: Option<Moment>,
     brake: Brake,
+    /// Why it serves nothing before a person has seen to that.
+    refused: Option<String>,
 }
 
 impl Service {
     /// Whether a story may start.
     pub(super) fn is_open(&self) -> bool {
-        self.paused_until.is_none()
+        self.paused_until.is_none() && self.refused.is_none()
     }
 }
 
@@ -54,6 +57,10 @@ impl Engine {
                     until: Some(until),
                     reason,
                 }
+            }
+            (Claim::ProviderRefused { reason }, Some((key, _))) => {
+                self.note_refusal(key, &reason, effects);
+                Claim::ProviderRefused { reason }
             }
             (claim, _) => claim,
         };
@@ -90,6 +97,53 @@ impl Engine {
         let provider = self.story(key).provider;
         let line = &mut self.queue.lines[provider.0];
         line.service.brake.served(trial.began);
+    }
+
+    /// The provider of a story serves nothing before a person has seen to that.
+    fn note_refusal(&mut self, key: Key, reason: &str, effects: &mut Effects) {
+        let provider = self.story(key).provider;
+        let line = &mut self.queue.lines[provider.0];
+        let Some(name) = line.provider.clone() else {
+            return;
+        };
+        if line.service.refused.is_some() || fault::is(Fault::RefusalIgnored) {
+            return;
+        }
+        line.service.refused = Some(reason.to_owned());
+        effects.tell(Notice::ProviderRefused {
+            provider: name,
+            reason: reason.to_owned(),
+        });
+        self.give_up_refused(effects);
+    }
+
+    /// Nothing more is started for providers that refuse. Stories between two attempts have ended as their last attempt
+    /// did.
+    pub(super) fn give_up_refused(&mut self, effects: &mut Effects) {
+        for key in self.waiting() {
+            if let Some(skip) = self.refusal(self.story(key).provider) {
+                self.give_up(key, &skip, effects);
+            }
+        }
+    }
+
+    pub(super) fn refusal(&self, provider: ProviderKey) -> Option<Skip> {
+        let line = &self.queue.lines[provider.0];
+        let (name, reason) = (line.provider.clone()?, line.service.refused.clone()?);
+        Some(Skip::ProviderRefused(name, reason))
+    }
+
+    /// Whether a provider serves nothing before a person has seen to that.
+    pub(super) fn refuses(&self, provider: &Provider) -> bool {
+        let mut lines = self.queue.lines.iter();
+        lines.any(|line| line.provider.as_ref() == Some(provider) && line.service.refused.is_some())
+    }
+
+    /// A person goes on with the run: whatever a provider wanted may have been seen to.
+    pub(super) fn forgive_refusals(&mut self) {
+        for line in &mut self.queue.lines {
+            line.service.refused = None;
+        }
     }
 
     /// A provider serves no more until then: nothing is started for it.

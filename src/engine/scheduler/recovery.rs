@@ -31,6 +31,7 @@ impl Engine {
         // However long nobody was there: what is left has its whole time again.
         self.wrap_up = None;
         self.settings.slots = restart.slots.unwrap_or(self.settings.slots);
+        self.forgive_refusals();
         for (story, on_board) in restart.found {
             self.end_as_found(&story, on_board, last, effects);
         }

@@ -68,10 +68,10 @@ impl<L: Launcher> Driver<L> {
                 until: until_ms.map(|until| self.moment_of(until)),
                 reason: reason.to_string(),
             },
-            protocol::Claim::Refused { reason } => Claim::Blocked {
+            protocol::Claim::Refused { reason } => Claim::ProviderRefused {
                 reason: reason.to_string(),
             },
-            protocol::Claim::Exceeded { reason } => Claim::Failed {
+            protocol::Claim::Exceeded { reason } => Claim::Exceeded {
                 reason: reason.to_string(),
             },
             protocol::Claim::Cancelled { .. } => Claim::Cancelled,
