@@ -44,6 +44,10 @@ pub enum Fault {
     LimitHeardLate,
     /// Stories of a provider that refuses are started all the same.
     RefusalIgnored,
+    /// More attempts are alive at once than a provider may have.
+    ProviderRoomIgnored,
+    /// Attempts that have ended count as alive for their provider.
+    ProviderRoomKept,
     /// The budget of the run stops nothing.
     RunBudgetIgnored,
     /// A story with a predicted conflict does not start even when nothing else can.
@@ -92,7 +96,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 43] = [
         Self::SlotCountedTwice,
         Self::SlotNotCounted,
         Self::SlotFreedByAsking,
@@ -112,6 +116,8 @@ impl Fault {
         Self::QuotaIgnored,
         Self::LimitHeardLate,
         Self::RefusalIgnored,
+        Self::ProviderRoomIgnored,
+        Self::ProviderRoomKept,
         Self::RunBudgetIgnored,
         Self::ConflictRefused,
         Self::ConflictStarves,

@@ -701,12 +701,28 @@ impl Ledger {
         known.begun == Begun::Yes || known.dependencies.iter().all(|id| self.succeeded(id))
     }
 
+    /// Whether another attempt at a story of its provider may be alive.
+    fn has_room(&self, known: &Known) -> bool {
+        let provider = known.provider.as_ref();
+        let most = provider.and_then(|name| self.settings.most_of_provider.get(name));
+        most.is_none_or(|most| self.holders_of(provider) < most.get())
+    }
+
+    /// How many attempts at stories of a provider hold a slot.
+    fn holders_of(&self, provider: Option<&Provider>) -> usize {
+        let holders = self.holders.iter();
+        let of = |unit: &&Unit| self.stories[&unit.story].provider.as_ref() == provider;
+        holders.filter(of).count()
+    }
+
     fn startable(&self, _id: &StoryId, known: &Known) -> bool {
         let provider = known
             .provider
             .as_ref()
             .and_then(|provider| self.providers.get(provider));
-        provider.is_none_or(|until| *until <= self.clock) && self.is_eligible(known)
+        provider.is_none_or(|until| *until <= self.clock)
+            && self.has_room(known)
+            && self.is_eligible(known)
     }
 
     /// Whether it could start if its provider served it.
@@ -899,6 +915,13 @@ impl Ledger {
         let alive = self.alive.len();
         self.must(alive <= slots, || {
             format!("{alive} executors are alive, of {slots}")
+        });
+        let most = self.settings.most_of_provider.iter();
+        let crowded = most
+            .map(|(name, most)| (name.clone(), self.holders_of(Some(name)), most.get()))
+            .find(|(_, holders, most)| holders > most);
+        self.must(crowded.is_none(), || {
+            format!("too many attempts of a provider: {crowded:?}")
         });
         self.check_budgets();
         let came: Vec<StoryId> = self

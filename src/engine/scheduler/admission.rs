@@ -124,7 +124,7 @@ impl Engine {
 
     fn add(&mut self, planned: &PlannedStory, place: Place) -> Key {
         let key = Key(u32::try_from(self.stories.len()).unwrap_or(u32::MAX));
-        let provider = self.queue.provider(planned.provider.as_ref());
+        let provider = self.line_of(planned.provider.as_ref());
         self.keys.insert(planned.id.clone(), key);
         self.stories.push(Tracked {
             id: planned.id.clone(),
@@ -167,7 +167,7 @@ impl Engine {
     }
 
     fn change(&mut self, key: Key, planned: &PlannedStory, place: Place) {
-        let provider = self.queue.provider(planned.provider.as_ref());
+        let provider = self.line_of(planned.provider.as_ref());
         let tracked = self.story_mut(key);
         tracked.place = place;
         tracked.provider = provider;

@@ -1,7 +1,8 @@
 //! The engine itself: takes one event after the other and answers with effects. Pure.
 //!
 //! Invariants, held by the simulation in `tests/sim` and the properties beside this module after every step:
-//! - never more attempts hold a slot than there are slots, and no slot is free while a story could start;
+//! - never more attempts hold a slot than there are slots, and of a provider than it may have; no slot is free while a
+//!   story could start;
 //! - a story starts only after everything it depends on succeeded, and never after the run was asked to stop;
 //! - every story of the run is reported exactly once, and the run finishes when all of them are;
 //! - no number of an attempt is used twice, and never two attempts at one story at a time;
@@ -508,12 +509,14 @@ impl Engine {
         if fault::is(Fault::SlotCountedTwice) {
             self.occupied += 1;
         }
+        self.queue.take_room(self.story(key).provider);
         self.count_start();
         self.heat_up(key);
     }
 
     fn release_slot(&mut self, key: Key) {
         self.occupied = self.occupied.saturating_sub(1);
+        self.queue.give_room_back(self.story(key).provider);
         self.cool_down(key);
     }
 

@@ -2,6 +2,8 @@
 //! says so, by all of its stories. For how long is said in [`crate::engine::quota`]. For one that refuses (it knows no such
 //! key, or wants money) nothing is started before a person goes on with the run: its stories stay as they are on the board.
 
+use std::num::NonZeroUsize;
+
 use super::queue::{ProviderKey, Queue};
 use super::{Engine, Key, Trial};
 use crate::engine::effect::{Effects, Notice};
@@ -19,12 +21,28 @@ pub(super) struct Service {
     brake: Brake,
     /// Why it serves nothing before a person has seen to that.
     refused: Option<String>,
+    /// How many attempts at its stories hold a slot, and how many may.
+    running: usize,
+    most: Option<NonZeroUsize>,
 }
 
 impl Service {
+    /// That of a provider of which so many attempts may be alive at once.
+    pub(super) fn of_most(most: Option<NonZeroUsize>) -> Self {
+        Self {
+            most,
+            ..Self::default()
+        }
+    }
+
     /// Whether a story may start.
     pub(super) fn is_open(&self) -> bool {
-        self.paused_until.is_none() && self.refused.is_none()
+        self.paused_until.is_none() && self.refused.is_none() && self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
+        let is_full = self.most.is_some_and(|most| self.running >= most.get());
+        !is_full || fault::is(Fault::ProviderRoomIgnored)
     }
 }
 
@@ -33,6 +51,19 @@ impl Queue {
     pub(super) fn next_resumption(&self) -> Option<Moment> {
         let pauses = self.lines.iter().map(|line| line.service.paused_until);
         pauses.flatten().min()
+    }
+
+    /// A story of the provider has got a slot.
+    pub(super) fn take_room(&mut self, provider: ProviderKey) {
+        self.lines[provider.0].service.running += 1;
+    }
+
+    /// It has given the slot back.
+    pub(super) fn give_room_back(&mut self, provider: ProviderKey) {
+        let service = &mut self.lines[provider.0].service;
+        if !fault::is(Fault::ProviderRoomKept) {
+            service.running = service.running.saturating_sub(1);
+        }
     }
 
     pub(super) fn paused_until(&self, provider: ProviderKey) -> Option<Moment> {
@@ -146,6 +177,12 @@ impl Engine {
         }
     }
 
+    /// The line of the stories of a provider.
+    pub(super) fn line_of(&mut self, provider: Option<&Provider>) -> ProviderKey {
+        let most = provider.and_then(|name| self.settings.most_of_provider.get(name).copied());
+        self.queue.provider(provider, most)
+    }
+
     /// A provider serves no more until then: nothing is started for it.
     pub(super) fn pause_provider(
         &mut self,
@@ -154,7 +191,7 @@ impl Engine {
         reason: String,
         effects: &mut Effects,
     ) {
-        let key = self.queue.provider(Some(provider));
+        let key = self.line_of(Some(provider));
         self.pause(key, until, reason, effects);
     }
 

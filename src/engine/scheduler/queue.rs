@@ -5,6 +5,7 @@
 //! times.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroUsize;
 
 use super::providers::Service;
 use super::{Engine, Gate, Key, Stage};
@@ -55,7 +56,12 @@ pub(super) struct Line {
 }
 
 impl Queue {
-    pub(super) fn provider(&mut self, provider: Option<&Provider>) -> ProviderKey {
+    /// The line of a provider of which so many attempts may be alive at once.
+    pub(super) fn provider(
+        &mut self,
+        provider: Option<&Provider>,
+        most: Option<NonZeroUsize>,
+    ) -> ProviderKey {
         let known = self
             .lines
             .iter()
@@ -63,7 +69,7 @@ impl Queue {
         ProviderKey(known.unwrap_or_else(|| {
             self.lines.push(Line {
                 provider: provider.cloned(),
-                service: Service::default(),
+                service: Service::of_most(most),
                 clear: BTreeSet::new(),
                 put_off: BTreeSet::new(),
             });
