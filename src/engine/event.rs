@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +124,10 @@ pub struct Restart {
     pub slots: Option<NonZeroUsize>,
     /// Stories that the journal does not know to be through, and of which the board says something else.
     pub found: Vec<(StoryId, OnBoard)>,
+    /// How long ago it was, by the clock on the wall, that the journal was last written to: time that the run does not
+    /// count, and providers do.
+    #[serde(with = "crate::engine::time::millis", default)]
+    pub away: Duration,
 }
 
 /// What the board says of a story that the journal does not know to be through.

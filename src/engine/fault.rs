@@ -62,6 +62,8 @@ pub enum Fault {
     RestartForgetsBoard,
     /// After a restart, nobody takes care of the ends of attempts.
     RestartForgetsSettling,
+    /// After a restart, providers are waited for as if the time without the run had not passed.
+    RestartForgetsAway,
     /// The time of the run counts no more once nothing is started.
     RunTimeEndsWithStarts,
     /// A used-up budget of the run makes a success of all stories something else.
@@ -96,7 +98,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 44] = [
         Self::SlotCountedTwice,
         Self::SlotNotCounted,
         Self::SlotFreedByAsking,
@@ -125,6 +127,7 @@ impl Fault {
         Self::RestartKeepsSlots,
         Self::RestartForgetsBoard,
         Self::RestartForgetsSettling,
+        Self::RestartForgetsAway,
         Self::RunTimeEndsWithStarts,
         Self::ExhaustedBeatsSuccess,
         Self::UnendableComesBack,

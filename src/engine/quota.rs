@@ -97,6 +97,13 @@ impl Brake {
         until
     }
 
+    /// Nobody was there for a while, which the clock of the run leaves out.
+    pub fn bring_forward(&mut self, away: Duration) {
+        for moment in [&mut self.since, &mut self.until] {
+            *moment = moment.map(|moment| moment.before(away));
+        }
+    }
+
     /// An attempt that began then has succeeded: if that was after the last limit, there is none any more.
     pub fn served(&mut self, began: Moment) {
         if self.since.is_none_or(|since| since < began) {

@@ -18,6 +18,8 @@ struct Known {
     provider: Option<Provider>,
     attempting: Option<Unit>,
     delayed_until: Option<u64>,
+    /// Whether it waits for its provider until then.
+    delayed_by: Option<Delay>,
     ended: Option<Outcome>,
     back_offs: u32,
     quota_waits: u32,
@@ -156,6 +158,8 @@ pub(crate) struct Ledger {
     lives: BTreeMap<Unit, Life>,
     paused_until: u64,
     providers: BTreeMap<Provider, u64>,
+    /// Pauses that were over when the run went on, which is to be told.
+    over: BTreeMap<Provider, u64>,
     closed: Option<&'static str>,
     asking: bool,
     asking_until: u64,
@@ -204,6 +208,7 @@ impl Ledger {
             lives: BTreeMap::new(),
             paused_until: 0,
             providers: BTreeMap::new(),
+            over: BTreeMap::new(),
             closed: None,
             asking: false,
             asking_until: 0,
@@ -406,7 +411,7 @@ impl Ledger {
             Event::Replanned(plan) if self.stopped_at.is_none() && self.closed.is_none() => {
                 self.admit(plan);
             }
-            Event::Resumed(_) => self.resume(last),
+            Event::Resumed(restart) => self.resume(last, millis(restart.away)),
             _ => {}
         }
     }
@@ -435,7 +440,8 @@ impl Ledger {
 
     /// The attempts that were under way are lost, those whose end was being taken care of are not. Nothing lives, and
     /// nothing of what was asked for will be answered.
-    fn resume(&mut self, last: u64) {
+    fn resume(&mut self, last: u64, on_the_wall: u64) {
+        self.wait_less(on_the_wall);
         let away = self.now - last;
         for unit in std::mem::take(&mut self.holders) {
             let usage = self.usage.get(&unit).copied().unwrap_or_default();
@@ -457,6 +463,23 @@ impl Ledger {
         self.preparing.clear();
         self.touched.clear();
         self.asking = false;
+    }
+
+    /// Providers have gone on while nobody was there. Whoever waited for one long enough by that waits no more.
+    fn wait_less(&mut self, by: u64) {
+        let now = self.now;
+        for until in self.providers.values_mut() {
+            *until = until.saturating_sub(by);
+        }
+        self.over = self.providers.clone();
+        self.over.retain(|_, until| *until <= now);
+        self.providers.retain(|_, until| *until > now);
+        for known in self.stories.values_mut() {
+            if known.delayed_by == Some(Delay::Quota) {
+                let until = known.delayed_until.map(|until| until.saturating_sub(by));
+                known.delayed_until = until.filter(|until| *until > now);
+            }
+        }
     }
 
     fn touch(&mut self, unit: &Unit, files: &[FilePattern]) {
@@ -779,6 +802,7 @@ impl Ledger {
                 known.attempting = None;
                 known.failed_after = None;
                 known.delayed_until = Some(self.now + millis(*wait));
+                known.delayed_by = Some(*reason);
                 match reason {
                     Delay::BackOff => known.back_offs += 1,
                     Delay::Quota => known.quota_waits += 1,
@@ -804,8 +828,9 @@ impl Ledger {
                 self.providers.insert(provider.clone(), until);
             }
             Notice::ProviderResumed(provider) => {
-                let until = self.providers.remove(provider);
-                let clock = self.clock;
+                let until = self.over.remove(provider);
+                let until = until.or_else(|| self.providers.remove(provider));
+                let clock = self.now;
                 self.must(until.is_some_and(|until| until <= clock), || {
                     format!("{provider:?} serves again, and is paused until {until:?}")
                 });

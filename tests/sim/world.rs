@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Duration;
 
 use ai_sdlc::engine::{
     BoardEntry, BoardWrite, Claim, Clash, Comparison, Decision, Effect, Engine, Event, Exit,
@@ -364,7 +365,14 @@ impl<'a> World<'a> {
             self.rng.below(30_000)
         };
         self.generations.clear();
-        self.tell(Event::Resumed(Restart::default()));
+        let away = match self.scenario.temper {
+            Temper::Steady => 0,
+            Temper::Wild => self.rng.below(90_000),
+        };
+        self.tell(Event::Resumed(Restart {
+            away: Duration::from_millis(away),
+            ..Restart::default()
+        }));
     }
 
     fn fold(&self) -> Engine {

@@ -3,9 +3,10 @@
 //! key, or wants money) nothing is started before a person goes on with the run: its stories stay as they are on the board.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use super::queue::{ProviderKey, Queue};
-use super::{Engine, Key, Trial};
+use super::{Delay, Engine, Key, Stage, Trial};
 use crate::engine::effect::{Effects, Notice};
 use crate::engine::event::{Provider, Unit};
 use crate::engine::fault::{self, Fault};
@@ -170,13 +171,6 @@ impl Engine {
         lines.any(|line| line.provider.as_ref() == Some(provider) && line.service.refused.is_some())
     }
 
-    /// A person goes on with the run: whatever a provider wanted may have been seen to.
-    pub(super) fn forgive_refusals(&mut self) {
-        for line in &mut self.queue.lines {
-            line.service.refused = None;
-        }
-    }
-
     /// The line of the stories of a provider.
     pub(super) fn line_of(&mut self, provider: Option<&Provider>) -> ProviderKey {
         let most = provider.and_then(|name| self.settings.most_of_provider.get(name).copied());
@@ -212,6 +206,41 @@ impl Engine {
             pause: until.since(now),
             reason,
         });
+    }
+
+    /// The orchestrator was away for a while, which the clock of the run leaves out: what providers have said holds until
+    /// the time that they have named all the same. A person who goes on with the run may have seen to what they wanted.
+    pub(super) fn return_to_providers(&mut self, away: Duration, effects: &mut Effects) {
+        let away = if fault::is(Fault::RestartForgetsAway) {
+            Duration::ZERO
+        } else {
+            away
+        };
+        for line in &mut self.queue.lines {
+            let service = &mut line.service;
+            service.refused = None;
+            service.brake.bring_forward(away);
+            service.paused_until = service.paused_until.map(|until| until.before(away));
+        }
+        self.resume_providers(effects);
+        for key in (0_u32..).map(Key).take(self.stories.len()) {
+            let now = self.now;
+            match &mut self.story_mut(key).stage {
+                Stage::Delayed {
+                    until,
+                    reason: Delay::Quota,
+                } => {
+                    *until = until.before(away);
+                    if *until <= now {
+                        self.story_mut(key).stage = Stage::Waiting;
+                        self.enqueue(key);
+                    }
+                    self.reschedule(key);
+                }
+                Stage::Attempting(attempt) => attempt.state.bring_quota_forward(away),
+                _ => {}
+            }
+        }
     }
 
     /// Ends the pauses that are over.
