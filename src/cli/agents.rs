@@ -97,6 +97,18 @@ impl Agents {
             let provider = Provider::from(provider);
             known.insert(name.to_owned(), Known { setup, provider });
         }
+        for limited in config.rules.most_of_provider.keys() {
+            let serves = |known: &Known| known.provider == *limited;
+            if !known.values().any(serves) {
+                let limited = limited.as_str();
+                let providers = known.values().map(|known| known.provider.as_str());
+                return Err(CliError::new(format!(
+                    "`limits.providers` limits `{limited}`, and no agent has that provider{}",
+                    did_you_mean(agent::closest(limited, providers)),
+                ))
+                .hint("`agents.<name>.provider` says who serves an agent"));
+            }
+        }
         Ok(Self { known })
     }
 

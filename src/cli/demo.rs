@@ -32,6 +32,7 @@ const EXPECTED: Counts = Counts {
     prepare_failed: 0,
     budget_exceeded: 0,
     quota_exhausted: 0,
+    provider_refused: 0,
     cancelled: 0,
     skipped: 1,
 };

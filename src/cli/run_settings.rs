@@ -22,6 +22,7 @@ pub(super) fn settings(
     let keep = args.keep_worktrees || (is_epic && rules.epic_worktrees == EpicWorktrees::Keep);
     Settings {
         slots: slots(args, config, selection),
+        most_of_provider: rules.most_of_provider.clone(),
         order: selection.order(),
         on_failure: match selection {
             Selection::Batch(_) if somebody_can_answer(args) => OnFailure::Ask,

@@ -1,5 +1,6 @@
 //! The part of the configuration that says how runs behave: attempts, budgets, patience, parallelism.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use super::Invalid;
 use super::document::section;
 use super::size::size;
 use crate::disk::Bytes;
-use crate::engine::{Intensity, Limits, OutcomeKind, Patience, RetryPolicy};
+use crate::engine::{Intensity, Limits, OutcomeKind, Patience, Provider, RetryPolicy};
 
 /// The longest time that may be configured for anything, in minutes: thirty days.
 const LONGEST_MINUTES: u64 = 30 * 24 * 60;
@@ -54,6 +55,8 @@ pub struct Rules {
     pub story_limits: Limits,
     /// What a run may use.
     pub run_limits: Limits,
+    /// How many attempts at stories of a provider may be alive at once.
+    pub most_of_provider: BTreeMap<Provider, NonZeroUsize>,
     /// How often the files of a running attempt are looked at; none for never.
     pub look_at_files: Option<Duration>,
     /// How many stories of an epic are worked on at once.
@@ -101,6 +104,7 @@ impl Default for Rules {
                 ..Limits::default()
             },
             run_limits: Limits::default(),
+            most_of_provider: BTreeMap::new(),
             look_at_files: Some(LOOK_EVERY),
             // As in the predecessor, like the two of the watch below.
             epic_slots: NonZeroUsize::MIN.saturating_add(2),
@@ -154,6 +158,24 @@ struct LimitSections {
     story: LimitSection,
     #[serde(deserialize_with = "section")]
     run: LimitSection,
+    /// By their names, which may be anything: below a key of their own, so that none is `story` or `run`.
+    #[serde(deserialize_with = "section")]
+    providers: Providers,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+struct Providers(BTreeMap<String, Wrapped>);
+
+/// A section that says what it is when it is none.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct Wrapped(#[serde(deserialize_with = "section")] ProviderSection);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ProviderSection {
+    max_concurrent: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -217,6 +239,7 @@ impl Sections {
         self.health.apply(&mut rules.patience)?;
         rules.story_limits = self.limits.story.limits(&OF_STORY, rules.story_limits)?;
         rules.run_limits = self.limits.run.limits(&OF_RUN, rules.run_limits)?;
+        rules.most_of_provider = self.limits.providers.most()?;
         // Zero is none there.
         let of = |value: Option<u64>| value.filter(|tokens| *tokens > 0);
         let story = &mut rules.story_limits.tokens;
@@ -371,6 +394,27 @@ impl Health {
     }
 }
 
+impl Providers {
+    /// How many attempts of each may be alive at once.
+    fn most(self) -> Result<BTreeMap<Provider, NonZeroUsize>, Invalid> {
+        let limited = self.0.into_iter().filter_map(|(name, Wrapped(section))| {
+            let most = section.max_concurrent?;
+            Some((name, most))
+        });
+        limited
+            .map(|(name, most)| {
+                let most = NonZeroUsize::new(most)
+                    .filter(|most| *most <= MOST_SLOTS)
+                    .ok_or_else(|| {
+                        let key = format!("limits.providers.{name}.maxConcurrent");
+                        Invalid::new(key, "must be from 1 to 1000")
+                    })?;
+                Ok((Provider::from(name), most))
+            })
+            .collect()
+    }
+}
+
 /// The keys of a section with limits.
 struct LimitKeys {
     minutes: &'static str,
@@ -492,7 +536,8 @@ mod tests {
     fn everything_can_be_set() {
         let text = r#"{"attempts":{"most":1,"retry":["failed"],"backOffMs":10,"longestBackOffMs":20,
             "pauseAfter":9,"pauseWindowSeconds":2},
-            "limits":{"story":{"minutes":1.5,"tokens":7,"costUsd":0.5},"run":{"minutes":60}},
+            "limits":{"story":{"minutes":1.5,"tokens":7,"costUsd":0.5},"run":{"minutes":60},
+            "providers":{"anthropic":{"maxConcurrent":2},"story":{}}},
             "costLimits":{"perStoryMaxTokens":1,"perRunMaxTokens":9},
             "health":{"quietMinutes":0.02,"stalledMinutes":0.03,"waitingMinutes":3,"answerSeconds":9},
             "conflicts":{"lookEverySeconds":0},
@@ -508,6 +553,9 @@ mod tests {
         assert_eq!(rules.story_limits.cost_micros_usd, Some(500_000));
         assert_eq!(rules.story_limits.tokens, Some(7));
         assert_eq!(rules.run_limits.tokens, Some(9));
+        let two = NonZeroUsize::MIN.saturating_add(1);
+        let anthropic = Provider::from("anthropic".to_owned());
+        assert_eq!(rules.most_of_provider, BTreeMap::from([(anthropic, two)]));
         assert_eq!(rules.patience.stalled, Duration::from_millis(1_800));
         assert_eq!(rules.patience.waiting, Duration::from_secs(180));
         assert_eq!(rules.patience.answer, Duration::from_secs(9));
@@ -535,6 +583,10 @@ mod tests {
             (
                 r#"{"epic":{"maxConcurrent":0}}"#,
                 "epic.maxConcurrent must be from 1 to 1000",
+            ),
+            (
+                r#"{"limits":{"providers":{"x":{"maxConcurrent":0}}}}"#,
+                "limits.providers.x.maxConcurrent must be from 1 to 1000",
             ),
             (
                 r#"{"runs":{"journalSegment":4095}}"#,

@@ -108,6 +108,17 @@ pub enum Notice {
         provider: Provider,
         /// For how long.
         pause: Duration,
+        /// Why, in one line.
+        reason: String,
+    },
+    /// It is over: stories of this provider start again.
+    ProviderResumed(Provider),
+    /// This provider serves nothing before a person has seen to that: none of its stories is started any more.
+    ProviderRefused {
+        /// Which.
+        provider: Provider,
+        /// Why, in one line.
+        reason: String,
     },
     /// The run's own budget is used up: what runs is stopped, nothing more is started.
     RunExceeded(Overrun),
@@ -223,7 +234,8 @@ impl BoardEntry {
             | Outcome::Stalled { reason }
             | Outcome::ProtocolError { reason }
             | Outcome::PrepareFailed { reason }
-            | Outcome::QuotaExhausted { reason, .. } => Some(Self::Returned {
+            | Outcome::QuotaExhausted { reason, .. }
+            | Outcome::ProviderRefused { reason } => Some(Self::Returned {
                 error: Some(reason.clone()),
             }),
             // The run ended before the story did, and that says nothing of the story.

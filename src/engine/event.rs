@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -82,8 +83,8 @@ pub enum Event {
     BoardWritten(StoryId, BoardWrite),
     /// The branch of a story that succeeded has been merged, in memory, with those that were finished before it.
     Compared(StoryId, Comparison),
-    /// A provider says that it serves no more until then.
-    ProviderPaused(Provider, Moment),
+    /// An agent says that its provider serves no more until then, and why; the agent waits for that by itself.
+    ProviderPaused(Provider, Moment, String),
     /// The person was asked whether to go on, and answered.
     Decided(Decision),
     /// A person or the system asks the run to stop.
@@ -123,6 +124,10 @@ pub struct Restart {
     pub slots: Option<NonZeroUsize>,
     /// Stories that the journal does not know to be through, and of which the board says something else.
     pub found: Vec<(StoryId, OnBoard)>,
+    /// How long ago it was, by the clock on the wall, that the journal was last written to: time that the run does not
+    /// count, and providers do.
+    #[serde(with = "crate::engine::time::millis", default)]
+    pub away: Duration,
 }
 
 /// What the board says of a story that the journal does not know to be through.

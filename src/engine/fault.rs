@@ -40,6 +40,14 @@ pub enum Fault {
     IntensityIgnored,
     /// A story waits for a quota, and the others of its provider do not.
     QuotaIgnored,
+    /// That a provider serves no more counts only for the story that has found it out.
+    LimitHeardLate,
+    /// Stories of a provider that refuses are started all the same.
+    RefusalIgnored,
+    /// More attempts are alive at once than a provider may have.
+    ProviderRoomIgnored,
+    /// Attempts that have ended count as alive for their provider.
+    ProviderRoomKept,
     /// The budget of the run stops nothing.
     RunBudgetIgnored,
     /// A story with a predicted conflict does not start even when nothing else can.
@@ -54,6 +62,8 @@ pub enum Fault {
     RestartForgetsBoard,
     /// After a restart, nobody takes care of the ends of attempts.
     RestartForgetsSettling,
+    /// After a restart, providers are waited for as if the time without the run had not passed.
+    RestartForgetsAway,
     /// The time of the run counts no more once nothing is started.
     RunTimeEndsWithStarts,
     /// A used-up budget of the run makes a success of all stories something else.
@@ -88,7 +98,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 44] = [
         Self::SlotCountedTwice,
         Self::SlotNotCounted,
         Self::SlotFreedByAsking,
@@ -106,6 +116,10 @@ impl Fault {
         Self::RetryReportedAsEnd,
         Self::IntensityIgnored,
         Self::QuotaIgnored,
+        Self::LimitHeardLate,
+        Self::RefusalIgnored,
+        Self::ProviderRoomIgnored,
+        Self::ProviderRoomKept,
         Self::RunBudgetIgnored,
         Self::ConflictRefused,
         Self::ConflictStarves,
@@ -113,6 +127,7 @@ impl Fault {
         Self::RestartKeepsSlots,
         Self::RestartForgetsBoard,
         Self::RestartForgetsSettling,
+        Self::RestartForgetsAway,
         Self::RunTimeEndsWithStarts,
         Self::ExhaustedBeatsSuccess,
         Self::UnendableComesBack,

@@ -233,6 +233,25 @@ impl State {
         !matches!(self, Self::Settling { .. }) && !asked
     }
 
+    /// The provider of an attempt that has met a limit is asked again so much earlier.
+    pub(super) fn bring_quota_forward(&mut self, by: Duration) {
+        if let Self::Settling {
+            outcome: Outcome::QuotaExhausted { until, .. },
+            ..
+        } = self
+        {
+            *until = until.map(|until| until.before(by));
+        }
+    }
+
+    /// Whether what its executor claims now counts: nothing was claimed before.
+    pub(super) fn awaits_claim(&self) -> bool {
+        matches!(
+            self,
+            Self::Starting { .. } | Self::Running { .. } | Self::Stopping { claim: None, .. }
+        )
+    }
+
     /// When [`Input::TimePassed`] will change something.
     pub(super) fn deadline(&self, rules: &Rules) -> Moment {
         let own = match self {

@@ -9,7 +9,7 @@
 //! - [`scheduler`]: slots, dependencies, conflicts, retries, the stop of a run, its recovery, its end
 //! - [`lifecycle`]: one attempt from its worktree to its end, with deadlines
 //! - [`outcome`]: what the claim of an executor and the end of its process mean together
-//! - [`retry`], [`intensity`], [`health`], [`limits`]: the policies, each by itself
+//! - [`retry`], [`quota`], [`intensity`], [`health`], [`limits`]: the policies, each by itself
 //! - [`files`]: which files stories will touch, to predict conflicts
 //! - [`replay`]: a run once more, from its journal
 //! - [`recovery`]: what becomes of a story of a run that was killed
@@ -29,6 +29,7 @@ pub mod plan;
 pub mod prices;
 #[cfg(test)]
 mod properties;
+pub mod quota;
 pub mod recovery;
 pub mod replay;
 pub mod retry;
@@ -53,6 +54,7 @@ pub use plan::{
     PlannedStory, PredictedConflict, PredictedConflicts, Remark, Selection, plan,
 };
 pub use prices::{Price, Prices, Tokens};
+pub use quota::QuotaWaits;
 pub use replay::{Opening, Record, Replay, ReplayError};
 pub use retry::{Delay, RetryPolicy};
 pub use scheduler::{Conflict, Engine, RunView, Standing, StoryView, Verdict};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::event::Provider;
 use crate::engine::fault::{self, Fault};
 use crate::engine::health::Wait;
 use crate::engine::limits::{Budget, Overrun, Scope};
@@ -40,6 +41,16 @@ pub enum Claim {
     QuotaExhausted {
         /// When it says that it will serve again.
         until: Option<Moment>,
+        /// One line for a person.
+        reason: String,
+    },
+    /// The provider of the agent serves nothing before a person has seen to that: it knows no such key, or wants money.
+    ProviderRefused {
+        /// One line for a person.
+        reason: String,
+    },
+    /// The agent has used up what its own configuration allows it for one story.
+    Exceeded {
         /// One line for a person.
         reason: String,
     },
@@ -141,8 +152,13 @@ pub enum Outcome {
     },
     /// The provider of its agent serves no more for now.
     QuotaExhausted {
-        /// When it says that it will serve again.
+        /// When it is asked again; none in journals of earlier versions, where it did not say that itself.
         until: Option<Moment>,
+        /// One line for a person.
+        reason: String,
+    },
+    /// The provider of its agent serves nothing before a person has seen to that. Nothing is wrong with the story.
+    ProviderRefused {
         /// One line for a person.
         reason: String,
     },
@@ -166,6 +182,8 @@ pub enum Skip {
     JournalLost,
     /// It was taken out of the selection while it waited.
     Withdrawn,
+    /// The provider of its agent serves nothing, for this reason.
+    ProviderRefused(Provider, String),
 }
 
 impl fmt::Display for Skip {
@@ -178,6 +196,9 @@ impl fmt::Display for Skip {
             Self::RunExceeded(overrun) => overrun.fmt(formatter),
             Self::JournalLost => formatter.write_str("the journal cannot be written"),
             Self::Withdrawn => formatter.write_str("it is no longer ready"),
+            Self::ProviderRefused(provider, reason) => {
+                write!(formatter, "{} refuses: {reason}", provider.as_str())
+            }
         }
     }
 }
@@ -206,6 +227,8 @@ pub enum OutcomeKind {
     BudgetExceeded,
     /// [`Outcome::QuotaExhausted`]
     QuotaExhausted,
+    /// [`Outcome::ProviderRefused`]
+    ProviderRefused,
     /// [`Outcome::Cancelled`]
     Cancelled,
     /// [`Outcome::Skipped`]
@@ -214,7 +237,7 @@ pub enum OutcomeKind {
 
 impl OutcomeKind {
     /// Every kind, in the order in which they are counted up for people.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Succeeded,
         Self::Failed,
         Self::Blocked,
@@ -225,6 +248,7 @@ impl OutcomeKind {
         Self::PrepareFailed,
         Self::BudgetExceeded,
         Self::QuotaExhausted,
+        Self::ProviderRefused,
         Self::Cancelled,
         Self::Skipped,
     ];
@@ -242,6 +266,7 @@ impl OutcomeKind {
             Self::PrepareFailed => "prepare_failed",
             Self::BudgetExceeded => "budget_exceeded",
             Self::QuotaExhausted => "quota_exhausted",
+            Self::ProviderRefused => "provider_refused",
             Self::Cancelled => "cancelled",
             Self::Skipped => "skipped",
         }
@@ -270,6 +295,7 @@ impl Outcome {
             Self::PrepareFailed { .. } => OutcomeKind::PrepareFailed,
             Self::BudgetExceeded { .. } => OutcomeKind::BudgetExceeded,
             Self::QuotaExhausted { .. } => OutcomeKind::QuotaExhausted,
+            Self::ProviderRefused { .. } => OutcomeKind::ProviderRefused,
             Self::Cancelled => OutcomeKind::Cancelled,
             Self::Skipped(_) => OutcomeKind::Skipped,
         }
@@ -297,7 +323,8 @@ impl Outcome {
             | Self::ProtocolError { reason }
             | Self::PrepareFailed { reason }
             | Self::BudgetExceeded { reason, .. }
-            | Self::QuotaExhausted { reason, .. } => Some(reason.clone()),
+            | Self::QuotaExhausted { reason, .. }
+            | Self::ProviderRefused { reason } => Some(reason.clone()),
             Self::Skipped(skip) => Some(skip.to_string()),
         }
     }
@@ -316,6 +343,8 @@ impl Outcome {
             (Some(Claim::QuotaExhausted { until, reason }), _) => {
                 Self::QuotaExhausted { until, reason }
             }
+            (Some(Claim::ProviderRefused { reason }), _) => Self::ProviderRefused { reason },
+            (Some(Claim::Exceeded { reason }), _) => Self::of_own_limit(reason),
             // Nobody told it to stop: it was ended from outside, and its story has not been worked through.
             (Some(Claim::Cancelled), exit) => Self::Crashed {
                 reason: format!("the executor was stopped from outside and ended with {exit}"),
@@ -353,6 +382,11 @@ impl Outcome {
             StopReason::Lingering => match claim {
                 Some(Claim::Failed { reason }) => Self::Failed { reason },
                 Some(Claim::Blocked { reason }) => Self::Blocked { reason },
+                Some(Claim::Exceeded { reason }) => Self::of_own_limit(reason),
+                Some(Claim::ProviderRefused { reason }) => Self::ProviderRefused { reason },
+                Some(Claim::QuotaExhausted { until, reason }) => {
+                    Self::QuotaExhausted { until, reason }
+                }
                 _ => Self::Crashed {
                     reason: "the executor closed its connection but did not exit".to_owned(),
                 },
@@ -366,8 +400,15 @@ impl Outcome {
             Some(Claim::Succeeded) if exit == Exit::Code(0) => Some(Self::Succeeded),
             Some(Claim::Failed { reason }) => Some(Self::Failed { reason }),
             Some(Claim::Blocked { reason }) => Some(Self::Blocked { reason }),
+            Some(Claim::Exceeded { reason }) => Some(Self::of_own_limit(reason)),
             _ => None,
         }
+    }
+
+    /// The agent's own limit for one story is used up.
+    fn of_own_limit(reason: String) -> Self {
+        let scope = Scope::Story;
+        Self::BudgetExceeded { reason, scope }
     }
 
     pub(super) fn of_overrun(overrun: Overrun) -> Self {

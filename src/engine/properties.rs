@@ -7,7 +7,9 @@ use std::num::NonZeroUsize;
 use proptest::prelude::*;
 
 use super::effect::{Effect, Notice};
-use super::event::{BoardWrite, Comparison, Event, Restart, Settlement, StopSignal, Unit};
+use super::event::{
+    BoardWrite, Comparison, Event, Provider, Restart, Settlement, StopSignal, Unit,
+};
 use super::health::Vitals;
 use super::id::AttemptNumber;
 use super::outcome::{Claim, Exit, Outcome};
@@ -16,6 +18,14 @@ use super::scheduler::{Engine, Verdict};
 use super::settings::Settings;
 use super::time::Moment;
 use crate::story::StoryId;
+
+/// The providers of every first and second of three stories.
+const PROVIDERS: [&str; 2] = ["a", "b"];
+
+/// How many slots there are, and how many attempts of each provider may be alive at once.
+fn rooms() -> impl Strategy<Value = (usize, [usize; 2])> {
+    (1_usize..5, [1_usize..5, 1_usize..5])
+}
 
 /// One step of a schedule. Which attempt it is about is picked among those that are under way.
 #[derive(Debug, Clone)]
@@ -46,6 +56,8 @@ fn turns() -> impl Strategy<Value = Turn> {
         1 => Just(Claim::Failed { reason: "no".to_owned() }),
         1 => Just(Claim::Crashed { reason: "no".to_owned() }),
         1 => Just(Claim::QuotaExhausted { until: None, reason: "no".to_owned() }),
+        1 => Just(Claim::ProviderRefused { reason: "no".to_owned() }),
+        1 => Just(Claim::Exceeded { reason: "no".to_owned() }),
         1 => Just(Claim::Cancelled),
     ];
     prop_oneof![
@@ -105,7 +117,7 @@ struct World {
 }
 
 impl World {
-    fn new(slots: usize, dependencies: &[Vec<usize>]) -> Self {
+    fn new((slots, most): (usize, [usize; 2]), dependencies: &[Vec<usize>]) -> Self {
         let plan: Vec<PlannedStory> = dependencies
             .iter()
             .enumerate()
@@ -113,12 +125,20 @@ impl World {
                 id: story(index),
                 dependencies: needs.iter().map(|need| story(*need)).collect(),
                 next_attempt: AttemptNumber::FIRST,
-                provider: None,
+                // Two that have limits, and one story after the other without one.
+                provider: PROVIDERS
+                    .get(index % 3)
+                    .map(|name| Provider::from((*name).to_owned())),
                 files: Vec::new(),
                 fingerprint: Fingerprint::default(),
             })
             .collect();
-        let settings = Settings::new(NonZeroUsize::new(slots).unwrap());
+        let mut settings = Settings::new(NonZeroUsize::new(slots).unwrap());
+        for (name, most) in PROVIDERS.iter().zip(most) {
+            let name = Provider::from((*name).to_owned());
+            let most = NonZeroUsize::new(most).unwrap();
+            settings.most_of_provider.insert(name, most);
+        }
         let mut world = Self {
             engine: Engine::new(settings.clone(), plan.clone()),
             settings,
@@ -150,6 +170,15 @@ impl World {
             "too many: {:?}",
             self.holders
         );
+        for (name, most) in &self.settings.most_of_provider {
+            let of = |unit: &&Unit| self.engine.provider_of(&unit.story) == Some(name);
+            let alive = self.holders.iter().filter(of).count();
+            assert!(
+                alive <= most.get(),
+                "too many of {name:?}: {:?}",
+                self.holders
+            );
+        }
         assert_eq!(self.finished, self.engine.is_finished());
     }
 
@@ -320,7 +349,7 @@ impl World {
 proptest! {
     #[test]
     fn the_invariants_hold_under_any_schedule(
-        slots in 1_usize..5,
+        slots in rooms(),
         plan in plans(),
         schedule in prop::collection::vec(turns(), 0..120),
     ) {
@@ -333,7 +362,7 @@ proptest! {
 
     #[test]
     fn a_stop_ends_everything_by_the_clock_alone(
-        slots in 1_usize..5,
+        slots in rooms(),
         plan in plans(),
         schedule in prop::collection::vec(turns(), 0..60),
     ) {
@@ -352,7 +381,7 @@ proptest! {
     }
 
     #[test]
-    fn a_world_in_which_all_goes_well_ends_with_success(slots in 1_usize..5, plan in plans()) {
+    fn a_world_in_which_all_goes_well_ends_with_success(slots in rooms(), plan in plans()) {
         let mut world = World::new(slots, &plan);
         for _ in 0..plan.len() * 4 {
             let units: Vec<Unit> = world.holders.iter().cloned().collect();

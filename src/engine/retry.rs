@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::event::Unit;
 use crate::engine::fault::{self, Fault};
 use crate::engine::outcome::{Outcome, OutcomeKind};
+use crate::engine::quota::QuotaWaits;
 use crate::engine::time::Moment;
 
 /// When to try again.
@@ -19,6 +20,9 @@ pub struct RetryPolicy {
     pub retried: Vec<OutcomeKind>,
     /// How often a story waits for a quota. Waiting costs nothing, so that these are not counted as attempts.
     pub most_quota_waits: u32,
+    /// How long a provider is left alone that serves no more.
+    #[serde(default)]
+    pub quota: QuotaWaits,
     /// The wait before the second attempt; it doubles with each further one.
     #[serde(with = "crate::engine::time::millis")]
     pub first_wait: Duration,
@@ -40,6 +44,7 @@ impl Default for RetryPolicy {
                 OutcomeKind::PrepareFailed,
             ],
             most_quota_waits: 12,
+            quota: QuotaWaits::default(),
             first_wait: Duration::from_secs(5),
             longest_wait: Duration::from_secs(5 * 60),
             seed: 0,
@@ -103,8 +108,7 @@ impl RetryPolicy {
             if tries.quota_waits > self.most_quota_waits {
                 return Next::Through;
             }
-            // A provider that does not say when is asked again after the longest wait.
-            let at = until.map_or(now + self.longest_wait, |until| until.max(now));
+            let at = until.map_or(now + self.quota.first, |until| until.max(now));
             return Next::Again {
                 at,
                 reason: Delay::Quota,
@@ -131,19 +135,27 @@ impl RetryPolicy {
             .first_wait
             .saturating_mul(1 << doublings)
             .min(self.longest_wait);
-        let thousandths = scatter(self.seed, unit) % 250;
-        full.saturating_sub(full * u32::try_from(thousandths).unwrap_or(0) / 1000)
+        less_a_jitter(
+            full,
+            scatter(self.seed, unit.story.as_str(), unit.attempt.get()),
+        )
     }
 }
 
-/// A number that looks random and is the same for the same seed and attempt (FNV-1a over the name, then the finaliser
-/// of splitmix64).
-fn scatter(seed: u64, unit: &Unit) -> u64 {
+/// The wait without up to a quarter of it.
+pub(super) fn less_a_jitter(full: Duration, random: u64) -> Duration {
+    let thousandths = u32::try_from(random % 250).unwrap_or(0);
+    full.saturating_sub(full * thousandths / 1000)
+}
+
+/// A number that looks random and is the same for the same seed, name and count (FNV-1a over the name, then the
+/// finaliser of splitmix64).
+pub(super) fn scatter(seed: u64, name: &str, count: u32) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325 ^ seed;
-    for byte in unit.story.as_str().bytes() {
+    for byte in name.bytes() {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    let mut mixed = hash ^ u64::from(unit.attempt.get()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = hash ^ u64::from(count).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)

@@ -1,10 +1,12 @@
 //! The rules of one run, as data. Pure.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::event::Provider;
 use crate::engine::health::Patience;
 use crate::engine::intensity::Intensity;
 use crate::engine::lifecycle::{Deadlines, Retention};
@@ -16,6 +18,9 @@ use crate::engine::retry::RetryPolicy;
 pub struct Settings {
     /// How many executors may be alive at once.
     pub slots: NonZeroUsize,
+    /// How many of them may be for stories of one provider; a provider that is not there may have all.
+    #[serde(default)]
+    pub most_of_provider: BTreeMap<Provider, NonZeroUsize>,
     /// Which story is next.
     pub order: Order,
     /// What a story that does not succeed means for the others.
@@ -118,6 +123,7 @@ impl Settings {
     pub fn new(slots: NonZeroUsize) -> Self {
         Self {
             slots,
+            most_of_provider: BTreeMap::new(),
             order: Order::AnyReady,
             on_failure: OnFailure::GoOn,
             when_idle: WhenIdle::Finish,

@@ -18,7 +18,7 @@ use super::turn::{self, Stage, Stream};
 use super::words::Words;
 use crate::agent::{
     self, Agent, Approach, Conclusion, Conversation, Environment, Output, Permissions, Reset,
-    Setup, Task, Turn, Usage,
+    Setup, Task, TroubleKind, Turn, Usage,
 };
 use crate::engine::Phase;
 use crate::git::{self, CommitError, CommitId, CommitOutcome, CommitRequest, Git};
@@ -485,6 +485,7 @@ impl<'a> Attempt<'a> {
             retrying: turn.retrying().map(|(trouble, delay)| Retrying {
                 reason: Reason::new(&trouble.message),
                 delay_ms: delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+                limited: matches!(trouble.kind, TroubleKind::RateLimited { .. }),
             }),
         });
     }

@@ -19,7 +19,7 @@ use crate::protocol::{self, Evidence, FromExecutor, LogLevel, Reason, StatusUpda
 use crate::report::event::{
     Change, Counts, KeptWorktree, Level, RunEvent, StoryName, StorySettled, Usage, WorktreeOrigin,
 };
-use crate::report::{Background, plural};
+use crate::report::{self, Background, plural};
 use crate::story::{Story, StoryId};
 
 /// The teller of one run.
@@ -283,9 +283,22 @@ impl Narrator {
                 window_ms: millis(window),
                 pause_ms: millis(pause),
             },
-            Notice::ProviderPaused { provider, pause } => RunEvent::ProviderPaused {
+            Notice::ProviderPaused {
+                provider,
+                pause,
+                reason,
+            } => RunEvent::ProviderPaused {
                 provider: provider.into(),
                 pause_ms: millis(pause),
+                until: report::time_in(pause),
+                reason,
+            },
+            Notice::ProviderResumed(provider) => RunEvent::ProviderResumed {
+                provider: provider.into(),
+            },
+            Notice::ProviderRefused { provider, reason } => RunEvent::ProviderRefused {
+                provider: provider.into(),
+                reason,
             },
             Notice::RunExceeded(overrun) => RunEvent::RunExceeded(overrun),
             Notice::Overlap { one, other, files } => RunEvent::StoriesOverlap {

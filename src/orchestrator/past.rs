@@ -4,13 +4,14 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::SystemTime;
 
 use thiserror::Error;
 
 use super::note::{JournalRecord, Note};
 use crate::engine::{Engine, Moment, Opening, Record, Replay, ReplayError, RunId, RunView, Unit};
 use crate::git::{CommitId, Origin};
-use crate::journal::{End, JournalError, Reader};
+use crate::journal::{self, End, JournalError, Reader};
 use crate::protocol::Evidence;
 use crate::story::StoryId;
 
@@ -25,6 +26,8 @@ pub struct Past {
     pub closed: Option<RunView>,
     /// When the last thing happened.
     pub last: Moment,
+    /// The same by the clock on the wall, as the file system has it.
+    pub last_written: SystemTime,
     pub(super) end: End,
     pub(super) notes: Notes,
 }
@@ -99,6 +102,7 @@ impl Past {
             closed: replay.closed().cloned(),
             engine: replay.into_engine(),
             last,
+            last_written: journal::last_change(journal).unwrap_or_else(SystemTime::now),
             end: reader.end(),
             notes,
         })

@@ -67,6 +67,7 @@ fn status_update_keeps_its_bytes_in_every_phase() {
             retrying: agent_session.map(|_| Retrying {
                 reason: reason(),
                 delay_ms: Some(1_000),
+                limited: true,
             }),
         }))
     };
@@ -78,7 +79,7 @@ fn status_update_keeps_its_bytes_in_every_phase() {
     );
     check(
         full,
-        "0104012a0105656469747301fbfb00fc0000010001fd0000000000010000050102733101016d010442617368010377687901fbe803",
+        "0104012a0105656469747301fbfb00fc0000010001fd0000000000010000050102733101016d010442617368010377687901fbe80301",
     );
     check(
         status(Phase::Refine, None, None, None),

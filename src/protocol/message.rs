@@ -112,6 +112,8 @@ pub struct Retrying {
     pub reason: Reason,
     /// How long the agent waits, in milliseconds, where it says so.
     pub delay_ms: Option<u64>,
+    /// Whether it waits for a limit of its provider, which holds for all of its stories.
+    pub limited: bool,
 }
 
 /// A share of a whole, 0 to 100.

@@ -214,7 +214,7 @@ pub(super) fn any_from_executor() -> impl Strategy<Value = FromExecutor> {
             (
                 prop::option::of(line()),
                 prop::option::of(line()),
-                prop::option::of((line(), any::<Option<u64>>())),
+                prop::option::of((line(), any::<Option<u64>>(), any::<bool>())),
             ),
         )
             .prop_map(
@@ -227,7 +227,11 @@ pub(super) fn any_from_executor() -> impl Strategy<Value = FromExecutor> {
                         agent_session,
                         model,
                         tool,
-                        retrying: retrying.map(|(reason, delay_ms)| Retrying { reason, delay_ms }),
+                        retrying: retrying.map(|(reason, delay_ms, limited)| Retrying {
+                            reason,
+                            delay_ms,
+                            limited,
+                        }),
                     }))
                 }
             ),

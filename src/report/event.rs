@@ -221,6 +221,22 @@ pub enum RunEvent {
         provider: String,
         /// For how long, in milliseconds.
         pause_ms: u64,
+        /// Until when, RFC 3339 in UTC.
+        until: String,
+        /// Why, in one line.
+        reason: String,
+    },
+    /// It is over: stories of this provider start again.
+    ProviderResumed {
+        /// Which.
+        provider: String,
+    },
+    /// A provider serves nothing before a person has seen to that: none of its stories is started any more.
+    ProviderRefused {
+        /// Which.
+        provider: String,
+        /// Why, in one line.
+        reason: String,
     },
     /// A budget of the run is used up: nothing more is started, what runs is stopped.
     RunExceeded(Overrun),
@@ -479,6 +495,8 @@ pub struct Counts {
     pub budget_exceeded: usize,
     /// `quota_exhausted`
     pub quota_exhausted: usize,
+    /// `provider_refused`
+    pub provider_refused: usize,
     /// `cancelled`, whether they had started or not.
     pub cancelled: usize,
     /// `skipped`
@@ -487,7 +505,7 @@ pub struct Counts {
 
 impl Counts {
     /// Every outcome's name and number, in the order in which they are shown.
-    pub fn each(&self) -> [(&'static str, usize); 12] {
+    pub fn each(&self) -> [(&'static str, usize); 13] {
         [
             ("succeeded", self.succeeded),
             ("failed", self.failed),
@@ -499,6 +517,7 @@ impl Counts {
             ("not prepared", self.prepare_failed),
             ("over budget", self.budget_exceeded),
             ("out of quota", self.quota_exhausted),
+            ("refused by a provider", self.provider_refused),
             ("cancelled", self.cancelled),
             ("skipped", self.skipped),
         ]
@@ -517,6 +536,7 @@ impl Counts {
             OutcomeKind::PrepareFailed => &mut self.prepare_failed,
             OutcomeKind::BudgetExceeded => &mut self.budget_exceeded,
             OutcomeKind::QuotaExhausted => &mut self.quota_exhausted,
+            OutcomeKind::ProviderRefused => &mut self.provider_refused,
             OutcomeKind::Cancelled => &mut self.cancelled,
             OutcomeKind::Skipped => &mut self.skipped,
         } += 1;

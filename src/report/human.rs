@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
+use jiff::tz::TimeZone;
+
 use super::conflicts;
 use super::event::{Change, Counts, Level, RunEvent, StorySettled, Usage, WorktreeOrigin};
+use super::pauses::{PausesTold, local_time};
 use super::style::{Colour, Tone, duration, plural};
 use super::{Reporter, Stamp, Verbosity, output};
 use crate::engine::{Conflict, Delay, RunId};
@@ -20,6 +23,9 @@ pub struct Human {
     settled: Vec<StorySettled>,
     /// How many conflicts of the story that is just being compared have come.
     conflicts: usize,
+    paused: PausesTold,
+    /// In which times of day are told.
+    zone: TimeZone,
     line: Line,
 }
 
@@ -39,6 +45,8 @@ impl Human {
             verbosity,
             settled: Vec::new(),
             conflicts: 0,
+            paused: PausesTold::default(),
+            zone: TimeZone::system(),
             line: Line::Begins,
         }
     }
@@ -87,7 +95,8 @@ impl Human {
             self.settled.extend_from_slice(through);
         }
         let loud = self.verbosity == Verbosity::Normal;
-        let line = |tone, verb: &str, text: &str| self.colour.line(tone, verb, text);
+        let colour = self.colour;
+        let line = |tone, verb: &str, text: &str| colour.line(tone, verb, text);
         match event {
             RunEvent::RunStarted {
                 stories,
@@ -242,9 +251,34 @@ impl Human {
                 );
                 Some(line(Tone::Bad, "Pausing", &text))
             }
-            RunEvent::ProviderPaused { provider, pause_ms } => {
-                let text = format!("{provider} serves no more for {}", duration(*pause_ms));
-                Some(line(Tone::Warning, "Pausing", &text))
+            RunEvent::ProviderPaused {
+                provider,
+                pause_ms,
+                until,
+                reason,
+            } => {
+                // Every story that runs into it says so once more.
+                if !self.paused.is_news(provider, until) {
+                    return None;
+                }
+                let text = format!(
+                    "{provider} until {} (in {}): {reason}",
+                    local_time(until, *pause_ms, &self.zone),
+                    duration(*pause_ms)
+                );
+                Some(self.colour.line(Tone::Warning, "Paused", &text))
+            }
+            RunEvent::ProviderResumed { provider } => {
+                let was_told = self.paused.forget(provider);
+                let text = format!("{provider}: its stories start again");
+                (loud && was_told).then(|| self.colour.line(Tone::Good, "Resumed", &text))
+            }
+            RunEvent::ProviderRefused { provider, reason } => {
+                let text = format!("{provider}, so that no story of it starts any more: {reason}");
+                let mut lines = line(Tone::Bad, "Refused", &text);
+                let mend = "hint: see to its key or its account, then run again";
+                lines.push_str(&self.colour.detail(mend));
+                Some(lines)
             }
             RunEvent::RunExceeded(overrun) => {
                 let text = format!("{overrun}: nothing more starts, what runs is stopped");
@@ -292,6 +326,7 @@ impl Human {
             "stalled" => (Tone::Bad, "Stalled"),
             "budget_exceeded" => (Tone::Bad, "Budget"),
             "quota_exhausted" => (Tone::Bad, "Quota"),
+            "provider_refused" => (Tone::Bad, "Refused"),
             _ => (Tone::Bad, "Error"),
         };
         let quiet = self.verbosity == Verbosity::Quiet;
@@ -445,6 +480,7 @@ mod tests {
     fn human() -> Human {
         Human {
             colour: Colour::Never,
+            zone: TimeZone::UTC,
             ..Human::new(Verbosity::Normal)
         }
     }
@@ -524,5 +560,34 @@ mod tests {
                 "Conflict S-1 and S-99 cannot be merged in a",
             ]
         );
+    }
+
+    #[test]
+    fn a_pause_of_a_provider_is_told_once_and_that_it_is_over() {
+        let paused = |provider: &str, until: &str, pause_ms| RunEvent::ProviderPaused {
+            provider: provider.to_owned(),
+            pause_ms,
+            until: format!("2026-11-22T{until}Z"),
+            reason: "too many requests".to_owned(),
+        };
+        let resumed = |provider: &str| RunEvent::ProviderResumed {
+            provider: provider.to_owned(),
+        };
+        let text = read(&[
+            paused("a", "14:05:10", 3_480_000),
+            // Another story runs into the same.
+            paused("a", "14:05:11", 3_480_000),
+            paused("b", "13:07:32.5", 2_000),
+            paused("a", "14:30:00", 4_000_000),
+            resumed("a"),
+            paused("a", "04:00:00", 36_000_000),
+        ]);
+        let expected = "      Paused a until 14:05 (in 58m 00s): too many requests
+      Paused b until 13:07:32 (in 2.0s): too many requests
+      Paused a until 14:30 (in 1h 06m): too many requests
+     Resumed a: its stories start again
+      Paused a until 2026-11-22 04:00 (in 10h 00m): too many requests
+";
+        assert_eq!(text, expected);
     }
 }

@@ -10,6 +10,7 @@ pub mod event;
 mod human;
 mod json;
 mod output;
+mod pauses;
 mod style;
 mod terminal;
 
@@ -20,6 +21,8 @@ pub use json::Json;
 pub use output::{data, error, hint, note, people, try_data, warning};
 pub use style::{chain, duration, plural};
 pub use terminal::{Answer, forget_what_was_typed, is_interactive, read_answer};
+
+use std::time::Duration;
 
 use crate::engine::RunId;
 
@@ -46,6 +49,13 @@ impl Stamp {
             time: jiff::Timestamp::now().to_string(),
         }
     }
+}
+
+/// The time after that span, RFC 3339 in UTC.
+pub fn time_in(span: Duration) -> String {
+    let now = jiff::Timestamp::now();
+    let time = jiff::SignedDuration::try_from(span).and_then(|span| now.checked_add(span));
+    time.unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// How much people get to read.

@@ -17,6 +17,7 @@ mod hangs;
 mod options;
 mod order;
 mod ownership;
+mod providers;
 mod recover;
 mod refusals;
 mod segments;

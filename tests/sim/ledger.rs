@@ -6,8 +6,8 @@ use std::time::Duration;
 use ai_sdlc::engine::scheduler::MOST_OVERTAKEN;
 use ai_sdlc::engine::{
     BoardEntry, BoardWrite, Claim, Decision, Delay, Effect, Event, Exit, FilePattern, Fingerprint,
-    Limits, Notice, OnFailure, Order, Outcome, OutcomeKind, PlannedStory, Provider, RunView,
-    Settings, Settlement, Standing, StopReason, StoryView, Unit, Usage, Verdict, WhenIdle,
+    Limits, Moment, Notice, OnFailure, Order, Outcome, OutcomeKind, PlannedStory, Provider,
+    RunView, Settings, Settlement, Standing, StopReason, StoryView, Unit, Usage, Verdict, WhenIdle,
 };
 use ai_sdlc::story::StoryId;
 
@@ -18,6 +18,8 @@ struct Known {
     provider: Option<Provider>,
     attempting: Option<Unit>,
     delayed_until: Option<u64>,
+    /// Whether it waits for its provider until then.
+    delayed_by: Option<Delay>,
     ended: Option<Outcome>,
     back_offs: u32,
     quota_waits: u32,
@@ -142,6 +144,10 @@ pub(crate) struct Ledger {
     overlaps: BTreeSet<(StoryId, StoryId)>,
     /// Stories that are to join in this step.
     joining: BTreeSet<StoryId>,
+    /// A provider has met a limit in this step: until when at least it is to be paused.
+    limited: Option<(Provider, u64)>,
+    /// The providers that refuse, and whether that was told.
+    refused: BTreeMap<Provider, bool>,
     /// The board is to be looked at in this step.
     look: bool,
     /// Attempts that said that they are through, or closed their connection.
@@ -152,6 +158,8 @@ pub(crate) struct Ledger {
     lives: BTreeMap<Unit, Life>,
     paused_until: u64,
     providers: BTreeMap<Provider, u64>,
+    /// Pauses that were over when the run went on, which is to be told.
+    over: BTreeMap<Provider, u64>,
     closed: Option<&'static str>,
     asking: bool,
     asking_until: u64,
@@ -190,6 +198,8 @@ impl Ledger {
             overlapping: BTreeSet::new(),
             overlaps: BTreeSet::new(),
             joining: BTreeSet::new(),
+            limited: None,
+            refused: BTreeMap::new(),
             look: false,
             leaving: BTreeSet::new(),
             places: 0,
@@ -198,6 +208,7 @@ impl Ledger {
             lives: BTreeMap::new(),
             paused_until: 0,
             providers: BTreeMap::new(),
+            over: BTreeMap::new(),
             closed: None,
             asking: false,
             asking_until: 0,
@@ -259,7 +270,11 @@ impl Ledger {
             let Some(known) = self.stories.get(&planned.id) else {
                 continue;
             };
-            if !known.is_written_down() || known.haunted.is_some() {
+            let refused = |name| self.refused.contains_key(name);
+            if !known.is_written_down()
+                || known.haunted.is_some()
+                || planned.provider.as_ref().is_some_and(refused)
+            {
                 continue;
             }
             let by_us = matches!(known.board, Some(BoardEntry::Returned { .. }));
@@ -352,7 +367,10 @@ impl Ledger {
                 self.leaving.insert(unit.clone());
             }
             Event::Claimed(unit, claim) if current(self, unit) => {
-                self.leaving.insert(unit.clone());
+                let counts = self.leaving.insert(unit.clone()) && self.alive.contains(unit);
+                if counts {
+                    self.expect_brake(unit, claim);
+                }
                 self.claims
                     .entry(unit.clone())
                     .or_insert_with(|| claim.clone());
@@ -393,7 +411,7 @@ impl Ledger {
             Event::Replanned(plan) if self.stopped_at.is_none() && self.closed.is_none() => {
                 self.admit(plan);
             }
-            Event::Resumed(_) => self.resume(last),
+            Event::Resumed(restart) => self.resume(last, millis(restart.away)),
             _ => {}
         }
     }
@@ -405,9 +423,25 @@ impl Ledger {
         self.look |= watched && open && self.stories[story].is_written_down();
     }
 
+    /// Whoever says that a provider serves no more pauses it at once.
+    fn expect_brake(&mut self, unit: &Unit, claim: &Claim) {
+        let provider = self.stories[&unit.story].provider.clone();
+        match (claim, provider) {
+            (Claim::QuotaExhausted { until, .. }, Some(provider)) => {
+                let told = until.map_or(0, Moment::as_millis);
+                self.limited = Some((provider, told.max(self.now + 1)));
+            }
+            (Claim::ProviderRefused { .. }, Some(provider)) => {
+                self.refused.entry(provider).or_default();
+            }
+            _ => {}
+        }
+    }
+
     /// The attempts that were under way are lost, those whose end was being taken care of are not. Nothing lives, and
     /// nothing of what was asked for will be answered.
-    fn resume(&mut self, last: u64) {
+    fn resume(&mut self, last: u64, on_the_wall: u64) {
+        self.wait_less(on_the_wall);
         let away = self.now - last;
         for unit in std::mem::take(&mut self.holders) {
             let usage = self.usage.get(&unit).copied().unwrap_or_default();
@@ -425,9 +459,27 @@ impl Ledger {
             known.comparing = false;
         }
         self.alive.clear();
+        self.refused.clear();
         self.preparing.clear();
         self.touched.clear();
         self.asking = false;
+    }
+
+    /// Providers have gone on while nobody was there. Whoever waited for one long enough by that waits no more.
+    fn wait_less(&mut self, by: u64) {
+        let now = self.now;
+        for until in self.providers.values_mut() {
+            *until = until.saturating_sub(by);
+        }
+        self.over = self.providers.clone();
+        self.over.retain(|_, until| *until <= now);
+        self.providers.retain(|_, until| *until > now);
+        for known in self.stories.values_mut() {
+            if known.delayed_by == Some(Delay::Quota) {
+                let until = known.delayed_until.map(|until| until.saturating_sub(by));
+                known.delayed_until = until.filter(|until| *until > now);
+            }
+        }
     }
 
     fn touch(&mut self, unit: &Unit, files: &[FilePattern]) {
@@ -577,6 +629,12 @@ impl Ledger {
             .is_some_and(|until| *until > self.clock)
         {
             Some("its provider is paused")
+        } else if known
+            .provider
+            .as_ref()
+            .is_some_and(|provider| self.refused.contains_key(provider))
+        {
+            Some("its provider refuses")
         } else if known.attempting.is_some() {
             Some("another attempt is under way")
         } else if known.haunted.is_some() {
@@ -666,12 +724,28 @@ impl Ledger {
         known.begun == Begun::Yes || known.dependencies.iter().all(|id| self.succeeded(id))
     }
 
+    /// Whether another attempt at a story of its provider may be alive.
+    fn has_room(&self, known: &Known) -> bool {
+        let provider = known.provider.as_ref();
+        let most = provider.and_then(|name| self.settings.most_of_provider.get(name));
+        most.is_none_or(|most| self.holders_of(provider) < most.get())
+    }
+
+    /// How many attempts at stories of a provider hold a slot.
+    fn holders_of(&self, provider: Option<&Provider>) -> usize {
+        let holders = self.holders.iter();
+        let of = |unit: &&Unit| self.stories[&unit.story].provider.as_ref() == provider;
+        holders.filter(of).count()
+    }
+
     fn startable(&self, _id: &StoryId, known: &Known) -> bool {
         let provider = known
             .provider
             .as_ref()
             .and_then(|provider| self.providers.get(provider));
-        provider.is_none_or(|until| *until <= self.clock) && self.is_eligible(known)
+        provider.is_none_or(|until| *until <= self.clock)
+            && self.has_room(known)
+            && self.is_eligible(known)
     }
 
     /// Whether it could start if its provider served it.
@@ -728,6 +802,7 @@ impl Ledger {
                 known.attempting = None;
                 known.failed_after = None;
                 known.delayed_until = Some(self.now + millis(*wait));
+                known.delayed_by = Some(*reason);
                 match reason {
                     Delay::BackOff => known.back_offs += 1,
                     Delay::Quota => known.quota_waits += 1,
@@ -745,10 +820,27 @@ impl Ledger {
                 self.count("pauses");
                 self.paused_until = self.now + millis(*pause);
             }
-            Notice::ProviderPaused { provider, pause } => {
+            Notice::ProviderPaused {
+                provider, pause, ..
+            } => {
                 self.count("provider pauses");
                 let until = self.now + millis(*pause);
                 self.providers.insert(provider.clone(), until);
+            }
+            Notice::ProviderResumed(provider) => {
+                let until = self.over.remove(provider);
+                let until = until.or_else(|| self.providers.remove(provider));
+                let clock = self.now;
+                self.must(until.is_some_and(|until| until <= clock), || {
+                    format!("{provider:?} serves again, and is paused until {until:?}")
+                });
+            }
+            Notice::ProviderRefused { provider, .. } => {
+                self.count("provider refusals");
+                let told = self.refused.insert(provider.clone(), true);
+                self.must(told == Some(false), || {
+                    format!("that {provider:?} refuses is told: {told:?}")
+                });
             }
             Notice::RunExceeded(_) => {
                 self.count("run budgets");
@@ -849,6 +941,13 @@ impl Ledger {
         self.must(alive <= slots, || {
             format!("{alive} executors are alive, of {slots}")
         });
+        let most = self.settings.most_of_provider.iter();
+        let crowded = most
+            .map(|(name, most)| (name.clone(), self.holders_of(Some(name)), most.get()))
+            .find(|(_, holders, most)| holders > most);
+        self.must(crowded.is_none(), || {
+            format!("too many attempts of a provider: {crowded:?}")
+        });
         self.check_budgets();
         let came: Vec<StoryId> = self
             .stories
@@ -860,6 +959,25 @@ impl Ledger {
         for id in came {
             self.stories.get_mut(&id).unwrap().waits = Some(0);
         }
+        if let Some((provider, least)) = self.limited.take() {
+            let until = self.providers.get(&provider).copied();
+            self.must(until.is_some_and(|until| until >= least), || {
+                format!("{provider:?} has met a limit, and is paused until {until:?}")
+            });
+        }
+        let waits = |known: &Known| {
+            let provider = known.provider.as_ref();
+            provider.is_some_and(|provider| self.refused.contains_key(provider))
+                && known.ended.is_none()
+                && known.attempting.is_none()
+        };
+        let waits = self.stories.iter().find(|(_, known)| waits(known));
+        let waits = waits.map(|(id, _)| id.clone());
+        self.must(waits.is_none(), || {
+            format!("{waits:?} waits for a provider that refuses")
+        });
+        let untold = self.refused.values().any(|told| !told);
+        self.must(!untold, || "that a provider refuses is not told".to_owned());
         let look = !self.look;
         self.must(look, || {
             "a story is through, and nobody looks at the board".to_owned()

@@ -35,6 +35,8 @@ const EXPECTED: &[&str] = &[
     "retries",
     "pauses",
     "provider pauses",
+    "provider refusals",
+    "provider_refused",
     "run budgets",
     "runs left",
     "quiet",

@@ -106,6 +106,13 @@ impl Scenario {
             settings.patience.waiting = Duration::from_secs(1 + rng.below(600));
         }
         let providers = rng.below(3);
+        for provider in 0..providers {
+            if rng.percent(30) {
+                let most = NonZeroUsize::new(1 + rng.index(3)).unwrap();
+                let name = Provider::from(format!("provider-{provider}"));
+                settings.most_of_provider.insert(name, most);
+            }
+        }
         let mut plan = stories(rng, count, providers);
         let mut later = Vec::new();
         let mut stops = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Duration;
 
 use ai_sdlc::engine::{
     BoardEntry, BoardWrite, Claim, Clash, Comparison, Decision, Effect, Engine, Event, Exit,
@@ -364,7 +365,14 @@ impl<'a> World<'a> {
             self.rng.below(30_000)
         };
         self.generations.clear();
-        self.tell(Event::Resumed(Restart::default()));
+        let away = match self.scenario.temper {
+            Temper::Steady => 0,
+            Temper::Wild => self.rng.below(90_000),
+        };
+        self.tell(Event::Resumed(Restart {
+            away: Duration::from_millis(away),
+            ..Restart::default()
+        }));
     }
 
     fn fold(&self) -> Engine {
@@ -622,7 +630,7 @@ impl<'a> World<'a> {
     fn launch_badly(&mut self, unit: Unit) {
         let reason = || "because".to_owned();
         let generation = self.generations.get(&unit).copied().unwrap_or_default();
-        match self.rng.below(15) {
+        match self.rng.below(17) {
             0 => {
                 self.soon(100, Happening::Tell(Event::LaunchFailed(unit, reason())));
             }
@@ -675,6 +683,16 @@ impl<'a> World<'a> {
             10 => {
                 self.soon(500, Happening::Tell(Event::Connected(unit)));
             }
+            14 => self.work(
+                unit,
+                Some(Claim::ProviderRefused { reason: reason() }),
+                Exit::Code(0),
+            ),
+            15 => self.work(
+                unit,
+                Some(Claim::Exceeded { reason: reason() }),
+                Exit::Code(0),
+            ),
             // It answers, and its agent stands still.
             11 => {
                 let at = self.soon(500, Happening::Tell(Event::Connected(unit.clone())));
@@ -710,7 +728,7 @@ impl<'a> World<'a> {
                 let until = Moment::from_millis(self.now + self.rng.below(60_000));
                 self.soon(
                     5_000,
-                    Happening::Tell(Event::ProviderPaused(provider, until)),
+                    Happening::Tell(Event::ProviderPaused(provider, until, reason())),
                 );
                 self.work(unit, Some(Claim::Succeeded), Exit::Code(0));
             }

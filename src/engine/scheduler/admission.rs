@@ -78,7 +78,12 @@ impl Engine {
             };
             let tracked = self.story(key);
             let alone = tracked.remains == Remains::Nothing || fault::is(Fault::UnendableComesBack);
-            if !alone || awaited.contains(&key) || fault::is(Fault::NothingComesBack) {
+            // What would only be skipped once more stays skipped.
+            let refused = planned
+                .provider
+                .as_ref()
+                .is_some_and(|name| self.refuses(name));
+            if !alone || refused || awaited.contains(&key) || fault::is(Fault::NothingComesBack) {
                 continue;
             }
             let asked_again = tracked.comeback == Comeback::Allowed
@@ -119,7 +124,7 @@ impl Engine {
 
     fn add(&mut self, planned: &PlannedStory, place: Place) -> Key {
         let key = Key(u32::try_from(self.stories.len()).unwrap_or(u32::MAX));
-        let provider = self.queue.provider(planned.provider.as_ref());
+        let provider = self.line_of(planned.provider.as_ref());
         self.keys.insert(planned.id.clone(), key);
         self.stories.push(Tracked {
             id: planned.id.clone(),
@@ -162,7 +167,7 @@ impl Engine {
     }
 
     fn change(&mut self, key: Key, planned: &PlannedStory, place: Place) {
-        let provider = self.queue.provider(planned.provider.as_ref());
+        let provider = self.line_of(planned.provider.as_ref());
         let tracked = self.story_mut(key);
         tracked.place = place;
         tracked.provider = provider;
@@ -282,5 +287,6 @@ impl Engine {
             let skipped = Outcome::Skipped(Skip::Dependency(dependency));
             self.conclude(key, None, skipped, effects);
         }
+        self.give_up_refused(effects);
     }
 }

@@ -47,7 +47,7 @@ impl Engine {
         if self.paused_until.is_some_and(|until| until <= self.now) {
             self.paused_until = None;
         }
-        self.queue.resume_providers(self.now);
+        self.resume_providers(effects);
         if let Gate::Asking { after, until } = self.gate
             && until <= self.now
         {

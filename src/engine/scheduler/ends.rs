@@ -8,7 +8,7 @@ use crate::engine::event::Decision;
 use crate::engine::fault::{self, Fault};
 use crate::engine::lifecycle::State;
 use crate::engine::outcome::OutcomeKind;
-use crate::engine::retry::{Delay, Next};
+use crate::engine::retry::Next;
 use crate::engine::settings::OnFailure;
 
 impl Engine {
@@ -48,6 +48,9 @@ impl Engine {
             attempt: trial.number,
         };
         self.reschedule(key);
+        if outcome.is_success() {
+            self.note_served(key, trial);
+        }
         if kind.is_abnormal() {
             self.note_abnormal_end(effects);
         }
@@ -55,10 +58,6 @@ impl Engine {
         match next {
             Next::Through => self.conclude(key, Some(unit), outcome, effects),
             Next::Again { at, reason } => {
-                if reason == Delay::Quota {
-                    let provider = self.story(key).provider;
-                    self.pause_line(provider, at, effects);
-                }
                 if fault::is(Fault::RetryReportedAsEnd) {
                     effects.tell(Notice::StoryEnded {
                         story: unit.story.clone(),
@@ -84,6 +83,7 @@ impl Engine {
         let may_follow = sequel == Sequel::Allowed
             && (self.stop == Stop::No || fault::is(Fault::StartsAfterStop))
             && !self.gate_is_closed()
+            && self.refusal(self.story(key).provider).is_none()
             && (self.used_up(key).is_none() || fault::is(Fault::UsedUpTriedAgain));
         if may_follow {
             let tries = self.story(key).tries;
@@ -116,7 +116,8 @@ impl Engine {
         let used_up = self.settings.story_limits.used_up_by(account).is_some();
         let tries = self.story(key).tries.counting(kind);
         let next = self.settings.retry.after(unit, outcome, tries, self.now);
-        if *sequel == Sequel::Forbidden || used_up || next == Next::Through {
+        let refused = self.refusal(self.story(key).provider).is_some();
+        if *sequel == Sequel::Forbidden || used_up || refused || next == Next::Through {
             self.failing.insert(key);
         }
     }
@@ -250,12 +251,17 @@ impl Engine {
     pub(super) fn close_gate(&mut self, skip: &Skip, effects: &mut Effects) {
         self.gate = Gate::Closed(skip.clone());
         for key in self.waiting() {
-            let (unit, outcome) = match &self.story(key).last_end {
-                Some((unit, outcome)) => (Some(unit.clone()), outcome.clone()),
-                None => (None, Outcome::Skipped(skip.clone())),
-            };
-            self.conclude(key, unit, outcome, effects);
+            self.give_up(key, skip, effects);
         }
+    }
+
+    /// A story that waits is not started any more: it is skipped, or has ended as its last attempt did.
+    pub(super) fn give_up(&mut self, key: Key, skip: &Skip, effects: &mut Effects) {
+        let (unit, outcome) = match &self.story(key).last_end {
+            Some((unit, outcome)) => (Some(unit.clone()), outcome.clone()),
+            None => (None, Outcome::Skipped(skip.clone())),
+        };
+        self.conclude(key, unit, outcome, effects);
     }
 
     /// The person has answered.

@@ -1,13 +1,14 @@
 //! The engine itself: takes one event after the other and answers with effects. Pure.
 //!
 //! Invariants, held by the simulation in `tests/sim` and the properties beside this module after every step:
-//! - never more attempts hold a slot than there are slots, and no slot is free while a story could start;
+//! - never more attempts hold a slot than there are slots, and of a provider than it may have; no slot is free while a
+//!   story could start;
 //! - a story starts only after everything it depends on succeeded, and never after the run was asked to stop;
 //! - every story of the run is reported exactly once, and the run finishes when all of them are;
 //! - no number of an attempt is used twice, and never two attempts at one story at a time;
 //! - the same events give the same state.
 //!
-//! Parts: `queue` (who is next), `contention` (whose files overlap), `admission` (who joins), `ends` (what
+//! Parts: `queue` (who is next), `providers` (whom their limits let start), `contention` (whose files overlap), `admission` (who joins), `ends` (what
 //! follows the end of an attempt), `budget` (what may be used), `clock` (deadlines), `shutdown` (how a run is
 //! stopped), `recovery` (how it goes on after a `kill -9`), `view` (what can be seen of it).
 
@@ -16,6 +17,7 @@ mod budget;
 mod clock;
 mod contention;
 mod ends;
+mod providers;
 mod queue;
 mod recovery;
 mod shutdown;
@@ -305,7 +307,7 @@ impl Engine {
             Event::Answered(unit, vitals) => self.feed(&unit, Input::Answered(vitals), effects),
             Event::Used(unit, usage) => self.note_usage(&unit, usage, effects),
             Event::Touched(unit, files) => self.note_files(&unit, &files, effects),
-            Event::Claimed(unit, claim) => self.feed(&unit, Input::Claimed(claim), effects),
+            Event::Claimed(unit, claim) => self.hear_claim(&unit, claim, effects),
             Event::Disconnected(unit) => self.feed(&unit, Input::Disconnected, effects),
             Event::ProtocolViolated(unit, violation) => {
                 self.feed(&unit, Input::ProtocolViolated(violation), effects);
@@ -318,8 +320,8 @@ impl Engine {
             Event::Compared(story, comparison) => {
                 self.note_comparison(&story, comparison, effects);
             }
-            Event::ProviderPaused(provider, until) => {
-                self.pause_provider(&provider, until, effects);
+            Event::ProviderPaused(provider, until, reason) => {
+                self.pause_provider(&provider, until, reason, effects);
             }
             Event::Decided(decision) => self.decide(decision, effects),
             Event::StopRequested(signal) => self.request_stop(signal, effects),
@@ -507,12 +509,14 @@ impl Engine {
         if fault::is(Fault::SlotCountedTwice) {
             self.occupied += 1;
         }
+        self.queue.take_room(self.story(key).provider);
         self.count_start();
         self.heat_up(key);
     }
 
     fn release_slot(&mut self, key: Key) {
         self.occupied = self.occupied.saturating_sub(1);
+        self.queue.give_room_back(self.story(key).provider);
         self.cool_down(key);
     }
 

@@ -5,13 +5,13 @@
 //! times.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroUsize;
 
+use super::providers::Service;
 use super::{Engine, Gate, Key, Stage};
-use crate::engine::effect::{Effects, Notice};
 use crate::engine::event::Provider;
 use crate::engine::fault::{self, Fault};
 use crate::engine::settings::Order;
-use crate::engine::time::Moment;
 
 /// How many stories may start in front of one that is put off. Twice the usual number of slots: long enough that the
 /// story that is in the way has mostly ended, short enough that nobody wonders where a story stays.
@@ -28,7 +28,7 @@ pub(super) struct ProviderKey(pub(super) usize);
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Queue {
     /// One for each provider, of which there are few.
-    lines: Vec<Line>,
+    pub(super) lines: Vec<Line>,
     /// Every story that is not through, when they are worked on as given.
     unsettled: BTreeSet<(Place, Key)>,
     starts: u64,
@@ -46,16 +46,22 @@ pub(super) enum Turn {
 
 /// The stories of one provider that could start.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Line {
-    provider: Option<Provider>,
-    paused_until: Option<Moment>,
+pub(super) struct Line {
+    /// None for stories without a provider, which have nothing to do with each other.
+    pub(super) provider: Option<Provider>,
+    pub(super) service: Service,
     clear: BTreeSet<(Place, Key)>,
     /// Those whose files overlap with those of a running story, with the number of starts when they came.
     put_off: BTreeSet<(Place, Key)>,
 }
 
 impl Queue {
-    pub(super) fn provider(&mut self, provider: Option<&Provider>) -> ProviderKey {
+    /// The line of a provider of which so many attempts may be alive at once.
+    pub(super) fn provider(
+        &mut self,
+        provider: Option<&Provider>,
+        most: Option<NonZeroUsize>,
+    ) -> ProviderKey {
         let known = self
             .lines
             .iter()
@@ -63,28 +69,12 @@ impl Queue {
         ProviderKey(known.unwrap_or_else(|| {
             self.lines.push(Line {
                 provider: provider.cloned(),
-                paused_until: None,
+                service: Service::of_most(most),
                 clear: BTreeSet::new(),
                 put_off: BTreeSet::new(),
             });
             self.lines.len() - 1
         }))
-    }
-
-    pub(super) fn next_resumption(&self) -> Option<Moment> {
-        self.lines.iter().filter_map(|line| line.paused_until).min()
-    }
-
-    pub(super) fn resume_providers(&mut self, now: Moment) {
-        for line in &mut self.lines {
-            if line.paused_until.is_some_and(|until| until <= now) {
-                line.paused_until = None;
-            }
-        }
-    }
-
-    pub(super) fn paused_until(&self, provider: ProviderKey) -> Option<Moment> {
-        self.lines[provider.0].paused_until
     }
 
     pub(super) fn contains(&self, provider: ProviderKey, entry: (Place, Key)) -> bool {
@@ -100,7 +90,7 @@ impl Queue {
         let open = self
             .lines
             .iter()
-            .filter(|line| line.paused_until.is_none() || fault::is(Fault::QuotaIgnored));
+            .filter(|line| line.service.is_open() || fault::is(Fault::QuotaIgnored));
         open.filter_map(|line| which(line).first().copied()).min()
     }
 }
@@ -217,39 +207,10 @@ impl Engine {
             Order::AsGiven => {
                 let first = self.queue.unsettled.first()?.1;
                 let provider = self.story(first).provider;
-                let open = self.queue.paused_until(provider).is_none();
+                let open = self.queue.lines[provider.0].service.is_open();
                 (self.is_queued(first) && open).then_some(first)
             }
         }
-    }
-
-    /// A provider serves no more until then: nothing is started for it.
-    pub(super) fn pause_provider(
-        &mut self,
-        provider: &Provider,
-        until: Moment,
-        effects: &mut Effects,
-    ) {
-        let key = self.queue.provider(Some(provider));
-        self.pause_line(key, until, effects);
-    }
-
-    pub(super) fn pause_line(&mut self, key: ProviderKey, until: Moment, effects: &mut Effects) {
-        let line = &mut self.queue.lines[key.0];
-        // Stories without a provider have nothing to do with each other.
-        let Some(provider) = line.provider.clone() else {
-            return;
-        };
-        // What was known before counts as long as it reaches further.
-        let now = self.now;
-        if until <= now || line.paused_until.is_some_and(|known| known >= until) {
-            return;
-        }
-        line.paused_until = Some(until);
-        effects.tell(Notice::ProviderPaused {
-            provider,
-            pause: until.since(now),
-        });
     }
 
     /// The stories that wait or are between two attempts, in their order.

@@ -5,7 +5,8 @@
 //! the attempts are gone with the orchestrator (the driver sees to that before it reports [`Event::Resumed`]): such an
 //! attempt is lost, which is not held against its story, and another one follows, with a number of its own. What it had
 //! used counts all the same: when nothing is left for another attempt, the lost one ends as if it had been stopped for
-//! that. The time in which nobody was there counts for no story.
+//! that. The time in which nobody was there counts for no story, but for providers it does: a limit that was to be lifted at
+//! some time is lifted then.
 //!
 //! [`Event::Resumed`]: crate::engine::Event::Resumed
 
@@ -31,6 +32,7 @@ impl Engine {
         // However long nobody was there: what is left has its whole time again.
         self.wrap_up = None;
         self.settings.slots = restart.slots.unwrap_or(self.settings.slots);
+        self.return_to_providers(restart.away, effects);
         for (story, on_board) in restart.found {
             self.end_as_found(&story, on_board, last, effects);
         }

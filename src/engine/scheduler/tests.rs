@@ -1,6 +1,7 @@
 //! What single schedules come to, told as stories of a run.
 
 mod failures;
+mod providers;
 mod restarts;
 mod watching;
 
@@ -76,9 +77,12 @@ struct Run {
 
 impl Run {
     fn begin(settings: Settings, stories: &[Number]) -> Self {
-        let plan = stories.iter().map(|number| planned(*number)).collect();
+        Self::begin_with(settings, stories.iter().map(|number| planned(*number)))
+    }
+
+    fn begin_with(settings: Settings, plan: impl Iterator<Item = PlannedStory>) -> Self {
         let mut run = Self {
-            engine: Engine::new(settings, plan),
+            engine: Engine::new(settings, plan.collect()),
             now: 0,
             asked: Vec::new(),
             owed: VecDeque::new(),

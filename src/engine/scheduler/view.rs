@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use serde::{Deserialize, Serialize};
 
 use super::{BoardEntry, Engine, Gate, Key, OnBoard, Stage, Stop, Unit, Verdict};
+use crate::engine::event::Provider;
 use crate::engine::id::Phase;
 use crate::engine::lifecycle::State;
 use crate::engine::limits::Usage;
@@ -224,6 +225,12 @@ impl Engine {
                 | State::Stopping { .. } => Stood::Working,
             },
         })
+    }
+
+    /// Who serves the agent of a story; none for a story of another run.
+    pub fn provider_of(&self, story: &StoryId) -> Option<&Provider> {
+        let provider = self.story(self.key(story)?).provider;
+        self.queue.lines[provider.0].provider.as_ref()
     }
 
     /// The board entries that were asked for and are not written yet, in their order.

@@ -38,7 +38,9 @@ use crate::orchestrator::tasks::{Finished, Tasks, Work};
 use crate::orchestrator::unit::{Command, Message};
 use crate::orchestrator::workspace::Preparation;
 use crate::orchestrator::{RunRequest, board, unit};
-use crate::protocol::{AgentSetup, Evidence, FromExecutor, Label, Reason, ShutdownReason, Start};
+use crate::protocol::{
+    AgentSetup, Evidence, FromExecutor, Label, Reason, Retrying, ShutdownReason, Start,
+};
 use crate::report::Background;
 use crate::report::event::{KeptWorktree, RunEvent, StoryName};
 use crate::story::{Story, StoryId};
@@ -88,6 +90,8 @@ struct Attempt {
     prepared: Option<Prepared>,
     phase: Option<Phase>,
     usage: Usage,
+    /// What its agent tries again by itself.
+    retrying: Option<Retrying>,
     conversation: Option<Label>,
     commands: Option<mpsc::Sender<Command>>,
     evidence: Option<Evidence>,

@@ -6,7 +6,7 @@ use crate::launcher::Launcher;
 use crate::orchestrator::narrator::Cost;
 use crate::orchestrator::note::Note;
 use crate::orchestrator::unit::{Message, News};
-use crate::protocol::{self, StatusUpdate};
+use crate::protocol::{self, Retrying, StatusUpdate};
 
 impl<L: Launcher> Driver<L> {
     /// An executor did something.
@@ -54,21 +54,23 @@ impl<L: Launcher> Driver<L> {
                 }
                 Claim::Succeeded
             }
-            protocol::Claim::Failed { reason } | protocol::Claim::Exceeded { reason } => {
-                Claim::Failed {
-                    reason: reason.to_string(),
-                }
-            }
-            protocol::Claim::Blocked { reason } | protocol::Claim::Refused { reason } => {
-                Claim::Blocked {
-                    reason: reason.to_string(),
-                }
-            }
+            protocol::Claim::Failed { reason } => Claim::Failed {
+                reason: reason.to_string(),
+            },
+            protocol::Claim::Blocked { reason } => Claim::Blocked {
+                reason: reason.to_string(),
+            },
             protocol::Claim::Crashed { reason } => Claim::Crashed {
                 reason: reason.to_string(),
             },
             protocol::Claim::Limited { until_ms, reason } => Claim::QuotaExhausted {
                 until: until_ms.map(|until| self.moment_of(until)),
+                reason: reason.to_string(),
+            },
+            protocol::Claim::Refused { reason } => Claim::ProviderRefused {
+                reason: reason.to_string(),
+            },
+            protocol::Claim::Exceeded { reason } => Claim::Exceeded {
                 reason: reason.to_string(),
             },
             protocol::Claim::Cancelled { .. } => Claim::Cancelled,
@@ -124,6 +126,8 @@ impl<L: Launcher> Driver<L> {
                 .saturating_add(update.usage.output_tokens),
             cost_micros_usd: cost.micros_usd,
         };
+        let retries = attempt.retrying != update.retrying;
+        attempt.retrying.clone_from(&update.retrying);
         let used = std::mem::replace(&mut attempt.usage, usage) != usage;
         let conversation = update.agent_session.as_ref();
         if let Some(name) = conversation.filter(|name| attempt.conversation.as_ref() != Some(name))
@@ -146,5 +150,24 @@ impl<L: Launcher> Driver<L> {
         if used {
             self.feed(Event::Used(unit.clone(), usage));
         }
+        if let Some(retrying) = update.retrying.as_ref().filter(|_| retries) {
+            self.note_retry(unit, retrying);
+        }
+    }
+
+    /// An agent waits for a limit of its provider by itself: no further story runs into it meanwhile.
+    fn note_retry(&mut self, unit: &Unit, retrying: &Retrying) {
+        let provider = self.engine.provider_of(&unit.story).cloned();
+        let Some(provider) = provider.filter(|_| retrying.limited) else {
+            return;
+        };
+        let least = self.request.settings.retry.quota.least;
+        let now = self.now();
+        let told = now
+            .as_millis()
+            .saturating_add(retrying.delay_ms.unwrap_or(0));
+        let until = Moment::from_millis(told).max(now + least);
+        let reason = retrying.reason.to_string();
+        self.feed(Event::ProviderPaused(provider, until, reason));
     }
 }

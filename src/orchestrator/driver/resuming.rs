@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use super::{Attempt, Driver, SettledBranch};
 use crate::engine::{Event, OnBoard, Order, Restart, Standing};
@@ -36,7 +37,10 @@ impl<L: Launcher> Driver<L> {
             .filter_map(|story| Some((story.clone(), self.engine.stood(&story)?)))
             .collect();
         let found = self.found_on_board();
-        self.feed(Event::Resumed(Restart { slots, found }));
+        // A clock that was set back says nothing.
+        let away = SystemTime::now().duration_since(past.last_written);
+        let away = away.unwrap_or_default();
+        self.feed(Event::Resumed(Restart { slots, found, away }));
     }
 
     /// What the board says of stories that are not through, where that is not what the run has left there.

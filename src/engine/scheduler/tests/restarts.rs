@@ -68,6 +68,7 @@ fn what_the_board_says_of_a_story_counts_when_its_end_was_not_recorded() {
     run.restart_with(Restart {
         slots: NonZeroUsize::new(1),
         found: vec![(id(1), OnBoard::Done), (id(3), OnBoard::NotWanted)],
+        ..Restart::default()
     });
     assert_eq!(run.ended_as(1), [OutcomeKind::Succeeded]);
     assert_eq!(run.ends(3), [Outcome::Skipped(Skip::Withdrawn)]);
