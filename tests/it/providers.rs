@@ -41,8 +41,8 @@ fn no_more_stories_meet_a_limit_than_had_begun_before_it_was_known() {
     // Whoever asks within two seconds after the first one is asked to wait as well.
     let script = format!(
         "now=$(date +%s%N); lifted=$((now + 2000000000))
-        echo $lifted > \"$AI_SDLC_TEST_DIR/mine-$AI_SDLC_STORY_ID\"
-        ln \"$AI_SDLC_TEST_DIR/mine-$AI_SDLC_STORY_ID\" \"$AI_SDLC_TEST_DIR/lifted\" 2>/dev/null
+        echo $lifted > \"$AI_SDLC_TEST_DIR/mine-$$\"
+        ln \"$AI_SDLC_TEST_DIR/mine-$$\" \"$AI_SDLC_TEST_DIR/lifted\" 2>/dev/null
         if [ $now -lt $(cat \"$AI_SDLC_TEST_DIR/lifted\") ]; then
             echo '{{\"outcome\":\"limited\",\"reason\":\"slow down\",\"retry_after\":2}}'
         else {WORK}; fi"
@@ -92,7 +92,10 @@ fn a_limit_is_over_at_the_time_that_was_told_also_when_the_run_is_dead_meanwhile
     for id in ["S-0001", "S-0002"] {
         env.story(id).agent("fake").write();
     }
-    let mut run = env.ai_sdlc(&["run"]).variable("TZ", "UTC").start();
+    let mut run = env
+        .ai_sdlc(&["run", "--concurrent", "1"])
+        .variable("TZ", "UTC")
+        .start();
     run.line("Paused fake until ");
     run.line("waits ");
     run.signal(Signal::KILL);
@@ -130,7 +133,7 @@ fn a_provider_that_refuses_stops_its_own_stories_and_no_others() {
     ] {
         env.story(id).agent(agent).write();
     }
-    let run = env.ai_sdlc(&["run", "--json"]).run();
+    let run = env.ai_sdlc(&["run", "--concurrent", "1", "--json"]).run();
     run.assert_code(1);
     let refusal = json!({"type": "provider_refused", "provider": "fake", "reason": "log in first"});
     assert_eq!(run.events("provider_refused"), [refusal]);
