@@ -136,8 +136,6 @@ impl Narrator {
     pub(super) fn said(&mut self, unit: &Unit, message: FromExecutor) {
         let (story, attempt) = (unit.story.clone(), unit.attempt);
         let event = match message {
-            // What it has cost is not for the narrator to know.
-            FromExecutor::StatusUpdate(_) => return,
             FromExecutor::HealthResponse(health) => RunEvent::StoryHealth {
                 story,
                 attempt,
@@ -166,7 +164,10 @@ impl Narrator {
                 level: Level::Error,
                 text: format!("{}: {}", report.code, report.message),
             },
-            FromExecutor::Hello(_) | FromExecutor::Complete(_) => return,
+            // A status is told with what it has cost, which is not for the narrator to know.
+            FromExecutor::Hello(_) | FromExecutor::StatusUpdate(_) | FromExecutor::Complete(_) => {
+                return;
+            }
         };
         self.tell(&event);
     }

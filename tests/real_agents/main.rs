@@ -8,6 +8,8 @@
 //! No program reaches anything but this machine: everything happens in a network namespace that has only the loopback
 //! device. `fake_llm.py` is the model; a story's text has its script, the address of the model has the fault.
 
+#![expect(clippy::print_stdout, reason = "it has no harness that would do so")]
+
 mod case;
 mod namespace;
 mod programs;

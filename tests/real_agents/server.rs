@@ -35,11 +35,13 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("there is a Python");
+        let mut server = Self { child, port: 0 };
         let began = Instant::now();
         loop {
             let port = std::fs::read_to_string(&noted).ok();
             if let Some(port) = port.and_then(|text| text.trim().parse().ok()) {
-                return Self { child, port };
+                server.port = port;
+                return server;
             }
             assert!(began.elapsed() < START, "the model does not start");
             std::thread::sleep(Duration::from_millis(20));

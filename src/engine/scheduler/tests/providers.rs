@@ -45,7 +45,9 @@ impl Run {
     /// The lengths of the pauses that were told, in seconds, rounded up.
     fn pauses(&self) -> Vec<u64> {
         let pauses = self.notices().filter_map(|notice| match notice {
-            Notice::ProviderPaused { pause, .. } => Some(pause.as_millis().div_ceil(1000) as u64),
+            Notice::ProviderPaused { pause, .. } => {
+                Some(pause.as_secs() + u64::from(pause.subsec_millis() > 0))
+            }
             _ => None,
         });
         pauses.collect()
