@@ -87,6 +87,7 @@ const PURE: &[&str] = &[
     "agent/json.rs",
     "agent/mock.rs",
     "agent/opencode.rs",
+    "agent/place.rs",
     "agent/prompt.rs",
     "agent/qwen.rs",
     "agent/script.rs",
@@ -188,7 +189,7 @@ const CONFINED: &[(&str, &[&str])] = &[
 
 /// The most packages that the lock file may hold. Every one is code that users have to trust; raise it only with the
 /// reason in the commit.
-const MOST_PACKAGES: usize = 170;
+const MOST_PACKAGES: usize = 173;
 
 /// The most lines of one file, tests included.
 const LONGEST_FILE: usize = 700;
@@ -567,6 +568,11 @@ const NUMBERS: &[(&str, &str, &str)] = &[
         "orchestrator/unit.rs",
         "WAITING_WORDS",
         "the bound of a queue: who does not read is signalled",
+    ),
+    (
+        "orchestrator/sentry.rs",
+        "MOST_NAMED",
+        "how many files a remark names",
     ),
 ];
 

@@ -10,7 +10,7 @@ use super::event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{detail, micros, millis, number, object, text};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Program, StreamReader, Task, TaskError, Turn,
+    Place, Program, StreamReader, Task, TaskError, Turn,
 };
 use crate::process::SessionExit;
 
@@ -20,6 +20,13 @@ const MAX_RETRIES: &str = "4";
 
 /// The model of messages that it makes itself to show an error, which comes once more with the result.
 const SYNTHETIC: &str = "<synthetic>";
+
+/// What it keeps for itself.
+const STATE: &[Place] = &[
+    Place::folder(&[("CLAUDE_CONFIG_DIR", "")], ".claude"),
+    // It replaces the file, and where it may not, writes into it.
+    Place::file(&[("CLAUDE_CONFIG_DIR", ".claude.json")], ".claude.json"),
+];
 
 pub(super) struct Claude;
 
@@ -40,6 +47,8 @@ impl Agent for Claude {
                 "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
                 "IS_SANDBOX",
             ],
+            fenced: true,
+            state: STATE,
         }
     }
 

@@ -9,9 +9,12 @@ use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{number, object, text};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Program, StreamReader, Task, TaskError, Turn,
+    Place, Program, StreamReader, Task, TaskError, Turn,
 };
 use crate::process::SessionExit;
+
+/// What it keeps for itself.
+const STATE: &[Place] = &[Place::folder(&[("CODEX_HOME", "")], ".codex")];
 
 pub(super) struct Codex;
 
@@ -24,6 +27,8 @@ impl Agent for Codex {
             output: Output::Stream,
             ask: Ask::Terminate,
             environment: &["CODEX_*", "OPENAI_*"],
+            fenced: true,
+            state: STATE,
         }
     }
 

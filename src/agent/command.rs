@@ -30,6 +30,8 @@ impl Agent for Command {
             output: Output::Stream,
             ask: Ask::Terminate,
             environment: &[],
+            fenced: true,
+            state: &[],
         }
     }
 

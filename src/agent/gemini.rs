@@ -9,9 +9,12 @@ use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{detail, number, object, text};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Program, StreamReader, Task, TaskError, Turn,
+    Place, Program, StreamReader, Task, TaskError, Turn,
 };
 use crate::process::SessionExit;
+
+/// What it keeps for itself.
+const STATE: &[Place] = &[Place::folder(&[("GEMINI_CLI_HOME", ".gemini")], ".gemini")];
 
 pub(super) struct Gemini;
 
@@ -24,6 +27,8 @@ impl Agent for Gemini {
             output: Output::Stream,
             ask: Ask::Terminate,
             environment: &["GEMINI_*", "GOOGLE_*", "CLOUDSDK_CONFIG"],
+            fenced: true,
+            state: STATE,
         }
     }
 

@@ -16,6 +16,8 @@ impl Agent for Mock {
             output: Output::Log,
             ask: Ask::Terminate,
             environment: &[],
+            fenced: true,
+            state: &[],
         }
     }
 

@@ -17,6 +17,7 @@ mod gemini;
 mod json;
 mod mock;
 mod opencode;
+mod place;
 mod prompt;
 mod qwen;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod turn;
 
 pub use environment::Environment;
 pub use event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
+pub use place::Place;
 pub use prompt::{Brief, Earlier};
 pub use turn::{Conclusion, ExitCodes, Heard, Turn};
 
@@ -176,6 +178,10 @@ pub struct Capabilities {
     /// The variables that it needs besides those that every agent gets: its keys and places. `*` at the end stands for
     /// any rest.
     pub environment: &'static [&'static str],
+    /// Whether it works inside of the fence around its writes. One that runs what the user wrote does not.
+    pub fenced: bool,
+    /// Where it keeps its own things: its settings, its conversations, its logs.
+    pub state: &'static [Place],
 }
 
 /// Why a task cannot be given to an agent.

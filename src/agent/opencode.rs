@@ -11,9 +11,17 @@ use super::event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{detail, micros, number, object, text};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Program, StreamReader, Task, TaskError, Turn,
+    Place, Program, StreamReader, Task, TaskError, Turn,
 };
 use crate::process::SessionExit;
+
+/// What it keeps for itself.
+const STATE: &[Place] = &[
+    Place::folder(&[("XDG_DATA_HOME", "opencode")], ".local/share/opencode"),
+    Place::folder(&[("XDG_STATE_HOME", "opencode")], ".local/state/opencode"),
+    Place::folder(&[("XDG_CONFIG_HOME", "opencode")], ".config/opencode"),
+    Place::folder(&[("XDG_CACHE_HOME", "opencode")], ".cache/opencode"),
+];
 
 pub(super) struct OpenCode;
 
@@ -27,6 +35,8 @@ impl Agent for OpenCode {
             output: Output::Stream,
             ask: Ask::Terminate,
             environment: &["OPENCODE_*"],
+            fenced: true,
+            state: STATE,
         }
     }
 

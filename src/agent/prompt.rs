@@ -13,7 +13,16 @@ pub struct Brief {
     pub text: String,
     /// The branch that the worktree has checked out.
     pub branch: String,
+    /// Whether a fence holds what the agent writes.
+    pub fenced: bool,
 }
+
+/// What the agent is told of the fence: that it is meant, and which complaint means nothing. Git deletes a reference of
+/// the worktree with every commit, and locks for that what all worktrees share, whether it is there or not.
+const FENCE: &str = "\
+    - You cannot write outside of this worktree, temporary folders and the caches of build tools. Where that is refused \
+    (`Permission denied`), it is meant: do not work around it. That git cannot make `packed-refs.lock` does not matter: a \
+    commit is made all the same.\n";
 
 /// What an earlier attempt has left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +39,7 @@ impl Brief {
     /// The prompt of a new conversation, also when an earlier attempt has left something.
     pub fn first(&self, earlier: Option<&Earlier>) -> String {
         let earlier = earlier.map(Earlier::told).unwrap_or_default();
+        let fence = if self.fenced { FENCE } else { "" };
         format!(
             "Work on story {story} of this repository until it is done: {title}\n\
              \n\
@@ -38,6 +48,7 @@ impl Brief {
              \n\
              - Do the whole story, with tests where the project has tests, and in the style of the code that is there.\n\
              - Change files in this worktree only. Do not switch branches, and do not touch other worktrees.\n\
+             {fence}\
              - You need not commit: what is in the worktree when you are done is committed for you.\n\
              - Leave nothing running.\n\
              - Nobody can answer questions. If you cannot go on without a person's decision, end with a line \
@@ -114,6 +125,7 @@ mod tests {
             title: "A title".to_owned(),
             text: "---\nid: S-0001\n---\n\nDo it.\n".to_owned(),
             branch: "ai-sdlc/S-0001-a".to_owned(),
+            fenced: false,
         }
     }
 
@@ -139,6 +151,17 @@ mod tests {
 
         Do it.
         ");
+    }
+
+    #[test]
+    fn one_inside_of_a_fence_is_told_of_that_alone_besides() {
+        let fenced = Brief {
+            fenced: true,
+            ..brief()
+        };
+        let told = fenced.first(None);
+        assert_eq!(told.replacen(FENCE, "", 1), brief().first(None));
+        insta::assert_snapshot!(FENCE, @"- You cannot write outside of this worktree, temporary folders and the caches of build tools. Where that is refused (`Permission denied`), it is meant: do not work around it. That git cannot make `packed-refs.lock` does not matter: a commit is made all the same.");
     }
 
     #[test]

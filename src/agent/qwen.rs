@@ -11,9 +11,15 @@ use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{detail, millis, number, object, text};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Program, StreamReader, Task, TaskError, Turn,
+    Place, Program, StreamReader, Task, TaskError, Turn,
 };
 use crate::process::SessionExit;
+
+/// What it keeps for itself.
+const STATE: &[Place] = &[
+    Place::folder(&[("QWEN_HOME", "")], ".qwen"),
+    Place::folder(&[("QWEN_RUNTIME_DIR", "")], ""),
+];
 
 pub(super) struct Qwen;
 
@@ -27,6 +33,8 @@ impl Agent for Qwen {
             output: Output::Stream,
             ask: Ask::Terminate,
             environment: &["QWEN_*", "DASHSCOPE_*", "OPENAI_*"],
+            fenced: true,
+            state: STATE,
         }
     }
 

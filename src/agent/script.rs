@@ -19,6 +19,8 @@ impl Agent for Script {
             output: Output::Log,
             ask: Ask::Terminate,
             environment: &[],
+            fenced: false,
+            state: &[],
         }
     }
 

@@ -275,6 +275,9 @@ pub(super) struct RunArgs {
     /// Keep the worktrees of stories that succeed
     #[arg(long)]
     pub(super) keep_worktrees: bool,
+    /// Let agents write wherever you can, not only in their worktree and its surroundings
+    #[arg(long)]
+    pub(super) no_fence: bool,
     /// Write one JSON event per line to standard output, and no lines for people; with --dry-run the plan as one object
     #[arg(long)]
     pub(super) json: bool,

@@ -94,7 +94,7 @@ pub(super) fn demo() -> Result<ExitCode, CliError> {
     };
     let human = Human::new(Verbosity::Normal);
     let (code, counts) = run_in(Project::at(&root)?, &args, vec![Box::new(human)])?;
-    let shown = shell_quoted(&root);
+    let shown = report::shell_quoted(&root);
     match counts {
         Some(EXPECTED) => {
             report::note(
@@ -118,11 +118,6 @@ pub(super) fn demo() -> Result<ExitCode, CliError> {
             Ok(ExitCode::from(code))
         }
     }
-}
-
-/// A path as a shell takes it.
-fn shell_quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 /// Makes the repository, its board and its stories.

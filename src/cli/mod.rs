@@ -14,6 +14,7 @@ mod reap;
 mod recover;
 mod replay;
 mod run;
+mod run_fence;
 mod run_idle;
 mod run_intent;
 mod run_plan;

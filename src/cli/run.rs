@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::args::RunArgs;
 use super::error::{CliError, SUCCESS, exit_code};
 use super::last_run::nothing_to_continue;
+use super::run_fence::fence;
 use super::run_idle::tell_nothing;
 use super::run_intent::Intent;
 use super::run_request::request;
@@ -108,7 +109,8 @@ async fn run_project(
         }
         return Ok((code, None));
     }
-    let (request, launcher) = request(project, repository, intent).await?;
+    let fence = fence(&project, &repository, !args.no_fence)?;
+    let (request, launcher) = request(project, repository, intent, fence).await?;
     // It holds the whole run, and need not lie in the futures around it.
     let running = Box::pin(orchestrator::run(request, launcher, reporters, code_of));
     let (verdict, counts) = running

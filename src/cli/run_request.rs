@@ -1,22 +1,26 @@
 //! From what a run is going to do to what the orchestrator works with: its git, its worktrees, its folder, its launcher.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::CliError;
 use super::init::ignore_what_is_local;
+use super::run_fence::obstacle;
 use super::run_intent::Intent;
 use super::worktrees::room;
+use crate::agent;
 use crate::config::Project;
 use crate::diagnostics;
 use crate::engine::{RunId, Selection};
 use crate::git::{Git, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
 use crate::orchestrator::{
-    self, Ground, RunFolder, RunRequest, WatchRequest, Workspaces, compress_runs, prune_runs,
+    self, Ground, RunFolder, RunRequest, Sentry, WatchRequest, Workspaces, compress_runs,
+    prune_runs,
 };
-use crate::protocol::identity;
+use crate::protocol::{AgentSetup, FenceSetup, identity};
 use crate::report;
 use crate::setup::{Place, Setup};
 
@@ -25,6 +29,7 @@ pub(super) async fn request(
     project: Project,
     repository: Repository,
     intent: Intent,
+    fence: Option<FenceSetup>,
 ) -> Result<(RunRequest, LocalLauncher), CliError> {
     let watches = intent.watches();
     let Intent {
@@ -66,7 +71,14 @@ pub(super) async fn request(
         run.clone(),
         &project.config.kept_processes,
     );
+    let sentry = Sentry::new(
+        git.clone(),
+        repository.clone(),
+        board_folder.clone(),
+        folder.clone(),
+    );
     let workspaces = Workspaces {
+        sentry,
         ground: Ground {
             repository,
             git,
@@ -80,6 +92,11 @@ pub(super) async fn request(
     };
     let default_agent = planner.default_agent.clone();
     let agent_setups = planner.agents.setups();
+    let needs_fence = plan
+        .agents
+        .values()
+        .any(|name| is_fenced(name, &agent_setups));
+    let no_fence = obstacle(fence.as_ref()).filter(|_| needs_fence);
     if watches {
         // Whatever it began with, or goes on with: all that become ready join it.
         planner.selection = Selection::Watch;
@@ -108,9 +125,17 @@ pub(super) async fn request(
         journal_segment: project.config.rules.journal_segment,
         environment: project.config.allowed_environment,
         keep: project.config.kept_processes,
+        fence,
+        remarks: no_fence.into_iter().collect(),
         run,
     };
     Ok((request, launcher))
+}
+
+/// Whether an agent works inside of the fence.
+fn is_fenced(name: &str, setups: &BTreeMap<String, AgentSetup>) -> bool {
+    let adapter = setups.get(name).map_or(name, |setup| &setup.adapter);
+    agent::find(adapter).is_some_and(|agent| agent.capabilities().fenced)
 }
 
 /// Removes the folders of old runs, and compresses the journals of the others. The run does not wait for it.

@@ -5,12 +5,14 @@
 
 mod agents;
 mod document;
+mod fence;
 pub mod project;
 pub mod rules;
 mod setup;
 mod size;
 
 pub use agents::AgentRules;
+pub use fence::FenceRules;
 pub use setup::{Hooks, Install, Ports, SetupRules};
 
 pub use rules::{EpicFailure, EpicWorktrees, MOST_SLOTS, Rules};
@@ -82,6 +84,8 @@ pub struct Config {
     pub rules: Rules,
     /// How worktrees are set up.
     pub setup: SetupRules,
+    /// Where agents may write.
+    pub fence: FenceRules,
 }
 
 /// A key whose value cannot be used, and what it must be.
@@ -112,6 +116,7 @@ impl Default for Config {
             allowed_environment: Vec::new(),
             rules: Rules::default(),
             setup: SetupRules::default(),
+            fence: FenceRules::default(),
         }
     }
 }
@@ -177,6 +182,8 @@ struct File {
     hooks: setup::HookSection,
     #[serde(deserialize_with = "section")]
     ports: setup::PortSection,
+    #[serde(deserialize_with = "section")]
+    fence: fence::FenceSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -309,6 +316,7 @@ impl Config {
                 hooks: file.hooks.hooks()?,
                 ports: file.ports.ports()?,
             },
+            fence: file.fence.rules()?,
         })
     }
 }
@@ -498,6 +506,14 @@ mod tests {
             (
                 r#"{"hooks": {"timeout": 0}}"#,
                 "c.json:1:23: `hooks.timeout` must be from 1 to 86400000, a day, not 0",
+            ),
+            (
+                r#"{"fence": {"write": ["a", ""]}}"#,
+                "c.json:1:21: `fence.write` must not contain an empty path, not a list",
+            ),
+            (
+                r#"{"fence": {"enabled": "no"}}"#,
+                "c.json:1:26: `fence.enabled` must be true or false, not \"no\"",
             ),
             (
                 r#"{"ports": {"first": 80}}"#,

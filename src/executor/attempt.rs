@@ -10,6 +10,7 @@ use super::Identity;
 use super::checkpoints::Checkpoints;
 use super::conversation::{self as noted, ConversationNote};
 use super::ear::LogEar;
+use super::fence::{Enclosure, Held};
 use super::household::Household;
 use super::orders::{Orders, StopStep};
 use super::output::Seen;
@@ -325,9 +326,12 @@ impl<'a> Attempt<'a> {
             }),
         };
         let folder = work_folder(worktree, &self.start.work_folder);
+        let mut environment = self.environment(agent, worktree);
+        let enclosure = self.enclose(agent, worktree, &mut environment)?;
         let stage = Stage {
             folder: &folder,
-            environment: self.environment(agent, worktree),
+            enclosure,
+            environment,
             ask: agent.capabilities().ask,
             used_before: match &task.conversation {
                 Conversation::New(_) => Usage::default(),
@@ -392,6 +396,27 @@ impl<'a> Attempt<'a> {
             variables.push(("GIT_CEILING_DIRECTORIES".into(), base.into()));
         }
         variables
+    }
+
+    /// The fence for a turn of the agent, when it is to have one. Without one that it should have, it does not begin.
+    fn enclose(
+        &self,
+        agent: &dyn Agent,
+        worktree: &Path,
+        environment: &mut Vec<(OsString, OsString)>,
+    ) -> Result<Option<Enclosure>, Setback> {
+        let capabilities = agent.capabilities();
+        let Some(setup) = self.start.fence.as_ref().filter(|_| capabilities.fenced) else {
+            return Ok(None);
+        };
+        let held = Held {
+            setup,
+            worktree,
+            attempt_folder: Path::new(&self.start.attempt_folder),
+            state: capabilities.state,
+        };
+        Enclosure::around(&held, environment)
+            .map_err(|error| Setback::crashed(format!("no fence around the agent: {error}")))
     }
 
     fn checkpoints(&self, worktree: &Path) -> Option<Checkpoints> {

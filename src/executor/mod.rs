@@ -5,10 +5,12 @@
 //! the executor ends its agent and itself. It decides nothing about other stories and never touches the board.
 
 mod attempt;
+mod caches;
 mod changes;
 mod checkpoints;
 mod conversation;
 mod ear;
+mod fence;
 mod hearing;
 #[cfg(feature = "faults")]
 mod hold;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::ear::LogEar;
+use super::fence::Enclosure;
 use super::hearing::Hearing;
 use super::lines::LONGEST_EVENT;
 use super::orders::{Orders, StopStep};
@@ -46,6 +47,8 @@ pub(super) struct Stream {
 pub(super) struct Stage<'a> {
     /// Where the agent works.
     pub(super) folder: &'a Path,
+    /// What holds its writes, if anything does.
+    pub(super) enclosure: Option<Enclosure>,
     /// The variables that the agent gets, all of them.
     pub(super) environment: Vec<(OsString, OsString)>,
     /// How it is asked to end.
@@ -104,6 +107,10 @@ pub(super) async fn play(
         .envs(stage.environment)
         .envs(invocation.variables.iter().cloned())
         .stdin(input);
+    // A folder of its own for temporary files is there until the agent has ended.
+    let _temporary = stage
+        .enclosure
+        .and_then(|enclosure| enclosure.enclose(&mut command));
     let (hearing, output, listening) = match stream {
         None => {
             stage.pulse.set(Beat::Writing);

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::agent::{Brief, Earlier};
 use crate::git::{self, CommitId, Git};
+use crate::process;
 use crate::protocol::Start;
 use crate::story::StoryId;
 
@@ -37,6 +38,7 @@ impl Words {
                 title: start.title.clone(),
                 text: start.story_text.clone(),
                 branch: start.branch.clone(),
+                fenced: start.fence.is_some() && process::can_fence().is_ok(),
             },
             earlier,
         }

@@ -7,6 +7,7 @@
 mod admin;
 mod base;
 mod changes;
+mod checkout;
 mod clearing;
 mod commit;
 mod commit_id;
@@ -30,10 +31,12 @@ mod survey;
 mod test_support;
 mod undo;
 mod worktree;
+mod writable;
 
 pub use admin::{WorktreeEntry, WorktreeHead};
 pub use base::{Against, BaseError, base_with};
 pub use changes::{Changes, MAX_CHANGED_PATHS};
+pub use checkout::{CheckoutChange, CheckoutState, HURRIED_LOOK, PrivateFile};
 pub use commit::{CommitError, CommitOutcome, CommitRequest, DEFAULT_COMMIT_DEADLINE, commit_all};
 pub use commit_id::{CommitId, CommitIdError};
 pub use ending::wait_for_ending;
@@ -57,6 +60,7 @@ pub use salvage::{
 };
 pub use saved::SavedError;
 pub use worktree::{Origin, Prepared, Seen, WorktreeRequest, Worktrees, branch_name};
+pub use writable::written_by_commits;
 
 /// A number that stands for a text as good as alone: its SHA-1 as git has it.
 pub fn digest(text: &str) -> [u8; 20] {

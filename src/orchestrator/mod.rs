@@ -25,6 +25,7 @@ mod room;
 mod run_folder;
 mod run_journal;
 mod run_lock;
+mod sentry;
 mod signals;
 mod tasks;
 mod unit;
@@ -41,6 +42,7 @@ pub use retention::{compress_runs, prune_runs};
 pub use room::{Ledger, Room};
 pub use run_folder::{JOURNAL, PastAttempts, RunFolder, latest_run};
 pub use run_lock::{Predecessor, RunLock, RunLockError};
+pub use sentry::Sentry;
 pub use workspace::Workspaces;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -57,7 +59,7 @@ use crate::disk::Bytes;
 use crate::engine::{Event, Moment, Opening, PlannedStory, Prices, RunId, Settings, Verdict};
 use crate::journal::JournalError;
 use crate::launcher::Launcher;
-use crate::protocol::AgentSetup;
+use crate::protocol::{AgentSetup, FenceSetup};
 use crate::report::event::Counts;
 use crate::report::{Background, Reporter, chain};
 use crate::story::{Store, Story, StoryId};
@@ -143,6 +145,10 @@ pub struct RunRequest {
     pub keep: Vec<String>,
     /// The time between two checkpoints of a worktree; none for no checkpoints.
     pub checkpoint_every: Option<Duration>,
+    /// The fence around what agents write; none for none.
+    pub fence: Option<FenceSetup>,
+    /// What the person is told at the beginning.
+    pub remarks: Vec<String>,
 }
 
 /// Runs stories until all are through or the run is stopped.
@@ -161,9 +167,13 @@ pub async fn run<L: Launcher>(
     let journal = open_journal(&request).map_err(|error| io::Error::other(chain(&error)))?;
     request.folder.mark_latest();
     let past = request.past.take();
+    let remarks = std::mem::take(&mut request.remarks);
     let mut driver = Driver::new(request, journal, Arc::new(launcher), sender, surfaces);
     let mut watcher = driver.watcher();
     driver.tell_beginning();
+    for remark in remarks {
+        driver.narrator.warn(remark);
+    }
     if let Some(Continued { past, slots }) = past {
         driver.go_on(past, slots);
     } else {

@@ -82,6 +82,11 @@ impl RunFolder {
         logs.find(|log| log.exists())
     }
 
+    /// The folder for what the run keeps of files that others have changed, the nth time.
+    pub(super) fn kept(&self, number: usize) -> PathBuf {
+        self.path.join(KEPT).join(number.to_string())
+    }
+
     pub fn of_attempt(&self, unit: &Unit) -> PathBuf {
         let name = format!("{}-{}", unit.story, unit.attempt);
         self.path.join(ATTEMPTS).join(name)
@@ -89,6 +94,7 @@ impl RunFolder {
 }
 
 const ATTEMPTS: &str = "attempts";
+const KEPT: &str = "kept";
 
 /// The name of the file beside the folders of the runs that names the last one: clocks are set back.
 const LATEST: &str = "latest";

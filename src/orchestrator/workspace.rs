@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::ground::{Ground, Site, Unprepared};
 use super::run_folder::RunFolder;
+use super::sentry::Sentry;
 use crate::engine::recovery::Stood;
 use crate::engine::{AttemptNumber, Disposal, Outcome, Settlement, Unit};
 use crate::git::{CommitId, HURRIED_SALVAGE, Origin, Prepared, Removal, RemovalCheck, salvage_ref};
@@ -22,6 +23,8 @@ pub struct Workspaces {
     pub setup: Setup,
     /// Where the run writes.
     pub folder: RunFolder,
+    /// Who looks after what agents should not change.
+    pub sentry: Sentry,
 }
 
 /// What settling an attempt came to.
@@ -60,6 +63,7 @@ impl Workspaces {
         let log = self.folder.setup_log(unit);
         let set_up = self.setup.prepare(unit, &prepared, log).await;
         set_up.map_err(Unprepared::Failed)?;
+        self.sentry.begin(preparation.site.story).await;
         Ok(prepared)
     }
 
@@ -85,6 +89,7 @@ impl Workspaces {
         outcome: &Outcome,
     ) -> Settled {
         let mut left = None;
+        self.sentry.forget(&unit.story).await;
         self.ground.room.is_quiet().await;
         if let Some(prepared) = self.setup.unfinished(unit).await {
             left = self.take_back(unit, &prepared, outcome).await;
@@ -115,6 +120,9 @@ impl Workspaces {
         evidence: Option<&Evidence>,
         disposal: Disposal,
     ) -> Settled {
+        // Before the user's own commands, which may do there what they like.
+        let hurried = *outcome == Outcome::Cancelled;
+        let mut remarks = self.sentry.end(&unit.story, hurried).await;
         // A hook that commits must not be what a success is proved by.
         self.setup.after_run(unit, outcome.name()).await;
         let proof = if outcome.is_success() {
@@ -144,11 +152,12 @@ impl Workspaces {
                 (Settlement::Refuted(reason), None, kept)
             }
         };
+        remarks.extend(self.setup.close(unit));
         Settled {
             settlement,
             kept: with_salvage(kept, saved),
             head,
-            remarks: self.setup.close(unit),
+            remarks,
         }
     }
 

@@ -9,6 +9,7 @@ mod at_work;
 mod cgroup;
 mod evidence;
 mod exit;
+mod fence;
 mod follow;
 #[cfg(target_os = "linux")]
 mod handle;
@@ -29,6 +30,7 @@ pub use at_work::at_work_in;
 pub use cgroup::{Leaf, LeafEnd, RunGroup};
 pub use evidence::{Evidence, TreeUsage, TreeWatch, Wait, Work};
 pub use exit::{until_ended, was_killed};
+pub use fence::{Allowed, Extent, WriteFence, can_fence};
 pub use follow::{Chunk, Counts, Follower, Limits, Rest};
 pub use identity::{Identity, IdentityError};
 pub use leftovers::{Leftover, Reaped, Search, end_leftovers, leftovers};

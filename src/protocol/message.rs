@@ -401,6 +401,19 @@ pub struct Start {
     pub checkpoint_every_ms: u64,
     /// The first of the ports that the agent may use; none when it has none of its own.
     pub port: Option<u16>,
+    /// The fence around what the agent writes; none when it has none.
+    pub fence: Option<FenceSetup>,
+}
+
+/// What an agent's writes must not reach, and what they may besides the usual. Paths on the machine of the executor.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FenceSetup {
+    /// The directory of the repository that all worktrees share.
+    pub common_dir: String,
+    /// Folders of which nothing is open that is not named: no place that holds one of them is opened. Resolved.
+    pub closed: Vec<String>,
+    /// What the user allows.
+    pub open: Vec<String>,
 }
 
 /// Which agent works on a story, and how it is set up.

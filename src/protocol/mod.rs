@@ -46,9 +46,9 @@ pub use link::{
 };
 pub use message::{
     Activity, AgentSetup, Change, Claim, CommandRecord, Envelope, ErrorReport, Evidence,
-    FromExecutor, HealthResponse, Hello, Label, Log, LogLevel, PROTOCOL_VERSION, Percent,
-    PercentError, Reason, Recovery, Retrying, ShutdownReason, Start, StatusUpdate, ToExecutor,
-    Usage,
+    FenceSetup, FromExecutor, HealthResponse, Hello, Label, Log, LogLevel, PROTOCOL_VERSION,
+    Percent, PercentError, Reason, Recovery, Retrying, ShutdownReason, Start, StatusUpdate,
+    ToExecutor, Usage,
 };
 pub use outbox::{
     LinkClosed, Next, Outbox, OutboxHandle, OutboxReceiver, Refused, outbox, run_outbox,

@@ -104,7 +104,21 @@ pub(super) fn start(story_text: &str) -> ToExecutor {
         look_every_ms: 60_000,
         checkpoint_every_ms: 120_000,
         port: Some(20_010),
+        fence: Some(FenceSetup {
+            common_dir: "/p/.git".to_owned(),
+            closed: vec!["/p".to_owned()],
+            open: vec!["/c".to_owned()],
+        }),
     }))
+}
+
+fn fence_setup() -> impl Strategy<Value = FenceSetup> {
+    let places = || prop::collection::vec(".{0,20}", 0..3);
+    (".{0,20}", places(), places()).prop_map(|(common_dir, closed, open)| FenceSetup {
+        common_dir,
+        closed,
+        open,
+    })
 }
 
 fn line<const MAX: usize>() -> impl Strategy<Value = OneLine<MAX>> {
@@ -309,13 +323,14 @@ pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
         prop::collection::vec(text(), 0..3),
         (any::<u64>(), any::<u64>()),
         any::<Option<u16>>(),
+        prop::option::of(fence_setup()),
     );
     prop_oneof![
         (work, agent_setup(), options).prop_map(
             |(
                 work,
                 agent,
-                (phases, board_folder, previous_attempt, environment, keep, times, port),
+                (phases, board_folder, previous_attempt, environment, keep, times, port, fence),
             )| {
                 ToExecutor::Start(Box::new(Start {
                     title: work.0,
@@ -334,6 +349,7 @@ pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
                     look_every_ms: times.0,
                     checkpoint_every_ms: times.1,
                     port,
+                    fence,
                 }))
             }
         ),

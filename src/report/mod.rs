@@ -19,7 +19,7 @@ pub use event::{RunEvent, SCHEMA_VERSION};
 pub use human::Human;
 pub use json::Json;
 pub use output::{data, error, hint, note, people, try_data, warning};
-pub use style::{chain, duration, plural};
+pub use style::{chain, duration, plural, shell_quoted};
 pub use terminal::{Answer, forget_what_was_typed, is_interactive, read_answer};
 
 use std::time::Duration;

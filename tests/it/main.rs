@@ -11,6 +11,7 @@ mod continuing;
 mod crash;
 mod demo;
 mod failure;
+mod fence;
 mod going_on;
 mod groups;
 mod hangs;

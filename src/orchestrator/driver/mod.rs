@@ -438,6 +438,7 @@ impl<L: Launcher> Driver<L> {
             look_every_ms: millis(request.settings.patience.look_every()),
             checkpoint_every_ms: request.checkpoint_every.map_or(0, millis),
             port: request.workspaces.setup.port(unit),
+            fence: request.fence.clone(),
         };
         Some((spec, start))
     }

@@ -392,3 +392,14 @@ pub(crate) fn can_mount(what: &str) -> bool {
     }
     can
 }
+
+/// Whether agents can be held by a fence. Where they cannot, it is said what is not tried, past the capture of the test's
+/// output.
+pub(crate) fn can_fence(what: &str) -> bool {
+    let can = ai_sdlc::process::can_fence();
+    if let Err(reason) = can {
+        let line = format!("not tried, since {reason}: {what}\n");
+        io::stderr().write_all(line.as_bytes()).unwrap();
+    }
+    can.is_ok()
+}

@@ -1,0 +1,241 @@
+//! Notices what changes in the main checkout, in the repository's configuration and hooks, and in the files of the
+//! stories, while agents work that should change none of it.
+//!
+//! It is a report and no accusation: people may work there meanwhile, and what nobody worked beside is not told. What was
+//! in a file that git has not, it keeps in the folder of the run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use super::board;
+use super::run_folder::RunFolder;
+use crate::engine::Fingerprint;
+use crate::git::{CheckoutChange, CheckoutState, Git, HURRIED_LOOK, PrivateFile, Repository};
+use crate::report::{chain, shell_quoted};
+use crate::story::{Story, StoryId};
+
+/// The most files that are named; there may be very many.
+const MOST_NAMED: usize = 5;
+
+/// Whoever looks after the main checkout of a run.
+#[derive(Debug, Clone)]
+pub struct Sentry {
+    git: Git,
+    repository: Repository,
+    /// The folder of the board, relative to the root of the main checkout: the run writes there itself.
+    board: Option<String>,
+    folder: RunFolder,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// The stories that are worked on, as their files were.
+    at_work: BTreeMap<StoryId, Arc<Story>>,
+    /// What the checkout was like when it was looked at last; none when that is not known.
+    checkout: Option<CheckoutState>,
+    /// How often something was kept.
+    kept: usize,
+}
+
+impl Sentry {
+    /// One who has seen nothing yet.
+    pub fn new(git: Git, repository: Repository, board: Option<String>, folder: RunFolder) -> Self {
+        Self {
+            git,
+            repository,
+            board,
+            folder,
+            seen: Arc::default(),
+        }
+    }
+
+    /// Somebody begins to work on a story. What has changed while nobody worked is nobody's.
+    pub(super) async fn begin(&self, story: &Story) {
+        let mut seen = self.seen.lock().await;
+        if seen.at_work.is_empty() || seen.checkout.is_none() {
+            seen.checkout = self.look().await;
+        }
+        seen.at_work
+            .insert(story.id.clone(), Arc::new(story.clone()));
+    }
+
+    /// The work on a story was given up before it began.
+    pub(super) async fn forget(&self, story: &StoryId) {
+        self.seen.lock().await.at_work.remove(story);
+    }
+
+    /// The work on a story has ended: says what has changed, with how to take it back. When the run is being stopped,
+    /// there is little time for that.
+    pub(super) async fn end(&self, story: &StoryId, hurried: bool) -> Vec<String> {
+        let looking = async {
+            let mut seen = Arc::clone(&self.seen).lock_owned().await;
+            let Some(before) = seen.at_work.remove(story) else {
+                return Vec::new();
+            };
+            let now = self.look().await;
+            let this = self.clone();
+            let comparing = move || this.compare(&before, now, &mut seen);
+            let compared = tokio::task::spawn_blocking(comparing).await;
+            compared.unwrap_or_else(|error| vec![error.to_string()])
+        };
+        if !hurried {
+            return looking.await;
+        }
+        let looked = tokio::time::timeout(HURRIED_LOOK, looking).await;
+        looked.unwrap_or_default()
+    }
+
+    /// Blocks: reads the story's file, and writes what is kept.
+    fn compare(&self, story: &Story, now: Option<CheckoutState>, seen: &mut Seen) -> Vec<String> {
+        let mut remarks: Vec<String> = self.story_file(story, seen).into_iter().collect();
+        if let Some(now) = now {
+            if let Some(before) = seen.checkout.take() {
+                remarks.extend(self.remarks(&before, &now, seen));
+            }
+            seen.checkout = Some(now);
+        }
+        remarks
+    }
+
+    async fn look(&self) -> Option<CheckoutState> {
+        let (root, common_dir) = (self.repository.root(), self.repository.common_dir());
+        let looking = CheckoutState::look(&self.git, root, common_dir, self.board.as_deref());
+        match looking.await {
+            Ok(state) => Some(state),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "the main checkout is not looked at");
+                None
+            }
+        }
+    }
+
+    fn remarks(&self, before: &CheckoutState, now: &CheckoutState, seen: &mut Seen) -> Vec<String> {
+        let others: Vec<&str> = seen.at_work.keys().map(StoryId::as_str).collect();
+        let beside = match &others[..] {
+            [] => String::new(),
+            others => format!(" ({} as well)", others.join(", ")),
+        };
+        let root = shell_quoted(self.repository.root());
+        let mut remarks = Vec::new();
+        let changes = now.changes_since(before);
+        let mut files = Vec::new();
+        for change in &changes {
+            match change {
+                CheckoutChange::Head => {
+                    let back = if now.branch == before.branch {
+                        format!("reset --keep {}", before.commit)
+                    } else if before.branch == "(detached)" {
+                        format!("switch --detach {}", before.commit)
+                    } else {
+                        format!("switch {}", before.branch)
+                    };
+                    remarks.push(format!(
+                        "the main checkout went from {} on {} to {} on {} while it was worked on{beside}; \
+                         to go back: git -C {root} {back}",
+                        short(&before.commit),
+                        before.branch,
+                        short(&now.commit),
+                        now.branch,
+                    ));
+                }
+                CheckoutChange::File { path, was_clean } => files.push((path, *was_clean)),
+                CheckoutChange::Private { path, before } => {
+                    let undo = self.undo(path, before.as_ref(), &mut seen.kept);
+                    let path = self.repository.common_dir().join(path);
+                    remarks.push(format!(
+                        "{} {} while it was worked on{beside}; {undo}",
+                        path.display(),
+                        if before.is_some() {
+                            "changed"
+                        } else {
+                            "was made"
+                        },
+                    ));
+                }
+            }
+        }
+        remarks.extend(files_changed(&files, &root, &beside));
+        remarks
+    }
+
+    /// How to take back a change of a file that git does not have. What was in it is kept.
+    fn undo(&self, path: &Path, before: Option<&PrivateFile>, kept: &mut usize) -> String {
+        let place = shell_quoted(&self.repository.common_dir().join(path));
+        let Some(before) = before else {
+            return format!("to take that back: rm {place}");
+        };
+        let copy = self.place_for(path, kept);
+        match before.write_to(&copy) {
+            Ok(()) => format!("to take that back: cp -p {} {place}", shell_quoted(&copy)),
+            Err(error) => format!("what was in it is not kept: {error}"),
+        }
+    }
+
+    /// Whether a story's file says something else than when its work began, but for what the run writes.
+    fn story_file(&self, before: &Story, seen: &mut Seen) -> Option<String> {
+        let now = std::fs::read_to_string(&before.path).ok();
+        let same = now.is_some_and(|text| {
+            let now = Story::from_text(&before.path, before.id.as_str(), &text);
+            now.is_ok_and(|now| says(&now) == says(before))
+        });
+        if same {
+            return None;
+        }
+        let copy = self.place_for(Path::new("story.md"), &mut seen.kept);
+        let written = copy.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let kept = match written.and_then(|()| std::fs::write(&copy, &before.text)) {
+            Ok(()) => format!("to compare: diff {}", shell_quoted(&copy)),
+            Err(error) => format!("what it said is not kept: {error};"),
+        };
+        Some(format!(
+            "its story file changed while it was worked on; {kept} {}",
+            shell_quoted(&before.path)
+        ))
+    }
+
+    fn place_for(&self, path: &Path, kept: &mut usize) -> PathBuf {
+        *kept += 1;
+        self.folder.kept(*kept).join(path)
+    }
+}
+
+fn says(story: &Story) -> Fingerprint {
+    board::fingerprint(story)
+}
+
+fn short(commit: &str) -> &str {
+    commit.get(..8).unwrap_or(commit)
+}
+
+fn files_changed(files: &[(&PathBuf, bool)], root: &str, beside: &str) -> Option<String> {
+    if files.is_empty() {
+        return None;
+    }
+    let named = files.iter().take(MOST_NAMED);
+    let named: Vec<String> = named.map(|(path, _)| path.display().to_string()).collect();
+    let more = match files.len().saturating_sub(MOST_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let clean = files.iter().filter(|(_, was_clean)| *was_clean);
+    let clean: Vec<String> = clean
+        .take(MOST_NAMED)
+        .map(|(path, _)| shell_quoted(path))
+        .collect();
+    let undo = if clean.is_empty() {
+        "they had uncommitted changes before, so git does not have what was in them".to_owned()
+    } else {
+        format!(
+            "to take that back: git -C {root} checkout HEAD -- {}",
+            clean.join(" ")
+        )
+    };
+    Some(format!(
+        "in the main checkout, {}{more} changed while it was worked on{beside}; {undo}",
+        named.join(", ")
+    ))
+}
