@@ -22,8 +22,8 @@ const ESCAPES: &[(&str, &str)] = &[
         "a commit",
         r#"git -C "$M" commit --quiet --allow-empty --message bad"#,
     ),
-    ("another branch", r#"git branch bad"#),
-    ("the stash", r#"echo x > x; git add x; git stash --quiet"#),
+    ("another branch", r"git branch bad"),
+    ("the stash", r"echo x > x; git add x; git stash --quiet"),
     ("a hook", r#"echo exit 1 > "$M/.git/hooks/pre-commit""#),
     ("the configuration", "git config core.editor bad"),
     ("the index", r#"echo bad > "$M/.git/index""#),
@@ -112,8 +112,9 @@ fn nothing_outside_of_the_worktree_can_be_changed() {
     let env = TestEnv::new();
     let mut script = String::from("echo done > done\n");
     for (what, escape) in ESCAPES {
-        script +=
-            &format!("if ({escape}) 2>>said; then echo 'could write to {what}' >> escaped; fi\n");
+        let line =
+            format!("if ({escape}) 2>>said; then echo 'could write to {what}' >> escaped; fi\n");
+        script.push_str(&line);
     }
     script +=
         "echo; cat said; rm -f said link x; git reset --quiet; test ! -e escaped || cat escaped";
@@ -197,10 +198,11 @@ fn tools_that_build_and_install_work() {
     let named = ["RUSTUP_HOME", "CARGO_HOME"];
     let home = std::env::home_dir().unwrap();
     let rustup = std::env::var("RUSTUP_HOME").unwrap_or(format!("{}/.rustup", home.display()));
-    more += &format!(
+    let environment = format!(
         r#", "environment": {{"allow": ["{}", "{}"]}}"#,
         named[0], named[1]
     );
+    more.push_str(&environment);
     agent(&env, &more, &script);
     let output = env.ai_sdlc(&["run"]).variable("RUSTUP_HOME", rustup).run();
     assert_eq!(output.code, Some(0), "{}{}", output.stderr, log(&env));
