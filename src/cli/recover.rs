@@ -97,6 +97,11 @@ struct SalvageView {
     files: usize,
     /// How many of them the branch does not have like that.
     differing: usize,
+    /// Whether it has what was staged and otherwise in the files: no branch is compared with that.
+    staged: bool,
+    /// Whether it has repositories inside, with their history.
+    repositories: bool,
+    /// Whether the branch has all of it.
     contained: bool,
     superseded: bool,
 }
@@ -110,7 +115,9 @@ impl SalvageView {
             commit: salvage.commit.to_string(),
             saved_at: instant(salvage),
             why: salvage.why.clone(),
-            contained: standing.differing == 0,
+            staged: salvage.index.is_some(),
+            repositories: salvage.has_repositories,
+            contained: !has_more(salvage, &standing),
             branch: standing.branch,
             files: standing.files,
             differing: standing.differing,
@@ -161,29 +168,21 @@ fn list(repository: &Repository, args: &RecoverListArgs) -> Result<ExitCode, Cli
     Ok(ExitCode::from(SUCCESS))
 }
 
-/// Whether a salvage has something that was not committed since. The index and repositories inside are in none of the
-/// files that are compared.
+/// Whether a salvage has something that was not committed since.
 fn is_needed(salvage: &Salvage, standing: &Standing) -> bool {
-    let differs = standing.differing > 0 || salvage.index.is_some() || salvage.has_repositories;
-    differs && !standing.is_superseded
+    has_more(salvage, standing) && !standing.is_superseded
+}
+
+/// Whether a salvage has something that its branch does not have. The index and repositories inside are in none of the
+/// files that are compared.
+fn has_more(salvage: &Salvage, standing: &Standing) -> bool {
+    standing.differing > 0 || salvage.index.is_some() || salvage.has_repositories
 }
 
 fn table(views: &[SalvageView]) -> String {
     let width = views.iter().map(|view| view.story.len()).max().unwrap_or(0);
     let rows = views.iter().map(|view| {
-        let stands = match (view.differing, &view.branch) {
-            (0, Some(_)) => "its branch has it".to_owned(),
-            (0, None) => "what is checked out has it".to_owned(),
-            (count, Some(_)) => {
-                format!("{} not on its branch", plural(count, "file", "files"))
-            }
-            (count, None) => {
-                format!(
-                    "{} not in what is checked out",
-                    plural(count, "file", "files")
-                )
-            }
-        };
+        let stands = stands(view);
         // An instant without its seconds is enough for people.
         let when = view.saved_at.get(..16).unwrap_or("-").replace('T', " ");
         format!(
@@ -192,6 +191,30 @@ fn table(views: &[SalvageView]) -> String {
         )
     });
     rows.collect()
+}
+
+/// What of a salvage its branch does not have, in words.
+fn stands(view: &SalvageView) -> String {
+    let mut only_here = Vec::new();
+    if view.differing > 0 {
+        let files = plural(view.differing, "file", "files");
+        let place = match view.branch {
+            Some(_) => "on its branch",
+            None => "in what is checked out",
+        };
+        only_here.push(format!("{files} not {place}"));
+    }
+    if view.staged {
+        only_here.push("staged changes".to_owned());
+    }
+    if view.repositories {
+        only_here.push("a repository inside".to_owned());
+    }
+    match (only_here.is_empty(), &view.branch) {
+        (false, _) => only_here.join(", "),
+        (true, Some(_)) => "its branch has it".to_owned(),
+        (true, None) => "what is checked out has it".to_owned(),
+    }
 }
 
 fn show(repository: &Repository, salvage: &Salvage) -> Result<ExitCode, CliError> {

@@ -55,8 +55,8 @@ pub use runner::{
 };
 pub use salvage::{
     CHECKPOINT, HURRIED_SALVAGE, RestoreError, SALVAGE_PREFIX, Salvage, SalvageError,
-    SalvageRequest, SavedFile, Standing, checkpoint, restore_branch, restore_files, salvage_ref,
-    unsaved,
+    SalvageRequest, SavedFile, Standing, TakenBack, checkpoint, restore_branch, restore_files,
+    salvage_ref, unsaved,
 };
 pub use saved::SavedError;
 pub use worktree::{Origin, Prepared, Seen, WorktreeRequest, Worktrees, branch_name};

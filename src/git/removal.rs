@@ -30,16 +30,13 @@ const DELETE_TRIES: usize = 5;
 /// How many changed paths a reason names.
 const MAX_NAMED_PATHS: usize = 3;
 
-/// What must hold for a worktree to be removed, besides having nothing uncommitted in it where anybody has worked.
+/// What must hold for a worktree to be removed, besides having nothing uncommitted in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemovalCheck {
     /// Everything is on its branch.
     Committed,
     /// Everything is on its branch, and that ends at this commit.
     CommittedAt(CommitId),
-    /// Its branch ends at this commit, and nobody has worked in it: what is uncommitted was put there when it was set up,
-    /// and is made again when it is made again.
-    UnusedAt(CommitId),
 }
 
 /// What became of a worktree that was to be removed.
@@ -173,12 +170,7 @@ impl Worktrees {
         branch: &str,
         check: RemovalCheck,
     ) -> Result<Verdict, RemovalError> {
-        if path.parent() != Some(&self.base) || path.file_name().is_none() {
-            return Err(RemovalError::OutsideBase {
-                path: path.to_owned(),
-                base: self.base.clone(),
-            });
-        }
+        self.check_base(path)?;
         let verdict = {
             let (repository, path, branch) =
                 (self.repository.clone(), path.to_owned(), branch.to_owned());
@@ -189,6 +181,41 @@ impl Worktrees {
                 Verdict::Keep(named(&changes))
             }
             verdict => verdict,
+        })
+    }
+
+    /// What keeps the worktree at `path` from being taken back whatever is uncommitted in it: its branch does not end at
+    /// `at`, something in it is not finished, or it cannot be saved.
+    ///
+    /// # Errors
+    /// As [`Self::check_removal`].
+    pub async fn check_taking_back(
+        &self,
+        path: &Path,
+        branch: &str,
+        at: CommitId,
+    ) -> Result<Removal, RemovalError> {
+        self.check_base(path)?;
+        let (repository, path, branch) =
+            (self.repository.clone(), path.to_owned(), branch.to_owned());
+        let found = blocking(move || tip_in(&repository, &path, &branch)).await?;
+        Ok(match found {
+            Ok(tip) if tip == at => Removal::Removed,
+            Ok(tip) => Removal::Kept {
+                why: elsewhere(tip, at),
+            },
+            Err(Verdict::Keep(why)) => Removal::Kept { why },
+            Err(Verdict::Gone | Verdict::Remove | Verdict::AskGit(_)) => Removal::Removed,
+        })
+    }
+
+    fn check_base(&self, path: &Path) -> Result<(), RemovalError> {
+        if path.parent() == Some(&self.base) && path.file_name().is_some() {
+            return Ok(());
+        }
+        Err(RemovalError::OutsideBase {
+            path: path.to_owned(),
+            base: self.base.clone(),
         })
     }
 
@@ -284,19 +311,21 @@ fn put_back(trash: &Path, path: &Path) -> Result<(), FileError> {
         .map_err(FileError::when("move back", inside(trash)))
 }
 
-fn examine(
+/// The commit that is checked out in a worktree which is on its branch and in order, whatever is uncommitted in it; else
+/// what is to be done with it.
+fn tip_in(
     repository: &Repository,
     path: &Path,
     branch: &str,
-    check: RemovalCheck,
-) -> Result<Verdict, RemovalError> {
-    let keep = |why: &str| Ok(Verdict::Keep(why.to_owned()));
+) -> Result<Result<CommitId, Verdict>, RemovalError> {
+    let keep = |why: &str| Ok(Err(Verdict::Keep(why.to_owned())));
+    let not_on_branch = || Err(Verdict::Keep(format!("it is not on the branch `{branch}`")));
     let exists = fs::symlink_metadata(path).is_ok();
     let Some(entry) = repository.worktree_at(path)? else {
         return if exists {
             keep("it is not a worktree of this repository")
         } else {
-            Ok(Verdict::Gone)
+            Ok(Err(Verdict::Gone))
         };
     };
     if !exists {
@@ -304,40 +333,49 @@ fn examine(
         // someone else has locked (a disk that is not mounted), is not ours to drop.
         let unclaimed = entry.locked.is_none() || entry.is_ours();
         let droppable = unclaimed && entry.is_complete() && entry.branch().is_some();
-        return Ok(if droppable {
+        return Ok(Err(if droppable {
             Verdict::Remove
         } else {
             Verdict::Gone
-        });
+        }));
     }
     if entry.branch() != Some(branch) {
-        return Ok(Verdict::Keep(format!("it is not on the branch `{branch}`")));
+        return Ok(not_on_branch());
     }
     if let Some(why) = obstacle(&entry) {
         return keep(why);
     }
     if repository.branch_tip(branch)?.is_none() {
-        return Ok(Verdict::Keep(format!(
-            "its branch `{branch}` has no commit"
-        )));
+        return keep(&format!("its branch `{branch}` has no commit"));
     }
     if open(path)?.state() != git2::RepositoryState::Clean {
         return keep("a merge, rebase or similar is not finished in it");
     }
-    let tip = match repository.head_of(path)? {
-        Head::Branch { name, commit } if name == branch => commit,
-        _ => return Ok(Verdict::Keep(format!("it is not on the branch `{branch}`"))),
+    Ok(match repository.head_of(path)? {
+        Head::Branch { name, commit } if name == branch => Ok(commit),
+        _ => not_on_branch(),
+    })
+}
+
+fn elsewhere(tip: CommitId, expected: CommitId) -> String {
+    let (tip, expected) = (tip.short(), expected.short());
+    format!("its branch is at {tip} and not at {expected}")
+}
+
+fn examine(
+    repository: &Repository,
+    path: &Path,
+    branch: &str,
+    check: RemovalCheck,
+) -> Result<Verdict, RemovalError> {
+    let tip = match tip_in(repository, path, branch)? {
+        Ok(tip) => tip,
+        Err(verdict) => return Ok(verdict),
     };
-    if let RemovalCheck::CommittedAt(expected) | RemovalCheck::UnusedAt(expected) = check
+    if let RemovalCheck::CommittedAt(expected) = check
         && expected != tip
     {
-        let (tip, expected) = (tip.short(), expected.short());
-        return Ok(Verdict::Keep(format!(
-            "its branch is at {tip} and not at {expected}"
-        )));
-    }
-    if let RemovalCheck::UnusedAt(_) = check {
-        return Ok(Verdict::Remove);
+        return Ok(Verdict::Keep(elsewhere(tip, expected)));
     }
     let hidden = hidden_change(&open(path)?);
     if let Some(file) = hidden.map_err(|error| repository.read_error("the index", error))? {
@@ -534,23 +572,6 @@ mod tests {
             .remove(&theirs, &made.branch, RemovalCheck::Committed)
             .await;
         assert!(matches!(removal, Ok(Removal::Kept { .. })) && theirs.exists());
-    }
-
-    #[tokio::test]
-    async fn what_was_put_into_an_unused_worktree_goes_with_it_and_commits_do_not() {
-        let fixture = Fixture::new().await;
-        let worktrees = fixture.worktrees();
-        let made = prepared(&fixture, &worktrees).await;
-        write(&made.path, "half.txt", "half");
-        write(&made.path, "file.txt", "changed");
-        sh(&made.path, "git commit -q --allow-empty -m work");
-        let check = RemovalCheck::UnusedAt(made.base);
-        let removing = || worktrees.remove(&made.path, &made.branch, check);
-        let removal = removing().await.unwrap();
-        assert!(matches!(removal, Removal::Kept { why } if why.contains("its branch is at")));
-        sh(&made.path, "git reset -q --soft HEAD~");
-        assert_eq!(removing().await.unwrap(), Removal::Removed);
-        assert!(!made.path.exists());
     }
 
     #[tokio::test]

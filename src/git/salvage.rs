@@ -57,6 +57,7 @@ use folder::Folder;
 use look::{Place, State};
 
 pub use list::{Salvage, SavedFile, Standing};
+pub use removal::TakenBack;
 pub use restore::{RestoreError, restore_branch, restore_files};
 
 /// What the names of all salvage refs begin with.

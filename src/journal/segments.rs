@@ -280,7 +280,9 @@ pub(super) fn create(journal: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
     use std::thread;
+    use std::time::{Duration, Instant};
 
     use proptest::prelude::*;
     use tempfile::TempDir;
@@ -645,14 +647,16 @@ mod tests {
     #[test]
     fn a_journal_is_read_while_it_is_written_closed_and_compressed() {
         const RECORDS: u64 = 3000;
+        const DEADLINE: Duration = Duration::from_secs(60);
         let journal = Journal::new();
         let writer = Writer::create(&journal.path).unwrap().in_segments_of(4096);
         let mut committer = Committer::start(writer).unwrap();
         let progress = committer.progress();
-        let path = journal.path.clone();
+        let (path, began) = (journal.path.clone(), Instant::now());
+        // Who tells does not wait, and is heard only by one who waits at that moment.
+        let (tell, looked) = mpsc::sync_channel(0);
         let reading = thread::spawn(move || {
-            let mut times = 0;
-            loop {
+            while began.elapsed() < DEADLINE {
                 let written = progress.borrow().written;
                 let mut reader = Reader::<String>::open(&path).unwrap();
                 let mut read = 0;
@@ -661,17 +665,17 @@ mod tests {
                     assert_eq!(entry.unwrap().record, format!("record {read}"));
                 }
                 assert!(read >= written, "{read} of {written}");
-                times += 1;
+                let _heard: Result<(), mpsc::TrySendError<u64>> = tell.try_send(read);
                 if read == RECORDS {
-                    return times;
+                    return;
                 }
             }
+            panic!("not all was written in time");
         });
         for number in 1..=RECORDS {
-            let record = format!("record {number}");
-            committer
-                .hand_in(number, record, Durability::Synced)
-                .unwrap();
+            let handed_in =
+                committer.hand_in(number, format!("record {number}"), Durability::Synced);
+            handed_in.unwrap();
             // As a loop that is told of what happens, not all at once.
             if number % 8 == 0 {
                 while !committer
@@ -679,11 +683,16 @@ mod tests {
                     .borrow()
                     .has(number, Durability::Synced)
                 {
+                    assert!(began.elapsed() < DEADLINE, "{number} is not written");
                     thread::yield_now();
                 }
             }
+            // Not only the whole of it is looked at.
+            if number % 500 == 0 && number < RECORDS {
+                assert!(looked.recv_timeout(DEADLINE).unwrap() <= number);
+            }
         }
-        assert!(reading.join().unwrap() > 0);
+        reading.join().unwrap();
         assert!(committer.progress().borrow().failed.is_none());
         assert!(closed(&journal.path).unwrap().len() > 20);
         drop(committer);

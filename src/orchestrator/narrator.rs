@@ -310,10 +310,6 @@ impl Narrator {
             Notice::Conflict { one, other, files } => {
                 RunEvent::BranchesConflict(Conflict { one, other, files })
             }
-            Notice::Stopping { running, grace } => RunEvent::RunStopping {
-                running,
-                grace_ms: millis(grace),
-            },
             Notice::Leaving { running: 0 } => {
                 return self.warn("cut off before all was written down".to_owned());
             }
@@ -322,9 +318,21 @@ impl Narrator {
                 return self.warn(format!("cut off: {count} left to end within seconds"));
             }
             // The driver tells these, with what it knows besides.
-            Notice::StoryEnded { .. } | Notice::Retrying { .. } | Notice::Joined(_) => return,
+            Notice::StoryEnded { .. }
+            | Notice::Retrying { .. }
+            | Notice::Joined(_)
+            | Notice::Stopping { .. } => return,
         };
         self.tell(&event);
+    }
+
+    /// The run is stopping. `settling` are attempts whose processes have ended.
+    pub(super) fn stopping(&mut self, running: usize, settling: usize, grace: Duration) {
+        self.tell(&RunEvent::RunStopping {
+            running,
+            settling,
+            grace_ms: millis(grace),
+        });
     }
 
     pub(super) fn proved(&mut self, unit: &Unit, evidence: &Evidence) {

@@ -42,18 +42,41 @@ pub struct Ledger {
 /// A look at the worktrees.
 #[derive(Debug, Clone, Copy)]
 struct Look {
-    ended: Instant,
-    took: Duration,
+    /// How long it lasts; nothing when there was no time to do all that there is to do.
+    fresh_until: Option<Instant>,
     result: Sum,
 }
 
 /// What making room has come to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Made {
     /// What the worktrees take together now.
     sum: Measured,
     /// Why it is not less.
-    limit: &'static str,
+    limit: Limit,
+    /// How long hooks and removals took.
+    removing: Duration,
+}
+
+/// Why worktrees take more than they may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Limit {
+    /// The others would not go without a loss.
+    #[default]
+    Needed,
+    /// There was no time to remove the others.
+    Time,
+}
+
+impl Limit {
+    fn why(self) -> &'static str {
+        match self {
+            Self::Needed => "none of the others can be removed without losing something",
+            Self::Time => {
+                "`hooks.beforeRemove` takes too long to remove more of the others at once"
+            }
+        }
+    }
 }
 
 /// What the worktrees take together.
@@ -64,9 +87,10 @@ enum Sum {
 }
 
 impl Look {
-    /// Whether another one would come too soon: looking takes no more than a tenth of the time.
+    /// Whether another one would come too soon: looking takes no more than a tenth of the time. How long the hook and the
+    /// removals took says nothing about that.
     fn is_fresh(&self) -> bool {
-        self.ended.elapsed() < self.took * 9
+        self.fresh_until.is_some_and(|end| Instant::now() < end)
     }
 }
 
@@ -121,34 +145,40 @@ impl Room {
 
     async fn keep_to(&self, most: Bytes, last: Option<Look>) -> Look {
         let began = Instant::now();
-        let before = last.map(|look| look.result);
-        let result = match self.evict_beyond(most).await {
-            Ok(Made { sum, .. }) if sum.bytes <= most => Sum::Within,
-            Ok(Made { sum, limit }) => {
-                if before != Some(Sum::Beyond) {
-                    self.ledger.remark(format!(
-                        "the worktrees take {}{}, more than `worktree.maxDisk` ({most}), and {limit}",
-                        if sum.incomplete { "at least " } else { "" },
-                        sum.bytes
-                    ));
-                }
-                Sum::Beyond
-            }
+        let made = match self.look().await {
+            Ok(found) => self.evict_beyond(most, found).await,
             Err(reason) => {
                 tracing::warn!(reason, "what the worktrees take is not known");
-                Sum::Within
+                Made::default()
             }
         };
+        let Made {
+            sum,
+            limit,
+            removing,
+        } = made;
+        let looking = began.elapsed().saturating_sub(removing);
+        let result = if sum.bytes <= most {
+            Sum::Within
+        } else {
+            Sum::Beyond
+        };
+        if result == Sum::Beyond && last.is_none_or(|look| look.result == Sum::Within) {
+            self.ledger.remark(format!(
+                "the worktrees take {}{}, more than `worktree.maxDisk` ({most}), and {}",
+                if sum.incomplete { "at least " } else { "" },
+                sum.bytes,
+                limit.why()
+            ));
+        }
         Look {
-            ended: Instant::now(),
-            took: began.elapsed(),
+            fresh_until: (limit != Limit::Time).then(|| Instant::now() + looking * 9),
             result,
         }
     }
 
-    /// Removes worktrees, those first that were not used for the longest time, until all take no more than `most`
-    /// together or none is left that may go. Gives what they take then.
-    async fn evict_beyond(&self, most: Bytes) -> Result<Made, String> {
+    /// The worktrees of ours, and what each of them takes.
+    async fn look(&self) -> Result<Vec<(&Worktrees, Place, Measured)>, String> {
         let mut places = Vec::new();
         for home in &self.homes {
             let found = home.inventory().await.map_err(|error| chain(&error))?;
@@ -158,28 +188,59 @@ impl Room {
         let paths: Vec<PathBuf> = places.iter().map(|(_, place)| place.path.clone()).collect();
         let measuring = tokio::task::spawn_blocking(move || disk::measure(&paths, disk::PATIENCE));
         let sizes = measuring.await.map_err(|error| error.to_string())?;
+        let sized = places.into_iter().zip(sizes);
+        Ok(sized
+            .map(|((home, place), size)| (home, place, size))
+            .collect())
+    }
+
+    /// Removes worktrees, those first that were not used for the longest time, until all take no more than `most`
+    /// together or none is left that may go.
+    async fn evict_beyond(
+        &self,
+        most: Bytes,
+        mut found: Vec<(&Worktrees, Place, Measured)>,
+    ) -> Made {
         let mut sum = Measured {
-            bytes: sizes.iter().map(|size| size.bytes).sum(),
-            incomplete: sizes.iter().any(|size| size.incomplete),
+            bytes: found.iter().map(|(.., size)| size.bytes).sum(),
+            incomplete: found.iter().any(|(.., size)| size.incomplete),
         };
-        let mut oldest: Vec<_> = places.iter().zip(&sizes).collect();
-        oldest.sort_by_key(|((_, place), _)| place.used);
-        let mut limit = "none of the others can be removed without losing something";
+        found.sort_by_key(|(_, place, _)| place.used);
+        let Made {
+            mut limit,
+            mut removing,
+            ..
+        } = Made::default();
         let (began, patience) = (Instant::now(), self.hook.timeout());
-        for ((home, place), size) in oldest {
+        for (home, place, size) in &found {
             if sum.bytes <= most {
                 break;
             }
             // An attempt waits for it, and others behind that.
             if patience.is_some_and(|patience| began.elapsed() >= patience) {
-                limit = "`hooks.beforeRemove` takes too long to remove more of the others at once";
+                limit = Limit::Time;
                 break;
             }
             let path = &place.path;
             if !self.is_free(path) {
                 continue;
             }
-            match self.evict(home, place).await {
+            // What stays is not told that it goes.
+            match check_eviction(home, place).await {
+                Ok(Removal::Removed) => {}
+                Ok(Removal::Kept { why }) => {
+                    tracing::debug!(why, path = %path.display(), "stays");
+                    continue;
+                }
+                Err(reason) => {
+                    tracing::warn!(reason, path = %path.display(), "stays");
+                    continue;
+                }
+            }
+            let goes = Instant::now();
+            let evicted = self.evict(home, place).await;
+            removing += goes.elapsed();
+            match evicted {
                 Ok(Removal::Removed) => {
                     self.ledger.remark(format!(
                         "removed the worktree {} ({}), all of which is saved: the worktrees take {}, more than \
@@ -194,7 +255,11 @@ impl Room {
                 Err(reason) => tracing::warn!(reason, path = %path.display(), "stays"),
             }
         }
-        Ok(Made { sum, limit })
+        Made {
+            sum,
+            limit,
+            removing,
+        }
     }
 
     /// Whether nobody needs a worktree or works in it.
@@ -206,11 +271,6 @@ impl Room {
     async fn evict(&self, home: &Worktrees, place: &Place) -> Result<Removal, String> {
         if self.hook.timeout().is_none() || place.condition != Condition::Ready {
             return evict(home, place).await;
-        }
-        // What stays is not told that it goes.
-        let checked = check_eviction(home, place).await?;
-        if checked != Removal::Removed {
-            return Ok(checked);
         }
         let leaving = Leaving {
             path: &place.path,
@@ -252,8 +312,11 @@ fn kept(why: &str) -> Removal {
     }
 }
 
-/// Whether nothing of a worktree with its files would be lost with it. Changes nothing.
+/// Whether nothing of a worktree would be lost with it. Changes nothing.
 async fn check_eviction(home: &Worktrees, place: &Place) -> Result<Removal, String> {
+    if place.condition != Condition::Ready {
+        return Ok(check_condition(&place.condition));
+    }
     let Some(branch) = &place.branch else {
         return Ok(kept(ON_NO_BRANCH));
     };
@@ -291,9 +354,19 @@ async fn evict(home: &Worktrees, place: &Place) -> Result<Removal, String> {
             let taken = home.take_back_half_made(path).await;
             taken.map_err(|error| chain(&error))
         }
-        Condition::Gone => Ok(kept("it takes no space")),
-        Condition::Broken => Ok(kept(LOST_LINK)),
-        Condition::Foreign(_) => Ok(kept("it is not ours")),
+        Condition::Gone | Condition::Broken | Condition::Foreign(_) => {
+            Ok(check_condition(&place.condition))
+        }
+    }
+}
+
+/// Whether a worktree may go as far as its condition says.
+fn check_condition(condition: &Condition) -> Removal {
+    match condition {
+        Condition::Ready | Condition::HalfMade => Removal::Removed,
+        Condition::Gone => kept("it takes no space"),
+        Condition::Broken => kept(LOST_LINK),
+        Condition::Foreign(_) => kept("it is not ours"),
     }
 }
 

@@ -8,7 +8,11 @@ use super::run_folder::RunFolder;
 use super::sentry::Sentry;
 use crate::engine::recovery::Stood;
 use crate::engine::{AttemptNumber, Disposal, Outcome, Settlement, Unit};
-use crate::git::{CommitId, HURRIED_SALVAGE, Origin, Prepared, Removal, RemovalCheck, salvage_ref};
+use crate::git::{
+    CommitId, HURRIED_SALVAGE, Origin, Prepared, Removal, RemovalCheck, SalvageRequest, TakenBack,
+    salvage_ref,
+};
+use crate::process;
 use crate::protocol::Evidence;
 use crate::report::{chain, event::KeptWorktree};
 use crate::setup::Setup;
@@ -36,6 +40,23 @@ pub(super) struct Settled {
     pub(super) head: Option<CommitId>,
     /// What went wrong besides, for the person.
     pub(super) remarks: Vec<String>,
+}
+
+/// What clearing a worktree away came to.
+#[derive(Debug, Default)]
+struct Cleared {
+    kept: Option<KeptWorktree>,
+    /// Where the content of one that is gone is saved, for the person.
+    remark: Option<String>,
+}
+
+/// Why a worktree may go, besides that nothing is lost with it.
+#[derive(Debug, Clone, Copy)]
+enum Reason {
+    /// An attempt in it is through.
+    Used(RemovalCheck),
+    /// None has worked in it, and its branch ends at this commit.
+    Unused(CommitId),
 }
 
 /// An attempt that is to get a worktree.
@@ -88,11 +109,11 @@ impl Workspaces {
         begun: Option<(Arc<Story>, CommitId)>,
         outcome: &Outcome,
     ) -> Settled {
-        let mut left = None;
+        let mut cleared = Cleared::default();
         self.sentry.forget(&unit.story).await;
         self.ground.room.is_quiet().await;
         if let Some(prepared) = self.setup.unfinished(unit).await {
-            left = self.take_back(unit, &prepared, outcome).await;
+            cleared = self.take_back(unit, &prepared, outcome).await;
         } else if let Some((story, base)) = begun
             && let Err(error) = self
                 .ground
@@ -104,10 +125,15 @@ impl Workspaces {
         }
         Settled {
             settlement: Settlement::Confirmed,
-            kept: left,
+            kept: cleared.kept,
             head: None,
-            remarks: self.setup.close(unit),
+            remarks: self.remarks(unit, cleared.remark),
         }
+    }
+
+    /// What there is to say of an attempt that is through.
+    fn remarks(&self, unit: &Unit, cleared: Option<String>) -> Vec<String> {
+        self.setup.close(unit).into_iter().chain(cleared).collect()
     }
 
     /// Proves what a success claims, and does with the worktree what was decided. Nothing is removed that is not on
@@ -135,27 +161,28 @@ impl Workspaces {
             Ok(_) if outcome.is_success() => Ok(None),
             Ok(_) => self.save_what_is_left(unit, prepared, outcome).await,
         };
-        let (settlement, head, kept) = match proof {
+        let (settlement, head, cleared) = match proof {
             Ok(head) => {
-                let kept = match disposal {
+                let cleared = match disposal {
                     Disposal::Remove => {
                         let check = head.map_or(RemovalCheck::Committed, RemovalCheck::CommittedAt);
-                        self.remove(unit, prepared, check, outcome).await
+                        let reason = Reason::Used(check);
+                        self.clear_away(unit, prepared, reason, outcome).await
                     }
                     Disposal::Undo => self.take_back(unit, prepared, outcome).await,
                     Disposal::Keep => kept(&prepared.path, None),
                 };
-                (Settlement::Confirmed, head, kept)
+                (Settlement::Confirmed, head, cleared)
             }
             Err(reason) => {
                 let kept = kept(&prepared.path, None);
                 (Settlement::Refuted(reason), None, kept)
             }
         };
-        remarks.extend(self.setup.close(unit));
+        remarks.extend(self.remarks(unit, cleared.remark));
         Settled {
             settlement,
-            kept: with_salvage(kept, saved),
+            kept: with_salvage(cleared.kept, saved),
             head,
             remarks,
         }
@@ -169,8 +196,7 @@ impl Workspaces {
         prepared: &Prepared,
         outcome: &Outcome,
     ) -> Result<Option<String>, String> {
-        let reason = outcome.reason().map(|reason| format!(": {reason}"));
-        let why = format!("{}{}", outcome.name(), reason.unwrap_or_default());
+        let why = why(outcome);
         let saving = self.save(unit, prepared, &why);
         if *outcome != Outcome::Cancelled {
             return saving.await;
@@ -185,23 +211,19 @@ impl Workspaces {
         })
     }
 
-    /// Removes the worktree of an attempt that never ran, with what its setup has put into it, unless it was there before.
-    async fn take_back(
-        &self,
-        unit: &Unit,
-        prepared: &Prepared,
-        outcome: &Outcome,
-    ) -> Option<KeptWorktree> {
+    /// Removes the worktree of an attempt that never ran, unless it was there before. What its setup and anybody else has
+    /// put into it is saved.
+    async fn take_back(&self, unit: &Unit, prepared: &Prepared, outcome: &Outcome) -> Cleared {
         match prepared.origin {
             Origin::Fresh => self.undo(unit, prepared, outcome).await,
             Origin::ContinuedBranch => {
                 // Whatever is committed is on a branch that was there before, and stays.
                 let tip = self.ground.repository.branch_tip(&prepared.branch);
-                let check = match tip {
-                    Ok(Some(tip)) => RemovalCheck::UnusedAt(tip),
-                    Ok(None) | Err(_) => RemovalCheck::Committed,
+                let reason = match tip {
+                    Ok(Some(tip)) => Reason::Unused(tip),
+                    Ok(None) | Err(_) => Reason::Used(RemovalCheck::Committed),
                 };
-                self.remove(unit, prepared, check, outcome).await
+                self.clear_away(unit, prepared, reason, outcome).await
             }
             Origin::KeptWorktree => kept(&prepared.path, None),
         }
@@ -254,44 +276,91 @@ impl Workspaces {
         }
     }
 
+    /// Removes a worktree if nothing is lost with it, once the user's hook has run.
+    async fn clear_away(
+        &self,
+        unit: &Unit,
+        prepared: &Prepared,
+        reason: Reason,
+        outcome: &Outcome,
+    ) -> Cleared {
+        let path = &prepared.path;
+        if self.setup.asks_before_removal() {
+            // What stays is not told that it goes.
+            match self.check(prepared, reason).await {
+                Ok(Removal::Removed) => self.setup.before_remove(unit, outcome.name()).await,
+                Ok(Removal::Kept { why }) | Err(why) => return kept(path, Some(why)),
+            }
+        }
+        let taken = self.remove(unit, prepared, reason, outcome).await;
+        let TakenBack { removal, saved } = match taken {
+            Ok(taken) => taken,
+            Err(why) => return kept(path, Some(why)),
+        };
+        let saved = saved.map(|_| salvage_ref(&unit.story, unit.attempt));
+        match removal {
+            Removal::Removed => Cleared {
+                kept: None,
+                remark: saved.map(|reference| {
+                    format!("what was in its worktree is saved as {reference} (`ai-sdlc recover`)")
+                }),
+            },
+            Removal::Kept { why } => Cleared {
+                kept: with_salvage(kept(path, Some(why)).kept, Ok(saved)),
+                remark: None,
+            },
+        }
+    }
+
+    /// What would become of a worktree.
+    async fn check(&self, prepared: &Prepared, reason: Reason) -> Result<Removal, String> {
+        let (worktrees, Prepared { path, branch, .. }) = (&self.ground.worktrees, prepared);
+        let checked = match reason {
+            Reason::Used(check) => worktrees.check_removal(path, branch, check).await,
+            Reason::Unused(at) => match occupied(path) {
+                Some(why) => return Ok(Removal::Kept { why }),
+                None => worktrees.check_taking_back(path, branch, at).await,
+            },
+        };
+        checked.map_err(|error| chain(&error))
+    }
+
     async fn remove(
         &self,
         unit: &Unit,
         prepared: &Prepared,
-        check: RemovalCheck,
+        reason: Reason,
         outcome: &Outcome,
-    ) -> Option<KeptWorktree> {
-        if self.setup.asks_before_removal() {
-            // What stays is not told that it goes.
-            let worktrees = &self.ground.worktrees;
-            let removal = worktrees.check_removal(&prepared.path, &prepared.branch, check);
-            match removal.await {
-                Ok(Removal::Removed) => self.setup.before_remove(unit, outcome.name()).await,
-                Ok(Removal::Kept { why }) => return kept(&prepared.path, Some(why)),
-                Err(error) => return kept(&prepared.path, Some(chain(&error))),
+    ) -> Result<TakenBack, String> {
+        let (worktrees, Prepared { path, branch, .. }) = (&self.ground.worktrees, prepared);
+        let taken = match reason {
+            Reason::Used(check) => {
+                let removal = worktrees.remove(path, branch, check).await;
+                removal.map(TakenBack::from)
             }
-        }
-        let removal = self
-            .ground
-            .worktrees
-            .remove(&prepared.path, &prepared.branch, check);
-        match removal.await {
-            Ok(Removal::Removed) => None,
-            Ok(Removal::Kept { why }) => kept(&prepared.path, Some(why)),
-            Err(error) => kept(&prepared.path, Some(chain(&error))),
-        }
+            Reason::Unused(at) => {
+                if let Some(why) = occupied(path) {
+                    return Ok(Removal::Kept { why }.into());
+                }
+                let request = SalvageRequest {
+                    story: unit.story.clone(),
+                    attempt: unit.attempt,
+                    why: why(outcome),
+                };
+                let hurried = *outcome == Outcome::Cancelled;
+                let patience = hurried.then_some(HURRIED_SALVAGE);
+                let taking = worktrees.take_back(path, branch, at, &request, patience);
+                taking.await
+            }
+        };
+        taken.map_err(|error| chain(&error))
     }
 
     /// Takes back a worktree and a branch that were made for an attempt that never ran.
-    async fn undo(
-        &self,
-        unit: &Unit,
-        prepared: &Prepared,
-        outcome: &Outcome,
-    ) -> Option<KeptWorktree> {
-        let check = RemovalCheck::UnusedAt(prepared.base);
-        let kept = self.remove(unit, prepared, check, outcome).await;
-        if kept.is_none() {
+    async fn undo(&self, unit: &Unit, prepared: &Prepared, outcome: &Outcome) -> Cleared {
+        let reason = Reason::Unused(prepared.base);
+        let cleared = self.clear_away(unit, prepared, reason, outcome).await;
+        if cleared.kept.is_none() {
             let reference = format!("refs/heads/{}", prepared.branch);
             let base = prepared.base.to_string();
             // Only while it still points at the base, so that nothing can be lost by it.
@@ -305,17 +374,30 @@ impl Workspaces {
                 tracing::warn!(%error, "an unused branch stays");
             }
         }
-        kept
+        cleared
     }
 }
 
-/// A worktree that stays; none when its agent has removed it.
-fn kept(path: &Path, reason: Option<String>) -> Option<KeptWorktree> {
-    path.exists().then(|| KeptWorktree {
+/// Why something is saved, by the end of its attempt.
+fn why(outcome: &Outcome) -> String {
+    let reason = outcome.reason().map(|reason| format!(": {reason}"));
+    format!("{}{}", outcome.name(), reason.unwrap_or_default())
+}
+
+/// That a process works in a worktree in which nothing of ours does, if there is one.
+fn occupied(path: &Path) -> Option<String> {
+    let process = process::at_work_in(&[path]).into_iter().flatten().next()?;
+    Some(format!("process {process} works in it"))
+}
+
+/// A worktree that stays; nothing when its agent has removed it.
+fn kept(path: &Path, reason: Option<String>) -> Cleared {
+    let kept = path.exists().then(|| KeptWorktree {
         path: PathBuf::from(path),
         reason,
         salvage: None,
-    })
+    });
+    Cleared { kept, remark: None }
 }
 
 /// Says of a kept worktree where its uncommitted work is saved as well, or why it is not.

@@ -258,6 +258,8 @@ pub enum RunEvent {
     RunStopping {
         /// How many executors are being ended.
         running: usize,
+        /// How many attempts have ended and are still being taken care of: hooks run, work is saved.
+        settling: usize,
         /// How long they have, in milliseconds.
         grace_ms: u64,
     },

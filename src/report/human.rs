@@ -288,10 +288,21 @@ impl Human {
                 "{story} did not succeed. Go on with the next story? [y/N] "
             )),
             RunEvent::StorySettled(settled) => self.settled(settled),
-            RunEvent::RunStopping { running: 0, .. } => {
-                Some(line(Tone::Warning, "Stopping", "no attempt is under way"))
+            RunEvent::RunStopping {
+                running: 0,
+                settling,
+                ..
+            } => {
+                let text = match settling {
+                    0 => "no attempt is under way".to_owned(),
+                    1 => "the end of 1 attempt is still being taken care of".to_owned(),
+                    count => format!("the ends of {count} attempts are still being taken care of"),
+                };
+                Some(line(Tone::Warning, "Stopping", &text))
             }
-            RunEvent::RunStopping { running, grace_ms } => {
+            RunEvent::RunStopping {
+                running, grace_ms, ..
+            } => {
                 let what = plural(*running, "attempt has", "attempts have");
                 let text = format!(
                     "{what} {} to end; press Ctrl-C again to end them now",
@@ -501,6 +512,7 @@ mod tests {
     fn stopping() -> RunEvent {
         RunEvent::RunStopping {
             running: 0,
+            settling: 0,
             grace_ms: 10_000,
         }
     }

@@ -144,3 +144,32 @@ fn what_a_branch_has_by_now_is_listed_only_on_demand() {
     assert!(all.stdout.contains("its branch has it"), "{}", all.stdout);
     assert!(!all.stderr.contains("--all"), "{}", all.stderr);
 }
+
+#[test]
+fn what_only_the_index_and_repositories_have_is_not_said_to_be_on_the_branch() {
+    let env = TestEnv::new();
+    env.without_retries();
+    let index = "echo staged > README.md\ngit add README.md\necho '# Scratch' > README.md\nexit 1";
+    env.story("S-0001").script(index).write();
+    let inside = "git init -q inside\ncd inside\ngit commit -q --allow-empty -m inside\nexit 1";
+    env.story("S-0002").script(inside).write();
+    env.ai_sdlc(&["run", "--concurrent", "2"])
+        .run()
+        .assert_code(1);
+    let listed = env.ai_sdlc(&["recover"]).run();
+    let rows: Vec<&str> = listed.stdout.lines().collect();
+    assert_eq!(rows.len(), 2, "{rows:#?}");
+    assert!(rows[0].contains("  staged changes: failed: "), "{rows:#?}");
+    assert!(
+        rows[1].contains("  a repository inside: failed: "),
+        "{rows:#?}"
+    );
+    let json = env.ai_sdlc(&["recover", "--json"]).run();
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    for (salvage, expected) in [(0, (true, false)), (1, (false, true))] {
+        let salvage = &json["salvages"][salvage];
+        assert_eq!(salvage["contained"], false);
+        assert_eq!(salvage["staged"], expected.0);
+        assert_eq!(salvage["repositories"], expected.1);
+    }
+}

@@ -178,7 +178,7 @@ fn a_command_that_no_shell_can_be_given_is_refused_before_anything_starts() {
 }
 
 #[test]
-fn what_a_setup_that_failed_has_put_into_a_new_worktree_goes_with_it() {
+fn what_a_setup_that_failed_has_put_into_a_new_worktree_is_saved_and_goes_with_it() {
     let env = TestEnv::new();
     let hook = "ls half.txt >> $AI_SDLC_TEST_DIR/found; echo half > half.txt; echo more >> README.md; exit 3";
     let config = serde_json::json!({
@@ -193,7 +193,18 @@ fn what_a_setup_that_failed_has_put_into_a_new_worktree_goes_with_it() {
     assert!(!output.stderr.contains("Kept"), "{}", output.stderr);
     assert_eq!(told(&env, "found"), "");
     assert!(env.worktrees().is_empty() && env.branches().is_empty());
-    assert_eq!(env.git(&["for-each-ref", "refs/ai-sdlc"]), "");
+    let saved = "S-0001: what was in its worktree is saved as refs/ai-sdlc/salvage/S-0001/1 (`ai-sdlc recover`)";
+    output.assert_stderr(saved);
+    let listed = env.ai_sdlc(&["recover"]).run();
+    let rows: Vec<&str> = listed.stdout.lines().collect();
+    assert!(rows.len() == 2, "{rows:#?}");
+    for (row, attempt) in rows.iter().zip(1..) {
+        let begins = format!("S-0001  attempt {attempt} ");
+        let says = "2 files not in what is checked out: prepare_failed: ";
+        assert!(row.starts_with(&begins) && row.contains(says), "{row}");
+        let saved = format!("refs/ai-sdlc/salvage/S-0001/{attempt}:half.txt");
+        assert_eq!(env.git(&["show", &saved]), "half\n");
+    }
     // A branch with work of an earlier attempt stays, and what is there before in a worktree as well.
     let branch = "ai-sdlc/S-0001-work";
     let work = env.git(&["commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "work"]);
@@ -210,6 +221,30 @@ fn what_a_setup_that_failed_has_put_into_a_new_worktree_goes_with_it() {
         env.read(".ai-sdlc/worktrees/S-0001-work/mine.txt"),
         "mine\n"
     );
+}
+
+#[test]
+fn a_new_worktree_in_which_somebody_works_stays_when_its_setup_fails() {
+    let env = TestEnv::new();
+    let hook = format!("{}; exit 3", HOLD.replace('\n', "; "));
+    let config = serde_json::json!({"attempts": {"most": 1}, "hooks": {"afterCreate": hook}});
+    env.write(".ai-sdlc.json", &config.to_string());
+    env.story("S-0001").script("true").write();
+    let gates = Gates::new(&env, &["S-0001"]);
+    let run = env.ai_sdlc(&["run"]).start();
+    gates.next();
+    let worktree = env.path(".ai-sdlc/worktrees/S-0001-work");
+    let mut person = std::process::Command::new("sleep")
+        .arg("1000")
+        .current_dir(&worktree)
+        .spawn()
+        .unwrap();
+    gates.release("S-0001");
+    let output = run.wait();
+    person.kill().unwrap();
+    person.wait().unwrap();
+    output.assert_code(1).assert_stderr("sleep works in it");
+    assert_eq!(env.worktrees(), ["S-0001-work"]);
 }
 
 #[test]

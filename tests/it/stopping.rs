@@ -303,3 +303,19 @@ fn a_stop_that_takes_too_long_is_cut_off_and_says_what_became_of_every_story() {
         .run()
         .assert_code(0);
 }
+
+#[test]
+fn an_attempt_whose_end_is_being_taken_care_of_is_under_way() {
+    let env = TestEnv::new();
+    let hold = HOLD.replace('\n', "; ");
+    let config = serde_json::json!({"hooks": {"afterRun": hold}});
+    env.write(".ai-sdlc.json", &config.to_string());
+    env.story("S-0001").script("true").write();
+    let gates = Gates::new(&env, &["S-0001"]);
+    let run = env.ai_sdlc(&["run"]).start();
+    gates.next();
+    run.signal(Signal::INT);
+    run.line("Stopping the end of 1 attempt is still being taken care of");
+    gates.release("S-0001");
+    run.wait().assert_code(130);
+}

@@ -247,13 +247,13 @@ impl<L: Launcher> Driver<L> {
                 let stories = self.names(stories.iter());
                 self.narrator.tell(&RunEvent::StoriesJoined { stories });
             }
-            notice => {
-                if let Notice::Stopping { grace, .. } = notice {
-                    self.request.workspaces.setup.stop_within(grace);
-                    self.request.workspaces.ground.room.stop();
-                }
-                self.narrator.notice(notice);
+            Notice::Stopping { running, grace } => {
+                self.request.workspaces.setup.stop_within(grace);
+                self.request.workspaces.ground.room.stop();
+                let settling = self.engine.settling().len();
+                self.narrator.stopping(running, settling, grace);
             }
+            notice => self.narrator.notice(notice),
         }
     }
 
