@@ -105,6 +105,12 @@ fn lead_session(command: &mut Command) {
     let parent = rustix::process::getpid();
     let enter = move || {
         rustix::process::setsid()?;
+        // A run in the background of a shell ignores SIGINT, and a program that inherits this may not be able to hear
+        // it at all.
+        // SAFETY: it takes numbers, and changes only what this process does with the signal.
+        if unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
         #[cfg(target_os = "linux")]
         {
             use rustix::process::{Signal, getppid, set_parent_process_death_signal};
