@@ -16,7 +16,7 @@ pub(super) const SUCCESS: u8 = 0;
 pub(super) const SOME_DID_NOT: u8 = 1;
 /// The command, the configuration or the repository cannot be worked with.
 pub(super) const USAGE: u8 = 2;
-/// Another run holds the lock.
+/// Another run, or a command that changes worktrees, holds the lock.
 pub(super) const LOCKED: u8 = 3;
 /// A budget of the run or a quota kept stories from being worked on.
 pub(super) const EXHAUSTED: u8 = 4;
@@ -28,6 +28,9 @@ pub(super) const HUNG_UP: u8 = 129;
 pub(super) const INTERRUPTED: u8 = 130;
 /// Interrupted by SIGTERM, after a clean stop.
 pub(super) const TERMINATED: u8 = 143;
+
+/// What to do while a command other than a run has the board.
+pub(super) const WAIT_FOR_COMMAND: &str = "wait for its end, which a slow `hooks.beforeRemove` puts off, or stop it with Ctrl-C where it runs";
 
 /// A command that cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +98,7 @@ pub(super) fn in_words(verdict: Verdict) -> &'static str {
 }
 
 /// The exit code after a signal.
-fn signal_code(signal: StopSignal) -> u8 {
+pub(super) fn signal_code(signal: StopSignal) -> u8 {
     match signal {
         StopSignal::Interrupt => INTERRUPTED,
         StopSignal::Terminate => TERMINATED,
@@ -171,15 +174,13 @@ impl From<LaunchError> for CliError {
 
 impl From<RunLockError> for CliError {
     fn from(error: RunLockError) -> Self {
-        let held = matches!(error, RunLockError::Held { .. });
         let converted = Self::from_error(&error);
-        if held {
-            Self {
-                code: LOCKED,
-                ..converted.hint("wait for it, or stop it with Ctrl-C where it runs")
-            }
-        } else {
-            converted.hint("a run needs a writable board folder")
+        match error {
+            RunLockError::Held { holder } if holder.is_a_run() => converted
+                .hint("wait for it, or stop it with Ctrl-C where it runs")
+                .exit(LOCKED),
+            RunLockError::Held { .. } => converted.hint(WAIT_FOR_COMMAND).exit(LOCKED),
+            RunLockError::Io { .. } => converted.hint("a run needs a writable board folder"),
         }
     }
 }

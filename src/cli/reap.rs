@@ -8,7 +8,7 @@ use super::run::new_run_id;
 use super::{find_project, working_directory};
 use crate::config::Project;
 use crate::engine::{Housekeeping, RunId};
-use crate::orchestrator::{EarlierRuns, Predecessor, RunLock};
+use crate::orchestrator::{EarlierRuns, Occupation, RunLock};
 use crate::process::{Leftover, can_see_processes};
 use crate::report::{self, plural};
 
@@ -16,9 +16,9 @@ pub(super) fn run(args: &ReapArgs) -> Result<ExitCode, CliError> {
     let project = find_project(&working_directory()?)?;
     let (run, _) = new_run_id()?;
     // Of a run that is alive nothing is left over: the lock tells them apart.
-    let mut lock = RunLock::acquire(&project.board, &run, Housekeeping::default().lock)?;
-    let last = lock.predecessor();
-    let earlier = earlier_runs(&project, &run, last);
+    let (occupation, patience) = (Occupation::Command("reap"), Housekeeping::default().lock);
+    let mut lock = RunLock::acquire(&project.board, &run, occupation, patience)?;
+    let earlier = earlier_runs(&project, &run, &lock);
     check_sight()?;
     if args.dry_run {
         lock.hand_on();
@@ -38,25 +38,27 @@ pub(super) fn run(args: &ReapArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::from(SOME_DID_NOT))
 }
 
-/// Ends what earlier runs of the board have left running, and says so. The caller holds the run lock, which says how
-/// the last of them ended.
+/// Ends what earlier runs of the board, and whoever held its lock before, have left running, and says so. What stays
+/// is left to the next holder.
 ///
 /// # Errors
 /// When something of it cannot be ended: two attempts must never work in one place.
 pub(super) fn end_leftovers(
     project: &Project,
     run: &RunId,
-    last: Predecessor,
+    lock: &mut RunLock,
 ) -> Result<(), CliError> {
-    let earlier = earlier_runs(project, run, last);
+    let earlier = earlier_runs(project, run, lock);
     let reaped = earlier.end_leftovers(&Housekeeping::default());
     if !reaped.ended.is_empty() {
         let (count, names) = (count(&reaped.ended), names(&reaped.ended));
         report::warning(&format!("ended {count}: {names}"));
     }
     if reaped.stayed.is_empty() {
+        lock.has_ended_leftovers();
         return Ok(());
     }
+    lock.hand_on();
     let (count, names) = (count(&reaped.stayed), names(&reaped.stayed));
     Err(CliError::new(format!("{count} cannot be ended: {names}"))
         .hint("end them by hand; `ai-sdlc reap --dry-run` lists what is left"))
@@ -72,7 +74,8 @@ fn check_sight() -> Result<(), CliError> {
     )
 }
 
-fn earlier_runs(project: &Project, run: &RunId, last: Predecessor) -> EarlierRuns {
+fn earlier_runs(project: &Project, run: &RunId, lock: &RunLock) -> EarlierRuns {
+    let last = lock.predecessor().clone();
     EarlierRuns::of(&project.runs(), &project.worktree_base(), run, last)
         .keeping(&project.config.kept_processes)
 }

@@ -143,7 +143,7 @@ fn is_going_on(journal: &Path, run: &RunId) -> Open {
     });
     match board.map(|board| RunLock::holder(&board)) {
         None => Open::Unknown,
-        Some(Some(holder)) if holder.contains(run.as_str()) => Open::GoesOn,
+        Some(Some(holder)) if holder.run().as_ref() == Some(run) => Open::GoesOn,
         Some(_) => Open::WasKilled,
     }
 }

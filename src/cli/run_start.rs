@@ -9,7 +9,7 @@ use super::run_idle::Waiting;
 use crate::config::Project;
 use crate::engine::{Housekeeping, RunId};
 use crate::git::Repository;
-use crate::orchestrator::{RunLock, RunLockError, unlocked_run};
+use crate::orchestrator::{Occupation, RunLock, RunLockError, unlocked_run};
 use crate::report;
 use crate::story::{Board, Store};
 
@@ -30,7 +30,7 @@ pub(super) struct Start {
 /// Takes the board for a run, when nothing of another one is alive any more.
 pub(super) fn take_board(project: &Project, run: &RunId) -> Result<RunLock, CliError> {
     let patience = Housekeeping::default().lock;
-    let mut lock = RunLock::acquire(&project.board, run, patience)?;
+    let mut lock = RunLock::acquire(&project.board, run, Occupation::Run, patience)?;
     if let Some(process) = unlocked_run(&project.runs(), &project.board, patience) {
         lock.hand_on();
         return Err(CliError::new(format!(
@@ -39,10 +39,7 @@ pub(super) fn take_board(project: &Project, run: &RunId) -> Result<RunLock, CliE
         .hint("wait for its end, or stop it with Ctrl-C")
         .exit(LOCKED));
     }
-    if let Err(error) = end_leftovers(project, run, lock.predecessor()) {
-        lock.hand_on();
-        return Err(error);
-    }
+    end_leftovers(project, run, &mut lock)?;
     Ok(lock)
 }
 
@@ -70,7 +67,7 @@ impl Start {
             Some(holder) if args.continues => return Err(RunLockError::Held { holder }.into()),
             Some(holder) => {
                 if args.speaks() {
-                    report::warning(&format!("another run works on this board: {holder}"));
+                    report::warning(&holder.works());
                 }
                 LastRun::None
             }

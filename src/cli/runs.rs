@@ -25,7 +25,7 @@ pub(super) fn run(args: &RunsArgs) -> Result<ExitCode, CliError> {
     for row in &mut runs {
         let lives = holder
             .as_ref()
-            .is_some_and(|holder| holder.contains(row.run.as_str()));
+            .is_some_and(|holder| holder.run().as_ref() == Some(&row.run));
         if lives && row.outcome == Outcome::Killed {
             row.outcome = Outcome::GoingOn;
         }

@@ -2,7 +2,8 @@
 //!
 //! An executor ends its agent when its orchestrator dies, and an orchestrator ends what an executor leaves; when both
 //! die at the same moment, nobody is left to do it. So whoever takes the run lock of a board next does it: no run of
-//! that board can be alive then. Where a run could put its attempts into groups of processes, its folder says which.
+//! that board can be alive then. Where a run could put its attempts into groups of processes, its folder says which. A
+//! command that held the lock and ran a hook has no folder: the text of the lock has the name that it worked under.
 
 use std::ffi::OsStr;
 use std::io;
@@ -29,8 +30,8 @@ pub struct EarlierRuns {
 }
 
 impl EarlierRuns {
-    /// The runs that have a folder in `runs`, but for `current`. The caller holds the run lock, which says how the last
-    /// of them ended.
+    /// The runs that have a folder in `runs`, and whoever held the run lock and died, but for `current`. The caller holds
+    /// the lock, which says how the `last` holder ended.
     pub fn of(runs: &Path, worktrees: &Path, current: &RunId, last: Predecessor) -> Self {
         let resolved = worktrees.canonicalize();
         Self {
@@ -73,7 +74,7 @@ impl EarlierRuns {
         let is_over = |run: &str| self.is_over(&known, run);
         // Only who died has left anything that has to be looked for with such care.
         let newest = match self.last {
-            Predecessor::Died => housekeeping.look_at_newest,
+            Predecessor::Died(_) => housekeeping.look_at_newest,
             Predecessor::EndedWell => Duration::ZERO,
         };
         let groups = self.groups(&known);
@@ -123,8 +124,8 @@ impl EarlierRuns {
             worktrees: &self.worktrees,
             groups,
             // A run that ended well has left nothing, and what those before the last one left was ended by the next.
-            since: match self.last {
-                Predecessor::Died => known.last().and_then(began),
+            since: match &self.last {
+                Predecessor::Died(names) => names.first().or(known.last()).and_then(began),
                 Predecessor::EndedWell => None,
             },
             newest,
@@ -135,15 +136,14 @@ impl EarlierRuns {
         run != self.current.as_str() && known.iter().any(|known| known.as_str() == run)
     }
 
-    /// The runs that there are folders of and whose orchestrator is not alive, the oldest first. One that is alive holds
-    /// another lock than ours: this board is a copy of its own, or its lock file was removed.
+    /// The runs that there are folders of, and the dead holders of the lock, the oldest first; none whose orchestrator is
+    /// alive. One that is holds another lock than ours: this board is a copy of its own, or its lock file was removed.
     fn known(&self) -> Vec<RunId> {
-        let Ok(entries) = std::fs::read_dir(&self.runs) else {
-            return Vec::new();
-        };
+        let entries = std::fs::read_dir(&self.runs).into_iter().flatten();
         let mut known: Vec<RunId> = entries
             .filter_map(Result::ok)
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .chain(self.last.dead().iter().cloned())
             .filter(|run: &RunId| *run != self.current)
             .filter(|run| {
                 Orchestrator::of(&self.runs.join(run.as_str()))
@@ -151,6 +151,7 @@ impl EarlierRuns {
             })
             .collect();
         known.sort();
+        known.dedup();
         known
     }
 }
@@ -223,19 +224,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_runs_with_a_folder_count_and_never_the_current_one() {
+    fn runs_with_a_folder_and_dead_holders_of_the_lock_count_and_never_the_current_one() {
         let folder = tempfile::tempdir().unwrap();
         let run = |nonce| RunId::new("20261122-120000", nonce).unwrap();
         for nonce in [1, 2] {
             std::fs::create_dir(folder.path().join(run(nonce).as_str())).unwrap();
         }
         std::fs::create_dir(folder.path().join("stray")).unwrap();
-        let earlier = EarlierRuns::of(folder.path(), folder.path(), &run(2), Predecessor::Died);
+        let died = Predecessor::Died(vec![run(1), run(2), run(4)]);
+        let earlier = EarlierRuns::of(folder.path(), folder.path(), &run(2), died);
         let known = earlier.known();
-        assert_eq!(known, [run(1)]);
-        assert!(earlier.is_over(&known, run(1).as_str()));
-        for other in [run(2), run(3)] {
-            assert!(!earlier.is_over(&known, other.as_str()));
+        assert_eq!(known, [run(1), run(4)]);
+        for (nonce, over) in [(1, true), (2, false), (3, false), (4, true)] {
+            assert_eq!(earlier.is_over(&known, run(nonce).as_str()), over);
         }
     }
 

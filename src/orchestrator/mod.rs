@@ -41,8 +41,9 @@ pub use repair::repair_board;
 pub use retention::{compress_runs, prune_runs};
 pub use room::{Ledger, Room};
 pub use run_folder::{JOURNAL, PastAttempts, RunFolder, latest_run};
-pub use run_lock::{Predecessor, RunLock, RunLockError};
+pub use run_lock::{LockHolder, Occupation, Predecessor, RunLock, RunLockError};
 pub use sentry::Sentry;
+pub use signals::Signals;
 pub use workspace::Workspaces;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -67,7 +68,6 @@ use crate::watch::BoardWatcher;
 use clock::RunClock;
 use driver::Driver;
 use run_journal::RunJournal;
-use signals::Signals;
 
 /// Messages of executors that may wait to be looked at; executors wait when there are more.
 const WAITING_MESSAGES: usize = 256;

@@ -1,7 +1,8 @@
-//! The signals that ask a run to stop, and the last deadline of the stop that they ask for.
+//! The signals that ask a run, or a command that must not just end, to stop, and the last deadline of the stop that they
+//! ask for.
 //!
 //! They are taken by a thread of the operating system, so that they are heard even if the runtime is stuck: the thread
-//! passes them on to the engine, which decides, and sees to it that the process is gone some time after every stop
+//! passes them on to whoever decides (the engine of a run), and sees to it that the process is gone some time after every stop
 //! that was asked for, whatever hangs.
 
 use std::io;
@@ -20,14 +21,18 @@ const WAITING: usize = 8;
 const CUT_OFF: u8 = 75;
 
 /// Listens from its making on: from then, these signals no longer end the process by themselves.
-pub(super) struct Signals {
+#[derive(Debug)]
+pub struct Signals {
     received: mpsc::Receiver<StopSignal>,
     listening: Handle,
 }
 
 impl Signals {
     /// `lives` are how long this process may live after the first, the second and the third signal, whatever it hangs at.
-    pub(super) fn listen(lives: [Duration; 3]) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When they cannot be listened to.
+    pub fn listen(lives: [Duration; 3]) -> io::Result<Self> {
         // Who started this process with `nohup` wants it to outlive its terminal.
         let heard = [SIGINT, SIGTERM, SIGHUP].into_iter();
         let mut incoming =
@@ -59,7 +64,7 @@ impl Signals {
     }
 
     /// The next one. Cancel-safe.
-    pub(super) async fn next(&mut self) -> StopSignal {
+    pub async fn next(&mut self) -> StopSignal {
         match self.received.recv().await {
             Some(signal) => signal,
             None => std::future::pending().await,

@@ -22,16 +22,19 @@ pub(super) async fn add(args: &WorktreesAddArgs) -> Result<ExitCode, CliError> {
         .first()
         .map(|home| home.path_of(&story.id, &story.slug));
     let name = path.as_ref().and_then(|path| path.file_name()?.to_str());
-    let claim = Claim::take(&scene.project, Purpose::Change)?;
+    let claim = Claim::take(&scene, "worktrees add", Purpose::Change)?;
     if let Some(holder) = &claim.holder
         && holder.may_work_on(name.unwrap_or_default(), Some(story.status))
     {
-        let (id, run) = (&story.id, holder.name());
-        return Err(CliError::new(format!(
-            "{id} is being worked on, or may be at any moment: {run} has the board"
-        ))
-        .hint("wait for the run, or stop it with Ctrl-C where it runs")
-        .exit(LOCKED));
+        let (id, who) = (&story.id, holder.who());
+        let why = if who.is_a_run() {
+            "is being worked on, or may be at any moment"
+        } else {
+            "gets no worktree at this moment"
+        };
+        return Err(CliError::new(format!("{id} {why}: {who} has the board"))
+            .hint(holder.hint())
+            .exit(LOCKED));
     }
     let items = scene.items().await?;
     for item in &items {

@@ -1,7 +1,6 @@
 //! Clears one worktree away, or says why it stays.
 
 use super::holder::{Claim, Holder};
-use super::removal_hook;
 use super::scene::{Item, REPAIR, Scene, foreign};
 use crate::engine::AttemptNumber;
 use crate::git::{
@@ -12,18 +11,21 @@ use crate::orchestrator::PastAttempts;
 use crate::process::{self, Found};
 use crate::report::{self, chain};
 use crate::setup::{HookEnd, Leaving};
-use crate::story::{Status, StoryId};
+use crate::story::StoryId;
 
 /// Why a worktree stays that has commits which may be on no branch.
 const ON_NO_BRANCH: &str = "it is on no branch";
+
+/// Why a worktree stays whose hook was ended by a signal.
+pub(super) const HOOK_STOPPED: &str = "`hooks.beforeRemove` was stopped";
 
 /// What there is against touching a worktree at all, whatever it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Taboo {
     /// It is not ours.
     Foreign(String),
-    /// A run has its story.
-    InUse(String),
+    /// A run has its story, or another command the board: how, and what to do about it.
+    InUse(String, &'static str),
     /// A process works in it.
     Occupied(String),
 }
@@ -32,7 +34,7 @@ impl Taboo {
     /// In words.
     pub(super) fn why(&self) -> &str {
         match self {
-            Self::Foreign(why) | Self::InUse(why) | Self::Occupied(why) => why,
+            Self::Foreign(why) | Self::InUse(why, _) | Self::Occupied(why) => why,
         }
     }
 
@@ -42,7 +44,7 @@ impl Taboo {
             Self::Foreign(_) => {
                 "`git worktree remove` removes what other people and programs have made"
             }
-            Self::InUse(_) => "wait for the run, or stop it with Ctrl-C where it runs",
+            Self::InUse(_, hint) => hint,
             Self::Occupied(_) => "end that process, or have it leave the folder",
         }
     }
@@ -62,18 +64,10 @@ impl Taboo {
             return Some(Self::Foreign(foreign(why)));
         }
         let holder = holder.filter(|holder| holder.may_work_on(item.place.name(), item.status));
-        match (holder, item.status, occupant) {
-            (Some(holder), Some(Status::InProgress), _) => {
-                Some(Self::InUse(format!("{} works in it", holder.name())))
-            }
-            (Some(holder), ..) => Some(Self::InUse(format!(
-                "{} may work in it at any moment",
-                holder.name()
-            ))),
-            (None, _, Some(process)) => {
-                Some(Self::Occupied(format!("process {process} works in it")))
-            }
-            (None, _, None) => None,
+        match (holder, occupant) {
+            (Some(holder), _) => Some(Self::InUse(holder.at_work(item.status), holder.hint())),
+            (None, Some(process)) => Some(Self::Occupied(format!("process {process} works in it"))),
+            (None, None) => None,
         }
     }
 }
@@ -87,6 +81,8 @@ pub(super) enum Verdict {
     Stays(String),
     /// It stays: since it was looked at, something has come up against touching it.
     Untouched(Taboo),
+    /// It stays: this command was asked to stop while the user's own command ran in it.
+    Stopped,
 }
 
 /// Where the work of a worktree is saved.
@@ -191,8 +187,7 @@ impl Scene {
         uncommitted: Uncommitted,
         claim: &mut Claim,
     ) -> Verdict {
-        let hook = removal_hook(&self.project, &self.repository, &claim.run);
-        if hook.timeout().is_none() || item.place.condition != Condition::Ready {
+        if claim.hook.timeout().is_none() || item.place.condition != Condition::Ready {
             return self.clear(item, uncommitted).await;
         }
         // What stays is not told that it goes.
@@ -204,10 +199,10 @@ impl Scene {
             story: item.story.as_ref(),
             branch: item.place.branch.as_deref(),
         };
-        match hook.run(leaving).await {
+        match claim.hook.run(leaving).await {
             HookEnd::Well => {}
             HookEnd::Failed(failure) => report::warning(&format!("{}: {failure}", item.title())),
-            HookEnd::Stopped => return Verdict::Stays("its hook was stopped".to_owned()),
+            HookEnd::Stopped => return Verdict::Stopped,
         }
         // It may have taken minutes, in which a run may have begun with the story.
         claim.refresh(&self.project);

@@ -1,26 +1,31 @@
-//! Who has the board: this command, so that no run can begin meanwhile, or a run, whose stories are its own.
+//! Who has the board: this command, so that no run can begin meanwhile; or a run, whose stories are its own; or another
+//! command that changes worktrees.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::cli::error::{CliError, LOCKED};
+use super::removal_hook;
+use super::scene::Scene;
+use crate::cli::error::{CliError, LOCKED, WAIT_FOR_COMMAND};
 use crate::cli::reap::end_leftovers;
 use crate::cli::run::new_run_id;
 use crate::config::Project;
 use crate::engine::{Housekeeping, Record, RunId};
 use crate::git::is_name_of;
 use crate::journal::Reader;
-use crate::orchestrator::{JOURNAL, JournalRecord, RunLock, RunLockError, unlocked_run};
+use crate::orchestrator::{
+    JOURNAL, JournalRecord, LockHolder, Occupation, RunLock, RunLockError, unlocked_run,
+};
+use crate::setup::RemovalHook;
 use crate::story::{Status, StoryId};
 
 /// How long another command that changes worktrees is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A run that works on the board.
+/// A run that works on the board, or another command.
 #[derive(Debug)]
 pub(super) struct Holder {
-    /// What it says of itself.
-    name: String,
+    who: LockHolder,
     /// The stories that it began with; none when that is not known.
     planned: Option<BTreeSet<StoryId>>,
 }
@@ -29,8 +34,10 @@ pub(super) struct Holder {
 pub(super) struct Claim {
     /// The name under which this command works.
     pub(super) run: RunId,
-    /// The run that has the board.
+    /// Who has the board, if not this command.
     pub(super) holder: Option<Holder>,
+    /// What the user wants to run before a worktree goes.
+    pub(super) hook: RemovalHook,
     _lock: Option<RunLock>,
 }
 
@@ -45,16 +52,24 @@ pub(super) enum Purpose {
 
 impl Claim {
     /// Takes the board, as a run does: what earlier runs have left running is ended, because nothing must work in a
-    /// worktree that is removed. When a run has the board, it keeps it.
-    pub(super) fn take(project: &Project, purpose: Purpose) -> Result<Self, CliError> {
+    /// worktree that is removed. When a run has the board, it keeps it. `command` is what this one is called.
+    pub(super) fn take(
+        scene: &Scene,
+        command: &'static str,
+        purpose: Purpose,
+    ) -> Result<Self, CliError> {
+        let project = &scene.project;
         let (run, _) = new_run_id()?;
+        let hook = removal_hook(project, &scene.repository, &run);
         let patience = Housekeeping::default().lock;
-        let mut lock = match acquire(project, &run, patience)? {
+        let occupation = Occupation::Command(command);
+        let mut lock = match acquire(project, &run, occupation, patience)? {
             Ok(lock) => lock,
             Err(holder) => {
                 return Ok(Self {
                     run,
                     holder: Some(holder),
+                    hook,
                     _lock: None,
                 });
             }
@@ -69,16 +84,12 @@ impl Claim {
         }
         match purpose {
             Purpose::Look => lock.hand_on(),
-            Purpose::Change => {
-                if let Err(error) = end_leftovers(project, &run, lock.predecessor()) {
-                    lock.hand_on();
-                    return Err(error);
-                }
-            }
+            Purpose::Change => end_leftovers(project, &run, &mut lock)?,
         }
         Ok(Self {
             run,
             holder: None,
+            hook,
             _lock: Some(lock),
         })
     }
@@ -93,13 +104,14 @@ impl Claim {
     }
 }
 
-/// The lock of the board, or the run that has it. A command such as this one has it only for a while, and is waited for.
+/// The lock of the board, or who has it. A command such as this one has it only for a while, and is waited for.
 fn acquire(
     project: &Project,
     run: &RunId,
+    occupation: Occupation,
     patience: Duration,
 ) -> Result<Result<RunLock, Holder>, CliError> {
-    let once = |patience| match RunLock::acquire(&project.board, run, patience) {
+    let once = |patience| match RunLock::acquire(&project.board, run, occupation, patience) {
         Ok(lock) => Ok(Ok(lock)),
         Err(RunLockError::Held { holder }) => Ok(Err(Holder::of(project, holder))),
         Err(error) => Err(CliError::from(error)),
@@ -112,15 +124,13 @@ fn acquire(
 }
 
 impl Holder {
-    /// The run that works on the board, when there is one. Changes nothing.
+    /// Who works on the board, when somebody does. Changes nothing.
     pub(super) fn look(project: &Project) -> Option<Self> {
-        RunLock::holder(&project.board).map(|name| Self::of(project, name))
+        RunLock::holder(&project.board).map(|who| Self::of(project, who))
     }
 
-    /// `name` is what the run says of itself: `run <id>, process <number>`.
-    fn of(project: &Project, name: String) -> Self {
-        let run = name.split([' ', ',']).find_map(|word| word.parse().ok());
-        let planned = run.and_then(|run: RunId| {
+    fn of(project: &Project, who: LockHolder) -> Self {
+        let planned = who.run().and_then(|run| {
             let journal = project.runs().join(run.as_str()).join(JOURNAL);
             match Reader::<JournalRecord>::open(&journal)
                 .ok()?
@@ -135,16 +145,35 @@ impl Holder {
                 Record::Event(_) | Record::Noted(_) | Record::Closed(_) => None,
             }
         });
-        Self { name, planned }
+        Self { who, planned }
     }
 
-    /// What the run says of itself.
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    /// Who it is.
+    pub(super) fn who(&self) -> &LockHolder {
+        &self.who
+    }
+
+    /// What a person can do about it.
+    pub(super) fn hint(&self) -> &'static str {
+        if self.who.is_a_run() {
+            "wait for the run, or stop it with Ctrl-C where it runs"
+        } else {
+            WAIT_FOR_COMMAND
+        }
+    }
+
+    /// What it does in the worktree of a story with this status, in words.
+    pub(super) fn at_work(&self, status: Option<Status>) -> String {
+        let who = &self.who;
+        match status {
+            _ if !who.is_a_run() => format!("{who} may change it at any moment"),
+            Some(Status::InProgress) => format!("{who} works in it"),
+            _ => format!("{who} may work in it at any moment"),
+        }
     }
 
     /// Whether the run works on the story whose worktree has this name, or may begin at any moment: it is ready, or the
-    /// run began with it and it is not done. What is not known counts as yes.
+    /// run began with it and it is not done. What is not known counts as yes, and so does another command.
     pub(super) fn may_work_on(&self, worktree: &str, status: Option<Status>) -> bool {
         let Some(planned) = &self.planned else {
             return true;
@@ -169,8 +198,12 @@ mod tests {
 
     #[test]
     fn a_run_has_what_it_began_with_and_what_is_ready() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunId::new("20261122-120000", 1).unwrap();
+        let patience = Duration::from_secs(5);
+        let _lock = RunLock::acquire(folder.path(), &run, Occupation::Run, patience).unwrap();
         let mut holder = Holder {
-            name: String::new(),
+            who: RunLock::holder(folder.path()).unwrap(),
             planned: Some([id("S-0001")].into()),
         };
         assert!(holder.may_work_on("S-0001-a", Some(Status::Blocked)));

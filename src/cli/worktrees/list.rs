@@ -41,7 +41,11 @@ impl State {
     fn of(item: &Item, work: Option<&Work>, holder: Option<&Holder>) -> Self {
         match item.place.condition {
             Condition::Foreign(_) => Self::Foreign,
-            _ if holder.is_some() && item.status == Some(Status::InProgress) => Self::InUse,
+            _ if holder.is_some_and(|holder| holder.who().is_a_run())
+                && item.status == Some(Status::InProgress) =>
+            {
+                Self::InUse
+            }
             Condition::HalfMade => Self::HalfMade,
             Condition::Gone => Self::Gone,
             Condition::Broken => Self::Broken,

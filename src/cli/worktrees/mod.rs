@@ -1,10 +1,12 @@
 //! `ai-sdlc worktrees`: shows the worktrees of stories, makes one, and removes those that nobody needs.
 //!
-//! Parts: [`scene`] (what there is), [`holder`] (who works on it), [`clear`] (what may go), [`list`], [`add`], [`remove`], [`prune`].
+//! Parts: [`scene`] (what there is), [`holder`] (who works on it), [`clear`] (what may go), [`interruption`] (what a signal
+//! does), [`list`], [`add`], [`remove`], [`prune`].
 
 mod add;
 mod clear;
 mod holder;
+mod interruption;
 mod list;
 mod prune;
 mod remove;

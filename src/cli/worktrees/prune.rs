@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use super::clear::{RECOVER, Taboo, Uncommitted, Verdict};
+use super::clear::{HOOK_STOPPED, RECOVER, Taboo, Uncommitted, Verdict};
 use super::holder::{Claim, Purpose};
+use super::interruption::Interruption;
 use super::scene::{Item, Scene, sizes};
 use crate::cli::args::WorktreesPruneArgs;
-use crate::cli::error::{CliError, SUCCESS};
+use crate::cli::error::{CliError, SUCCESS, signal_code};
 use crate::disk::Bytes;
 use crate::git::Condition;
 use crate::report::{self, chain, plural};
@@ -27,12 +28,17 @@ pub(super) async fn prune(args: &WorktreesPruneArgs) -> Result<ExitCode, CliErro
     } else {
         Purpose::Change
     };
-    let mut claim = Claim::take(&scene.project, purpose)?;
+    let mut claim = Claim::take(&scene, "worktrees prune", purpose)?;
+    let interruption = Interruption::listen(claim.hook.clone())?;
     let items = scene.items().await?;
     let sizes = sizes(&items);
     let mut summary = Summary::default();
-    let mut saved_some = false;
+    let (mut saved_some, mut left) = (false, items.len());
     for (item, size) in items.iter().zip(sizes) {
+        if interruption.asked().await.is_some() {
+            break;
+        }
+        left -= 1;
         claim.refresh(&scene.project);
         let taboo = Taboo::of(item, claim.holder.as_ref());
         let uncommitted = match (args.salvage, item.status) {
@@ -61,17 +67,23 @@ pub(super) async fn prune(args: &WorktreesPruneArgs) -> Result<ExitCode, CliErro
                 report::note(verb, &format!("{title} {shown} ({bytes}){what}"));
             }
             Verdict::Untouched(taboo) => summary.tell_of_stay(&title, &shown, taboo.why()),
+            Verdict::Stopped => summary.tell_of_stay(&title, &shown, HOOK_STOPPED),
             Verdict::Stays(why) => summary.tell_of_stay(&title, &shown, &why),
         }
     }
-    if !args.dry_run {
+    let stopped = interruption.asked().await;
+    if stopped.is_some() {
+        let count = plural(left, "worktree was", "worktrees were");
+        report::note("Stopped", &format!("{count} not looked at"));
+        summary.stay += left;
+    } else if !args.dry_run {
         sweep(&scene).await;
     }
     report::note("Pruned", &summary.text(args.dry_run));
     if saved_some {
         report::hint(RECOVER);
     }
-    Ok(ExitCode::from(SUCCESS))
+    Ok(ExitCode::from(stopped.map_or(SUCCESS, signal_code)))
 }
 
 impl Summary {

@@ -2,17 +2,19 @@
 
 use std::process::ExitCode;
 
-use super::clear::{RECOVER, Taboo, Uncommitted, Verdict};
+use super::clear::{HOOK_STOPPED, RECOVER, Taboo, Uncommitted, Verdict};
 use super::holder::{Claim, Purpose};
+use super::interruption::Interruption;
 use super::scene::{Item, Scene, sizes};
 use crate::cli::args::WorktreesRemoveArgs;
-use crate::cli::error::{CliError, SOME_DID_NOT, SUCCESS};
+use crate::cli::error::{CliError, SOME_DID_NOT, SUCCESS, signal_code};
 use crate::cli::working_directory;
-use crate::report::{self, chain};
+use crate::report::{self, chain, plural};
 
 pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliError> {
     let scene = Scene::find().await?;
-    let mut claim = Claim::take(&scene.project, Purpose::Change)?;
+    let mut claim = Claim::take(&scene, "worktrees remove", Purpose::Change)?;
+    let interruption = Interruption::listen(claim.hook.clone())?;
     let items = named(&args.names, scene.items().await?)?;
     let sizes = sizes(&items);
     let uncommitted = if args.salvage {
@@ -20,8 +22,11 @@ pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliEr
     } else {
         Uncommitted::Stays
     };
-    let (mut code, mut saved_some) = (SUCCESS, false);
+    let (mut code, mut saved_some, mut removed) = (SUCCESS, false, 0);
     for (item, size) in items.iter().zip(sizes) {
+        if interruption.asked().await.is_some() {
+            break;
+        }
         claim.refresh(&scene.project);
         let (title, shown) = (item.title(), scene.shown(&item.place.path));
         let stays = |why: &str, hint: Option<String>| {
@@ -42,6 +47,7 @@ pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliEr
                     saved.tell(&title);
                     saved_some = true;
                 }
+                removed += 1;
                 let took = format!("{title} {shown} ({})", size.bytes);
                 report::note("Removed", &took);
                 tell_of_branch(&scene, item, args).await?;
@@ -50,11 +56,18 @@ pub(super) async fn remove(args: &WorktreesRemoveArgs) -> Result<ExitCode, CliEr
                 stays(taboo.why(), Some(taboo.hint().to_owned()));
                 code = SOME_DID_NOT;
             }
+            Verdict::Stopped => stays(HOOK_STOPPED, None),
             Verdict::Stays(why) => {
                 stays(&why, scene.way_out(item, uncommitted).await);
                 code = SOME_DID_NOT;
             }
         }
+    }
+    if let Some(signal) = interruption.asked().await {
+        let stay = plural(items.len() - removed, "stays", "stay");
+        let removed = plural(removed, "worktree", "worktrees");
+        report::note("Stopped", &format!("{removed} removed; {stay}"));
+        code = signal_code(signal);
     }
     if saved_some {
         report::hint(RECOVER);

@@ -3,10 +3,10 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use super::shown;
-use crate::support::{Gates, HOLD, TestEnv, await_none};
+use crate::support::{DEADLINE, Gates, HOLD, TestEnv, await_none};
 
 /// What a loaded machine may add to a deadline.
 const SLACK: Duration = Duration::from_secs(3);
@@ -156,11 +156,42 @@ fn hooks_do_not_hold_up_an_attempt_for_long() {
 }
 
 #[test]
+fn one_look_that_had_no_time_is_followed_by_another() {
+    let hook = "sleep 1000";
+    let env = with_hook(hook, &["S-0001", "S-0002"]);
+    let config = serde_json::json!({
+        "hooks": {"beforeRemove": hook, "timeout": 300},
+        "worktree": {"maxDisk": 4096},
+    });
+    env.write(".ai-sdlc.json", &config.to_string());
+    env.story("S-0003").script("true").write();
+    env.story("S-0004").script("true").write();
+    let output = env.ai_sdlc(&["run", "--concurrent", "1"]).run();
+    output.assert_code(0);
+    assert!(env.worktrees().is_empty(), "{output:#?}");
+}
+
+#[test]
+fn a_slow_hook_does_not_put_off_the_next_look() {
+    let env = with_hook("sleep 2", &["S-0001", "S-0002"]);
+    env.write(".ai-sdlc/worktrees/S-0002-work/mine.txt", "mine\n");
+    let config = serde_json::json!({
+        "hooks": {"beforeRemove": "sleep 2"},
+        "worktree": {"maxDisk": 4096},
+    });
+    env.write(".ai-sdlc.json", &config.to_string());
+    // An agent that takes its time: nobody looks for nine times as long as a look takes.
+    let slow = "sleep 3\nrm ../S-0002-work/mine.txt";
+    env.story("S-0003").script(slow).write();
+    env.story("S-0004").script("true").write();
+    let output = env.ai_sdlc(&["run", "--concurrent", "1"]).run();
+    output.assert_code(0);
+    assert!(env.worktrees().is_empty(), "{output:#?}");
+}
+
+#[test]
 fn a_run_that_stops_ends_it_and_keeps_the_worktree() {
-    let hook = format!(
-        "trap '' TERM; setsid sleep 1000 & {}",
-        HOLD.replace('\n', "; ")
-    );
+    let hook = deaf();
     let env = with_hook(&hook, &["S-0001"]);
     let config =
         serde_json::json!({"hooks": {"beforeRemove": hook}, "worktree": {"maxDisk": 4096}});
@@ -183,25 +214,153 @@ fn a_run_that_stops_ends_it_and_keeps_the_worktree() {
     assert_eq!(env.status("S-0002"), "ready");
 }
 
+/// A hook that holds and is deaf, as is what it starts.
+fn deaf() -> String {
+    let hold = HOLD.replace('\n', "; ");
+    format!("trap '' TERM; setsid sleep 1000 & {hold}")
+}
+
 #[test]
-fn a_stop_ends_it_and_keeps_the_worktree() {
-    // SIGINT is ignored by what a shell has put into the background.
-    for signal in [Signal::TERM, Signal::KILL] {
-        let hook = format!(
-            "trap '' TERM; setsid sleep 1000 & {}",
-            HOLD.replace('\n', "; ")
-        );
+fn a_signal_ends_it_and_keeps_the_worktree() {
+    let remove: &[&str] = &["worktrees", "remove", "S-0001", "S-0002"];
+    for (command, signal, code) in [
+        (remove, Signal::INT, 130),
+        (remove, Signal::TERM, 143),
+        (&["worktrees", "prune"], Signal::INT, 130),
+    ] {
+        let env = with_hook(&deaf(), &["S-0001", "S-0002", "S-0003"]);
+        let gates = Gates::new(&env, &["S-0001"]);
+        let removing = env.ai_sdlc(command).start();
+        assert_eq!(gates.next(), "S-0001");
+        let asked = Instant::now();
+        removing.signal(signal);
+        let output = removing.wait();
+        assert!(asked.elapsed() < Duration::from_secs(3) + SLACK);
+        // The lock is free, so nothing is at work any more.
+        assert!(await_none(env.mark(), Duration::ZERO).is_empty());
+        assert_eq!(env.read(".ai-sdlc/run.lock"), "");
+        output.assert_code(code);
+        if command == remove {
+            insta::allow_duplicates! {
+                insta::assert_snapshot!(shown(&output, &env).split_once('\n').unwrap().1, @r"
+                --- stderr
+                error: S-0001 keeps its worktree .ai-sdlc/worktrees/S-0001-work: `hooks.beforeRemove` was stopped
+                     Stopped 0 worktrees removed; 2 stay
+                ");
+            }
+        } else {
+            insta::assert_snapshot!(shown(&output, &env), @r"
+            exit: 130
+            --- stderr
+                   Stays S-0001 .ai-sdlc/worktrees/S-0001-work: `hooks.beforeRemove` was stopped
+                 Stopped 2 worktrees were not looked at
+                  Pruned 0 worktrees (<size>); 3 stay
+            ");
+        }
+        let all = ["S-0001-work", "S-0002-work", "S-0003-work"];
+        assert_eq!(env.worktrees(), all);
+    }
+}
+
+#[test]
+fn it_ends_when_its_command_is_killed() {
+    let env = with_hook(&deaf(), &["S-0001"]);
+    let gates = Gates::new(&env, &["S-0001"]);
+    let remove = env.ai_sdlc(&["worktrees", "remove", "S-0001"]).start();
+    assert_eq!(gates.next(), "S-0001");
+    remove.signal(Signal::KILL);
+    assert_eq!(remove.wait().code, None);
+    let left = await_none(env.mark(), Duration::from_secs(2) + SLACK);
+    assert!(left.is_empty(), "{left:#?}");
+    assert_eq!(env.worktrees(), ["S-0001-work"]);
+}
+
+#[test]
+fn a_run_ends_the_hook_of_a_command_that_was_killed_before_its_agents_begin() {
+    let hook = format!("echo $$ > $AI_SDLC_TEST_DIR/hook; {}", deaf());
+    let env = with_hook(&hook, &["S-0001"]);
+    let gates = Gates::new(&env, &["S-0001"]);
+    let prune = env.ai_sdlc(&["worktrees", "prune"]).start();
+    assert_eq!(gates.next(), "S-0001");
+    prune.signal(Signal::KILL);
+    prune.wait();
+    env.write(".ai-sdlc.json", "{}");
+    // The agent sees whether it is still there. One that has ended may wait for somebody to reap it.
+    let script = "state=$(cut -d ' ' -f 3 \"/proc/$(cat \"$AI_SDLC_TEST_DIR/hook\")/stat\" || echo gone)\n\
+                  echo \"${state:-gone}\" > \"$AI_SDLC_TEST_DIR/state\"";
+    env.story("S-0001").script(script).write();
+    env.ai_sdlc(&["run"]).run().assert_code(0);
+    let state = fs::read_to_string(env.base().join("state")).unwrap();
+    assert!(matches!(state.trim(), "gone" | "Z"), "{state}");
+}
+
+#[test]
+fn what_a_command_leaves_that_dies_with_its_keeper_is_found() {
+    let hold = HOLD.replace('\n', "; ");
+    let hook = format!(
+        "setsid sleep 1000 & setsid sleep 1000 & echo $PPID > $AI_SDLC_TEST_DIR/keeper; {hold}"
+    );
+    for end in ["reap", "run"] {
         let env = with_hook(&hook, &["S-0001"]);
         let gates = Gates::new(&env, &["S-0001"]);
         let remove = env.ai_sdlc(&["worktrees", "remove", "S-0001"]).start();
         assert_eq!(gates.next(), "S-0001");
-        remove.signal(signal);
-        let output = remove.wait();
-        assert_eq!(output.code, None, "{output:#?}");
-        let left = await_none(env.mark(), Duration::from_secs(2) + SLACK);
-        assert!(left.is_empty(), "{left:#?}");
-        assert_eq!(env.worktrees(), ["S-0001-work"]);
+        let keeper = fs::read_to_string(env.base().join("keeper")).unwrap();
+        let keeper = Pid::from_raw(keeper.trim().parse().unwrap()).unwrap();
+        // Neither can see to what the other leaves.
+        remove.signal(Signal::STOP);
+        rustix::process::kill_process(keeper, Signal::KILL).unwrap();
+        remove.signal(Signal::KILL);
+        remove.wait();
+        // Who only looks leaves it to others. The shell is just ending.
+        let began = Instant::now();
+        loop {
+            let dry = env.ai_sdlc(&["reap", "--dry-run"]).run();
+            let names = dry.stdout.lines().map(|line| line.split('\t').nth(1));
+            if names.eq([Some("sleep"); 2]) {
+                break;
+            }
+            assert!(began.elapsed() < DEADLINE, "{dry:#?}");
+        }
+        let done = env.ai_sdlc(&[end]).run();
+        done.assert_code(0)
+            .assert_stderr("that an earlier run had left running");
+        assert!(await_none(env.mark(), Duration::ZERO).is_empty());
+        assert_eq!(env.read(".ai-sdlc/run.lock"), "");
     }
+}
+
+#[test]
+fn who_has_the_board_meanwhile_is_said() {
+    let env = with_hook(&deaf(), &["S-0001", "S-0002"]);
+    let gates = Gates::new(&env, &["S-0001"]);
+    let prune = env.ai_sdlc(&["worktrees", "prune"]).start();
+    assert_eq!(gates.next(), "S-0001");
+    env.story("S-0003").script("true").write();
+    let run = env.ai_sdlc(&["run"]).run();
+    insta::assert_snapshot!(shown(&run, &env), @r"
+    exit: 3
+    --- stderr
+    error: another command works on this board: worktrees prune, process <pid>
+    hint: wait for its end, which a slow `hooks.beforeRemove` puts off, or stop it with Ctrl-C where it runs
+    ");
+    // They wait for a while.
+    let add = env.ai_sdlc(&["worktrees", "add", "S-0003"]).start();
+    let remove = env.ai_sdlc(&["worktrees", "remove", "S-0002"]).start();
+    insta::assert_snapshot!(shown(&add.wait(), &env), @r"
+    exit: 3
+    --- stderr
+    error: S-0003 gets no worktree at this moment: worktrees prune, process <pid> has the board
+    hint: wait for its end, which a slow `hooks.beforeRemove` puts off, or stop it with Ctrl-C where it runs
+    ");
+    insta::assert_snapshot!(shown(&remove.wait(), &env), @r"
+    exit: 1
+    --- stderr
+    error: S-0002 keeps its worktree .ai-sdlc/worktrees/S-0002-work: worktrees prune, process <pid> may change it at any moment
+    hint: wait for its end, which a slow `hooks.beforeRemove` puts off, or stop it with Ctrl-C where it runs
+    ");
+    prune.signal(Signal::TERM);
+    prune.wait().assert_code(143);
 }
 
 #[test]
