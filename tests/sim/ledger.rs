@@ -432,6 +432,13 @@ impl Ledger {
                 self.limited = Some((provider, told.max(self.now + 1)));
             }
             (Claim::ProviderRefused { .. }, Some(provider)) => {
+                // What would have been tried again fails from now on.
+                let starts = self.starts;
+                for known in self.stories.values_mut() {
+                    if known.provider.as_ref() == Some(&provider) {
+                        known.failed_after = known.failed_after.map(|_| starts);
+                    }
+                }
                 self.refused.entry(provider).or_default();
             }
             _ => {}

@@ -95,9 +95,14 @@ impl Engine {
 
     /// The process of an attempt has ended, and with that its slot is free. Where a failure stops the starts, one that
     /// is certain stops them from now on, and not only when it is taken care of.
-    pub(super) fn foresee_failure(&mut self, unit: &Unit, key: Key) {
-        let Stage::Attempting(Attempt { trial, state }) = &self.story(key).stage else {
+    pub(super) fn foresee_failure(&mut self, key: Key) {
+        let tracked = self.story(key);
+        let Stage::Attempting(Attempt { trial, state }) = &tracked.stage else {
             return;
+        };
+        let unit = Unit {
+            story: tracked.id.clone(),
+            attempt: trial.number,
         };
         let State::Settling {
             outcome, sequel, ..
@@ -115,7 +120,7 @@ impl Engine {
         let account = self.account_after(key, *trial, kind);
         let used_up = self.settings.story_limits.used_up_by(account).is_some();
         let tries = self.story(key).tries.counting(kind);
-        let next = self.settings.retry.after(unit, outcome, tries, self.now);
+        let next = self.settings.retry.after(&unit, outcome, tries, self.now);
         let refused = self.refusal(self.story(key).provider).is_some();
         if *sequel == Sequel::Forbidden || used_up || refused || next == Next::Through {
             self.failing.insert(key);

@@ -441,7 +441,7 @@ impl Engine {
                     // it is given up as impossible to end.
                     self.trouble.unendable += usize::from(by_time_alone);
                     self.release_slot(key);
-                    self.foresee_failure(unit, key);
+                    self.foresee_failure(key);
                 }
             }
             Step::Over(outcome, sequel) => {

@@ -38,7 +38,8 @@ impl Service {
 
     /// Whether a story may start.
     pub(super) fn is_open(&self) -> bool {
-        self.paused_until.is_none() && self.refused.is_none() && self.has_room()
+        let paused = self.paused_until.is_some() && !fault::is(Fault::QuotaIgnored);
+        !paused && self.refused.is_none() && self.has_room()
     }
 
     fn has_room(&self) -> bool {
@@ -146,6 +147,12 @@ impl Engine {
             provider: name,
             reason: reason.to_owned(),
         });
+        // What would have been tried again and is just being taken care of ends its story now.
+        for key in (0_u32..).map(Key).take(self.stories.len()) {
+            if self.story(key).provider == provider {
+                self.foresee_failure(key);
+            }
+        }
         self.give_up_refused(effects);
     }
 

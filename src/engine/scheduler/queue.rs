@@ -87,10 +87,7 @@ impl Queue {
     }
 
     fn first(&self, which: impl Fn(&Line) -> &BTreeSet<(Place, Key)>) -> Option<(Place, Key)> {
-        let open = self
-            .lines
-            .iter()
-            .filter(|line| line.service.is_open() || fault::is(Fault::QuotaIgnored));
+        let open = self.lines.iter().filter(|line| line.service.is_open());
         open.filter_map(|line| which(line).first().copied()).min()
     }
 }
