@@ -29,9 +29,10 @@ fn with_claude_and(script: &str, more: &str) -> TestEnv {
     let script = script.replace("DONE", &format!("echo '{DONE}'"));
     fs::write(&program, format!("{head}{script}\n")).unwrap();
     let config = format!(
-        r#"{{"attempts": {{"most": 1}}, "agents": {{"claude": {{"command": ["sh", "{}"]{more}}}}}}}"#,
+        r#"{{"attempts": {{"most": 1}}, "fence": {{"enabled": false}}, "agents": {{"claude": {{"command": ["sh", "{}"]{more}}}}}}}"#,
         program.display()
     );
+    // What it was given is left outside of its worktree.
     env.write(".ai-sdlc.json", &config);
     env.story("S-0001").agent("claude").write();
     env

@@ -14,6 +14,8 @@ const WORK: &str = "echo done > \"$AI_SDLC_STORY_ID\"";
 /// Configures agents that are shell scripts, each its own provider.
 fn agents(env: &TestEnv, scripts: &[(&str, &str)], besides: Value) {
     let mut config = besides;
+    // They leave things outside of their worktrees.
+    config["fence"] = json!({"enabled": false});
     for (name, script) in scripts {
         config["agents"][name] = json!({"adapter": "command", "command": ["sh", "-c", script]});
     }

@@ -176,11 +176,11 @@ fn first_end(run: &mut Run) -> Result<(Value, Duration), String> {
 fn killed(program: &Program) -> Result<String, String> {
     let scene = Scene::new(program, "", 1, &held());
     let run = scene.run(&["--concurrent", "1"]);
-    scene.await_file("held")?;
+    scene.await_file("gates/held")?;
     run.signal(Signal::KILL);
     drop(run.wait());
     no_survivors(&scene)?;
-    std::fs::write(scene.path("go"), "").map_err(|error| error.to_string())?;
+    std::fs::write(scene.path("gates/go"), "").map_err(|error| error.to_string())?;
     let over = scene.run(&["--continue"]).wait()?;
     succeeded(&over, 1)?;
     let files = scene.git(&["diff", "--name-only", "main...ai-sdlc/S-0001-work"]);
@@ -196,7 +196,7 @@ fn killed(program: &Program) -> Result<String, String> {
 fn stopped(program: &Program) -> Result<String, String> {
     let scene = Scene::new(program, "", 1, &held());
     let run = scene.run(&["--concurrent", "1"]);
-    scene.await_file("held")?;
+    scene.await_file("gates/held")?;
     run.signal(Signal::INT);
     let began = std::time::Instant::now();
     let over = run.wait()?;

@@ -45,11 +45,13 @@ impl<'a> Scene<'a> {
         let home = scene.path("home");
         program.furnish(&scene.address, &home);
         fs::create_dir_all(scene.path("repository")).expect("a folder can be made");
+        fs::create_dir_all(scene.path("gates")).expect("a folder can be made");
         scene.git(&["init", "--quiet", "--initial-branch", "main"]);
         scene.git(&["commit", "--quiet", "--allow-empty", "--message", "first"]);
         // Quick to find what hangs, slow to call a healthy program hung.
         let config = json!({
             "agents": {program.name: program.setup()},
+            "fence": {"write": [scene.path("gates")]},
             "attempts": {"most": 2, "backOffMs": 100},
             "health": {"quietMinutes": 0.3, "stalledMinutes": 0.6, "waitingMinutes": 0.9},
         });
@@ -95,7 +97,7 @@ impl<'a> Scene<'a> {
                     .into_iter()
                     .map(|name| (name, "tester@example.org")),
             )
-            .env("AI_SDLC_TEST_DIR", self.folder.path())
+            .env("AI_SDLC_TEST_DIR", self.path("gates"))
             .env(MARK, self.mark())
             .stdin(Stdio::null());
         command
