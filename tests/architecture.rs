@@ -85,6 +85,7 @@ const PURE: &[&str] = &[
     "agent/event.rs",
     "agent/gemini.rs",
     "agent/json.rs",
+    "agent/messages.rs",
     "agent/mock.rs",
     "agent/opencode.rs",
     "agent/place.rs",

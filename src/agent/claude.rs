@@ -7,10 +7,10 @@
 use serde_json::Value;
 
 use super::event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
-use super::json::{detail, micros, millis, number, object, text};
+use super::json::{micros, millis, number, object, text};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Turn,
+    Place, Program, StreamReader, Task, TaskError, Turn, messages,
 };
 use crate::process::SessionExit;
 
@@ -118,7 +118,7 @@ impl StreamReader for Reader {
         match text(&event, "/type") {
             Some("system") => system(&event),
             Some("assistant") => assistant(&event),
-            Some("user") => user(&event),
+            Some("user") => messages::results(&event),
             Some("rate_limit_event") => limit(&event),
             Some("result") => result(&event),
             _ => Vec::new(),
@@ -128,15 +128,7 @@ impl StreamReader for Reader {
 
 fn system(event: &Value) -> Vec<StreamEvent> {
     match text(event, "/subtype") {
-        Some("init") => {
-            let conversation = text(event, "/session_id").map(str::to_owned);
-            let model = text(event, "/model").map(str::to_owned);
-            let conversation = conversation.map(StreamEvent::Conversation);
-            conversation
-                .into_iter()
-                .chain(model.map(StreamEvent::Model))
-                .collect()
-        }
+        Some("init") => messages::opening(event),
         Some("api_retry") => {
             let status = u16::try_from(number(event, "/error_status")).ok();
             let status = status.filter(|status| *status > 0);
@@ -162,38 +154,7 @@ fn assistant(event: &Value) -> Vec<StreamEvent> {
     if text(event, "/message/model") == Some(SYNTHETIC) {
         return Vec::new();
     }
-    let mut events = Vec::new();
-    if let Some(request) = text(event, "/message/id") {
-        events.push(StreamEvent::RequestUsed {
-            request: request.to_owned(),
-            usage: usage(event, "/message/usage"),
-        });
-    }
-    // What a subagent says is said to its caller.
-    let is_own = event.get("parent_tool_use_id").is_none_or(Value::is_null);
-    for part in parts(event) {
-        match text(part, "/type") {
-            Some("text") if is_own => {
-                events.extend(text(part, "/text").map(|said| StreamEvent::Said(said.to_owned())));
-            }
-            Some("tool_use") => events.push(StreamEvent::ToolStarted {
-                name: text(part, "/name").unwrap_or("tool").to_owned(),
-                detail: part.get("input").and_then(detail),
-            }),
-            _ => {}
-        }
-    }
-    events
-}
-
-fn user(event: &Value) -> Vec<StreamEvent> {
-    let results = parts(event).filter(|part| text(part, "/type") == Some("tool_result"));
-    results.map(|_| StreamEvent::ToolEnded).collect()
-}
-
-fn parts(event: &Value) -> impl Iterator<Item = &Value> {
-    let parts = event.pointer("/message/content").and_then(Value::as_array);
-    parts.into_iter().flatten()
+    messages::answer(event, usage(event, "/message/usage"))
 }
 
 fn limit(event: &Value) -> Vec<StreamEvent> {
@@ -216,18 +177,9 @@ fn result(event: &Value) -> Vec<StreamEvent> {
         },
         requests: u32::try_from(number(event, "/num_turns")).ok(),
     });
-    let denials = event.get("permission_denials").and_then(Value::as_array);
-    events.extend(denials.into_iter().flatten().map(|denial| {
-        let tool = text(denial, "/tool_name").unwrap_or("a tool");
-        let what = match denial.get("tool_input").and_then(detail) {
-            Some(detail) => format!("{tool}: {detail}"),
-            None => tool.to_owned(),
-        };
-        StreamEvent::Denied { what }
-    }));
-    let is_error = event.get("is_error").and_then(Value::as_bool) == Some(true);
+    events.extend(messages::denials(event));
     let answer = text(event, "/result").map(str::to_owned);
-    if !is_error && text(event, "/subtype") == Some("success") {
+    if messages::is_success(event) {
         events.push(StreamEvent::Finished { answer });
     } else {
         events.push(StreamEvent::Failed(trouble(event, answer)));

@@ -9,7 +9,7 @@ use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{detail, number, object, text};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Turn,
+    Place, Program, StreamReader, Task, TaskError, Turn, messages,
 };
 use crate::process::SessionExit;
 
@@ -116,14 +116,7 @@ impl StreamReader for Reader {
         };
         let spoke = std::mem::take(&mut self.speaks);
         match text(&event, "/type") {
-            Some("init") => {
-                let name = text(&event, "/session_id").map(str::to_owned);
-                let model = text(&event, "/model").map(str::to_owned);
-                let name = name.map(StreamEvent::Conversation);
-                name.into_iter()
-                    .chain(model.map(StreamEvent::Model))
-                    .collect()
-            }
+            Some("init") => messages::opening(&event),
             Some("message") if text(&event, "/role") == Some("assistant") => {
                 self.speaks = true;
                 let said = text(&event, "/content").unwrap_or_default().to_owned();

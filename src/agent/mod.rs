@@ -15,6 +15,7 @@ mod environment;
 mod event;
 mod gemini;
 mod json;
+mod messages;
 mod mock;
 mod opencode;
 mod place;

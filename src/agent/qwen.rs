@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
-use super::json::{detail, millis, number, object, text};
+use super::json::{millis, number, object, text};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Turn,
+    Place, Program, StreamReader, Task, TaskError, Turn, messages,
 };
 use crate::process::SessionExit;
 
@@ -114,49 +114,17 @@ impl StreamReader for Reader {
             return Vec::new();
         };
         match (text(&event, "/type"), text(&event, "/subtype")) {
-            (Some("system"), Some("init")) => {
-                let name = text(&event, "/session_id").map(str::to_owned);
-                let model = text(&event, "/model").map(str::to_owned);
-                let name = name.map(StreamEvent::Conversation);
-                name.into_iter()
-                    .chain(model.map(StreamEvent::Model))
-                    .collect()
-            }
+            (Some("system"), Some("init")) => messages::opening(&event),
             (Some("system"), Some("retry")) => vec![StreamEvent::Retrying {
                 trouble: Trouble::new(TroubleKind::Overloaded, "the request failed"),
                 delay: millis(&event, "/data/delayMs"),
             }],
-            (Some("assistant"), _) => assistant(&event),
-            (Some("user"), _) => vec![StreamEvent::ToolEnded],
+            (Some("assistant"), _) => messages::answer(&event, usage(&event, "/message/usage")),
+            (Some("user"), _) => messages::results(&event),
             (Some("result"), _) => result(&event),
             _ => Vec::new(),
         }
     }
-}
-
-fn assistant(event: &Value) -> Vec<StreamEvent> {
-    let mut events = Vec::new();
-    if let Some(request) = text(event, "/message/id") {
-        events.push(StreamEvent::RequestUsed {
-            request: request.to_owned(),
-            usage: usage(event, "/message/usage"),
-        });
-    }
-    let is_own = event.get("parent_tool_use_id").is_none_or(Value::is_null);
-    let parts = event.pointer("/message/content").and_then(Value::as_array);
-    for part in parts.into_iter().flatten() {
-        match text(part, "/type") {
-            Some("text") if is_own => {
-                events.extend(text(part, "/text").map(|said| StreamEvent::Said(said.to_owned())));
-            }
-            Some("tool_use") => events.push(StreamEvent::ToolStarted {
-                name: text(part, "/name").unwrap_or("tool").to_owned(),
-                detail: part.get("input").and_then(detail),
-            }),
-            _ => {}
-        }
-    }
-    events
 }
 
 fn result(event: &Value) -> Vec<StreamEvent> {
@@ -164,15 +132,7 @@ fn result(event: &Value) -> Vec<StreamEvent> {
         usage: usage(event, "/usage"),
         requests: u32::try_from(number(event, "/num_turns")).ok(),
     };
-    let denials = event.get("permission_denials").and_then(Value::as_array);
-    let denials = denials
-        .into_iter()
-        .flatten()
-        .map(|denial| StreamEvent::Denied {
-            what: text(denial, "/tool_name").unwrap_or("a tool").to_owned(),
-        });
-    let is_error = event.get("is_error").and_then(Value::as_bool) == Some(true);
-    let end = if !is_error && text(event, "/subtype") == Some("success") {
+    let end = if messages::is_success(event) {
         StreamEvent::Finished {
             answer: text(event, "/result").map(str::to_owned),
         }
@@ -185,7 +145,10 @@ fn result(event: &Value) -> Vec<StreamEvent> {
         };
         StreamEvent::Failed(Trouble::new(kind, message))
     };
-    std::iter::once(used).chain(denials).chain([end]).collect()
+    std::iter::once(used)
+        .chain(messages::denials(event))
+        .chain([end])
+        .collect()
 }
 
 fn usage(event: &Value, place: &str) -> Usage {

@@ -279,6 +279,9 @@ impl Turn {
             ));
         }
         match Answer::of(&self.said) {
+            Answer::Blocked(question) if question.is_empty() => {
+                Conclusion::Blocked("the agent is blocked, and did not say by what".to_owned())
+            }
             Answer::Blocked(question) => Conclusion::Blocked(question),
             Answer::NothingToChange(reason) => Conclusion::Finished(Some(reason)),
             Answer::Done => Conclusion::Finished(None),
@@ -513,6 +516,11 @@ mod tests {
                 vec![],
                 good,
                 Conclusion::Crashed("the agent ended without a result: last words".to_owned()),
+            ),
+            (
+                vec![said("BLOCKED:"), done()],
+                good,
+                Conclusion::Blocked("the agent is blocked, and did not say by what".to_owned()),
             ),
             (
                 vec![said("BLOCKED: which one?"), done()],

@@ -161,9 +161,8 @@ impl Talk {
     /// Keeps the name of the conversation as soon as it is known.
     fn hear(&mut self, name: Option<&str>) {
         if let Some(name) = name
-            && self.now.name.as_deref() != Some(name)
+            && self.now.take_name(name)
         {
-            self.now.name = Some(name.to_owned());
             self.note.write(&self.now);
         }
     }

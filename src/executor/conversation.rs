@@ -42,6 +42,19 @@ pub(super) struct Conversation {
     pub(super) ended: Option<String>,
 }
 
+impl Conversation {
+    /// Takes the name that the agent tells, and says whether it is another one: then it is another conversation, which
+    /// has used nothing yet.
+    pub(super) fn take_name(&mut self, name: &str) -> bool {
+        if self.name.as_deref() == Some(name) {
+            return false;
+        }
+        self.name = Some(name.to_owned());
+        self.total = Usage::default();
+        true
+    }
+}
+
 /// Where the conversation of a worktree is noted.
 #[derive(Debug, Clone)]
 pub(super) struct ConversationNote(Option<PathBuf>);
@@ -139,6 +152,22 @@ mod tests {
             total: Usage::default(),
             ended: Some("é".repeat(3000)),
         }
+    }
+
+    #[test]
+    fn another_conversation_has_used_nothing() {
+        let used = Usage {
+            input_tokens: 5,
+            ..Usage::default()
+        };
+        let mut talk = Conversation {
+            total: used,
+            ..conversation("one")
+        };
+        assert!(!talk.take_name("one"));
+        assert_eq!(talk.total, used);
+        assert!(talk.take_name("two"));
+        assert_eq!(talk.total, Usage::default());
     }
 
     #[test]
