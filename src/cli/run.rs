@@ -136,7 +136,8 @@ pub(super) fn new_run_id() -> Result<(RunId, u64), CliError> {
     let stamp = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
     // Every hasher state of the standard library has fresh random keys.
     let random = RandomState::new().build_hasher().finish();
-    let nonce = u16::try_from(random & 0xffff).unwrap_or_default();
+    // With the highest bit set, all ids have the same length.
+    let nonce = u32::try_from(random & 0xffff_ffff).unwrap_or_default() | 1 << 31;
     let run = RunId::new(&stamp, nonce).map_err(|error| CliError::from_error(&error))?;
     // Below 2^53, so that every reader of the journal reads it exactly.
     Ok((run, random >> 11))

@@ -7,23 +7,23 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The name of one run: `YYYYMMDD-HHMMSS-xxxx` (UTC and four hexadecimal digits), so that runs sort by their start.
+/// The name of one run: `YYYYMMDD-HHMMSS-xxxxxxxx` (UTC and eight hexadecimal digits), so that runs sort by their start.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(String);
 
 /// A text that is not the name of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{0}` is not a run id (YYYYMMDD-HHMMSS-xxxx)")]
+#[error("`{0}` is not a run id (YYYYMMDD-HHMMSS-xxxxxxxx)")]
 pub struct RunIdError(String);
 
 impl RunId {
     /// The id of a run that starts at `stamp` (`YYYYMMDD-HHMMSS`), told apart from others of the same second by
-    /// `nonce`.
+    /// `nonce`, on all boards of the machine: by its id what it has left running is found.
     ///
     /// # Errors
     /// When `stamp` does not have that form.
-    pub fn new(stamp: &str, nonce: u16) -> Result<Self, RunIdError> {
+    pub fn new(stamp: &str, nonce: u32) -> Result<Self, RunIdError> {
         format!("{stamp}-{nonce:04x}").parse()
     }
 
@@ -37,8 +37,10 @@ impl FromStr for RunId {
     type Err = RunIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &[u8] = b"dddddddd-dddddd-xxxx";
-        let fits = text.len() == FORM.len()
+        const FORM: &[u8] = b"dddddddd-dddddd-xxxxxxxx";
+        /// Earlier versions had ids with four digits at the end.
+        const SHORTEST: usize = 20;
+        let fits = (SHORTEST..=FORM.len()).contains(&text.len())
             && text.bytes().zip(FORM).all(|(byte, form)| match form {
                 b'd' => byte.is_ascii_digit(),
                 b'x' => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),

@@ -311,11 +311,11 @@ fn describe_holder(path: &Path) -> LockHolder {
 mod tests {
     use super::*;
 
-    fn run(nonce: u16) -> RunId {
+    fn run(nonce: u32) -> RunId {
         RunId::new("20261122-120000", nonce).unwrap()
     }
 
-    fn acquire(folder: &Path, nonce: u16, occupation: Occupation) -> RunLock {
+    fn acquire(folder: &Path, nonce: u32, occupation: Occupation) -> RunLock {
         // Programs that other tests start hold every lock for the moment until they run.
         RunLock::acquire(folder, &run(nonce), occupation, Duration::from_secs(5)).unwrap()
     }

@@ -367,7 +367,7 @@ where
     (ids, any::<u64>(), any::<u64>(), body).prop_map(
         |((nonce, story, attempt), sequence, sent_at_ms, body)| Envelope {
             version: PROTOCOL_VERSION,
-            run: RunId::new("20261122-211306", nonce).unwrap(),
+            run: RunId::new("20261122-211306", nonce.into()).unwrap(),
             story: story.parse().unwrap(),
             attempt: AttemptNumber::new(attempt).unwrap(),
             sequence,

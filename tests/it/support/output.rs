@@ -104,7 +104,7 @@ fn push(result: &mut String, word: &str) {
     let previous = result.trim_end().ends_with("process");
     let name = if previous && core.parse::<u32>().is_ok() {
         "<pid>"
-    } else if looks_like(core, "########-######-****") {
+    } else if looks_like(core, "########-######-********") {
         "<run>"
     } else if looks_like(core, "####-##-##") {
         "<day>"
