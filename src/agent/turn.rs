@@ -249,7 +249,8 @@ impl Turn {
             if let Some(trouble) = trouble.filter(|trouble| trouble.kind.is_of_provider()) {
                 return self.troubled(trouble);
             }
-            let kind = TroubleKind::of_message(stderr);
+            // What stands before may be anything, such as a page of help.
+            let kind = TroubleKind::of_message(last_line(stderr).unwrap_or_default());
             if kind.is_of_provider() {
                 let message =
                     last_line(stderr).map_or_else(|| format!("exit code {code}"), str::to_owned);
@@ -549,6 +550,12 @@ mod tests {
         let silent = Turn::default();
         let conclusion = silent.conclude(SessionExit::Code(41), "set a key", codes);
         assert_eq!(conclusion, Conclusion::Refused("set a key".to_owned()));
+        let help = "--auth-type  Authentication type\n-h  Show help\n";
+        let conclusion = silent.conclude(SessionExit::Code(1), help, codes);
+        assert!(
+            matches!(conclusion, Conclusion::Failed(_)),
+            "{conclusion:?}"
+        );
         let conclusion = silent.conclude(SessionExit::Code(1), "429 Too Many Requests", codes);
         let reason = "429 Too Many Requests".to_owned();
         assert_eq!(

@@ -127,10 +127,10 @@ pub(super) fn new_name(identity: &Identity, worktree: &Path, turn: u32) -> Strin
     uuid(&crate::git::digest(&text))
 }
 
-/// A UUID of version 8, whose bits are whatever its maker takes (RFC 9562).
+/// A UUID of version 5, which stands for the SHA-1 of a text (RFC 9562). Agents refuse versions that are newer.
 fn uuid(digest: &[u8; 20]) -> String {
     let mut bytes = digest.map(u16::from);
-    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[6] = bytes[6] & 0x0f | 0x50;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let mut hex = String::new();
     for byte in &bytes[..16] {
@@ -174,7 +174,7 @@ mod tests {
     fn names_of_conversations_are_uuids() {
         let mut digest = [0xff; 20];
         digest[0] = 1;
-        assert_eq!(uuid(&digest), "01ffffff-ffff-8fff-bfff-ffffffffffff");
+        assert_eq!(uuid(&digest), "01ffffff-ffff-5fff-bfff-ffffffffffff");
     }
 
     #[test]
