@@ -34,7 +34,7 @@ pub(super) fn fence(
         let path = resolved(&place(named, &project.root));
         if let Some(closed) = closed.iter().find(|closed| closed.starts_with(&path)) {
             return Err(CliError::new(format!(
-                "`fence.write` names {}, which holds {}",
+                "`fence.write` names {}, and with it {}, which stays closed to agents",
                 named.display(),
                 closed.display()
             ))

@@ -13,6 +13,7 @@ use super::{find_project, working_directory};
 use crate::engine::{Moment, OutcomeKind, Record, RunId, RunView, Standing, StopSignal, Verdict};
 use crate::journal::{last_change, last_record};
 use crate::orchestrator::{JOURNAL, JournalRecord, Past, RunLock};
+use crate::report::event::{amount, cost};
 use crate::report::{self, chain, duration, plural};
 
 /// The version of the JSON form.
@@ -209,12 +210,7 @@ fn counts(row: &Row) -> String {
             words.push(format!("{count} {}", name.replace('_', " ")));
         }
     }
-    if row.tokens > 0 {
-        words.push(format!("{} tokens", row.tokens));
-    }
-    if row.cost_micros_usd > 0 {
-        let cents = row.cost_micros_usd / 10_000;
-        words.push(format!("${}.{:02}", cents / 100, cents % 100));
-    }
+    words.extend(amount(row.tokens));
+    words.extend(cost(row.cost_micros_usd));
     words.join(", ")
 }

@@ -415,23 +415,29 @@ impl Usage {
         }
     }
 
-    /// In words such as `12.3k tokens, $0.05`; nothing when nothing was used.
+    /// In words such as `12.3k tokens, about $0.05`; nothing when nothing was used.
     pub fn in_words(&self) -> Option<String> {
         let tokens = self
             .input_tokens
             .saturating_add(self.output_tokens)
             .saturating_add(self.cached_tokens);
-        let tokens = (tokens > 0).then(|| format!("{} tokens", short(tokens)));
-        let cost = self.cost_micros_usd;
-        let cost = (cost > 0).then(|| {
-            // Rounded up, so that what has cost something never reads as nothing.
-            let cents = cost.div_ceil(10_000);
-            let about = if self.cost_is_computed { "about " } else { "" };
-            format!("{about}${}.{:02}", cents / 100, cents % 100)
-        });
-        let words: Vec<String> = tokens.into_iter().chain(cost).collect();
+        let about = if self.cost_is_computed { "about " } else { "" };
+        let cost = cost(self.cost_micros_usd).map(|cost| format!("{about}{cost}"));
+        let words: Vec<String> = amount(tokens).into_iter().chain(cost).collect();
         (!words.is_empty()).then(|| words.join(", "))
     }
+}
+
+/// So many tokens in words; nothing for none.
+pub fn amount(tokens: u64) -> Option<String> {
+    (tokens > 0).then(|| format!("{} tokens", short(tokens)))
+}
+
+/// So many millionths of a US dollar in words; nothing for none. Rounded up, so that what has cost something never reads
+/// as nothing.
+pub fn cost(micros_usd: u64) -> Option<String> {
+    let cents = micros_usd.div_ceil(10_000);
+    (cents > 0).then(|| format!("${}.{:02}", cents / 100, cents % 100))
 }
 
 /// A number in at most four digits, such as `950`, `12.3k` or `4.5M`.
