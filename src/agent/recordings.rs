@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
+use proptest::prelude::*;
 use serde::Deserialize;
 
-use super::{Conclusion, StreamEvent, Turn, find};
+use super::{Conclusion, NAMES, StreamEvent, Turn, find};
 use crate::process::SessionExit;
 
 /// How a program ended that was recorded.
@@ -100,6 +101,26 @@ pub(super) fn play_damaged(agent: &str) {
                 drop(adapter.reader().read(&line[..place]));
                 drop(adapter.reader().read(&damaged));
             }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever an agent writes: bytes of any kind, and JSON with the words of the real events in any places.
+    #[test]
+    fn no_line_makes_a_reader_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        json in "(\\{|\\}|\\[|\\]|:|,|\"(type|subtype|result|message|content|usage|item|part|error|init|system|assistant|text|[a-z0-9é]{0,5})\"|-?[0-9]{1,25}|null|true|1e400){0,60}",
+    ) {
+        for name in NAMES {
+            let mut reader = find(name).unwrap().reader();
+            let mut turn = Turn::default();
+            for line in [bytes.as_slice(), json.as_bytes()] {
+                for event in reader.read(line).into_iter().chain(reader.read_error_line(line)) {
+                    turn.hear(event);
+                }
+            }
+            drop(turn.conclude(SessionExit::Code(0), &String::from_utf8_lossy(&bytes), |_| None));
         }
     }
 }
