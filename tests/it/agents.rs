@@ -302,7 +302,8 @@ fn one_that_cannot_succeed_by_trying_again_is_ended_at_once() {
 
 #[test]
 fn one_that_is_stopped_still_tells_what_it_has_used() {
-    let hold = HOLD.replace('\n', "; ");
+    // A shell that waits for a child misses no signal; one that is just about to read would.
+    let hold = "echo \"$AI_SDLC_STORY_ID\" > \"$AI_SDLC_TEST_DIR/started\"; sleep 1000 & wait";
     let interrupted = DONE.replace("\"is_error\":false", "\"is_error\":true");
     let env = with_claude(&format!(
         "trap \"echo '$RESULT'; exit 0\" INT; INIT; {hold}"

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::programs::Program;
-use crate::scene::{Over, Run, Scene};
+use crate::scene::{DEADLINE, Over, Run, Scene};
 
 /// Something to try.
 pub(crate) struct Case {
@@ -70,10 +70,9 @@ fn one_edit() -> Value {
     json!([{"sh": "echo made > made-{N}.txt"}, {"say": "All done."}])
 }
 
-/// A story in whose middle a tool waits for a file.
+/// A story in whose middle a tool says that it is there, and waits to be let go.
 fn held() -> Value {
-    let hold = "touch \"$AI_SDLC_TEST_DIR/held\"; \
-                while ! test -e \"$AI_SDLC_TEST_DIR/go\"; do sleep 0.1; done";
+    let hold = "echo here > \"$AI_SDLC_TEST_DIR/held\"; read -r _ < \"$AI_SDLC_TEST_DIR/go\"";
     json!([{"sh": "echo one > one.txt"}, {"sh": hold}, {"sh": "echo two > two.txt"}, {"say": "All done."}])
 }
 
@@ -176,11 +175,11 @@ fn first_end(run: &mut Run) -> Result<(Value, Duration), String> {
 fn killed(program: &Program) -> Result<String, String> {
     let scene = Scene::new(program, "", 1, &held());
     let run = scene.run(&["--concurrent", "1"]);
-    scene.await_file("gates/held")?;
+    scene.held.await_somebody(DEADLINE)?;
     run.signal(Signal::KILL);
     drop(run.wait());
     no_survivors(&scene)?;
-    std::fs::write(scene.path("gates/go"), "").map_err(|error| error.to_string())?;
+    scene.go.open()?;
     let over = scene.run(&["--continue"]).wait()?;
     succeeded(&over, 1)?;
     let files = scene.git(&["diff", "--name-only", "main...ai-sdlc/S-0001-work"]);
@@ -196,7 +195,7 @@ fn killed(program: &Program) -> Result<String, String> {
 fn stopped(program: &Program) -> Result<String, String> {
     let scene = Scene::new(program, "", 1, &held());
     let run = scene.run(&["--concurrent", "1"]);
-    scene.await_file("gates/held")?;
+    scene.held.await_somebody(DEADLINE)?;
     run.signal(Signal::INT);
     let began = std::time::Instant::now();
     let over = run.wait()?;

@@ -11,6 +11,7 @@
 #![expect(clippy::print_stdout, reason = "it has no harness that would do so")]
 
 mod case;
+mod gate;
 mod namespace;
 mod programs;
 mod scene;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::gate::Gate;
 use crate::programs::Program;
 use crate::server::Server;
 
@@ -25,6 +26,10 @@ pub(crate) struct Scene<'a> {
     program: &'a Program,
     pub(crate) server: Server,
     address: String,
+    /// Where a tool says that it is there.
+    pub(crate) held: Gate,
+    /// Where it waits to be let go.
+    pub(crate) go: Gate,
 }
 
 impl<'a> Scene<'a> {
@@ -36,7 +41,11 @@ impl<'a> Scene<'a> {
             .expect("a folder can be made");
         let server = Server::start(folder.path());
         let address = server.address(scenario);
+        let gates = folder.path().join("gates");
+        fs::create_dir(&gates).expect("a folder can be made");
         let scene = Self {
+            held: Gate::new(&gates.join("held")),
+            go: Gate::new(&gates.join("go")),
             folder,
             program,
             server,
@@ -45,7 +54,6 @@ impl<'a> Scene<'a> {
         let home = scene.path("home");
         program.furnish(&scene.address, &home);
         fs::create_dir_all(scene.path("repository")).expect("a folder can be made");
-        fs::create_dir_all(scene.path("gates")).expect("a folder can be made");
         scene.git(&["init", "--quiet", "--initial-branch", "main"]);
         scene.git(&["commit", "--quiet", "--allow-empty", "--message", "first"]);
         // Quick to find what hangs, slow to call a healthy program hung.
@@ -139,18 +147,6 @@ impl<'a> Scene<'a> {
             seen: Vec::new(),
             began: Instant::now(),
         }
-    }
-
-    /// Waits for a file below the scene's folder.
-    pub(crate) fn await_file(&self, name: &str) -> Result<(), String> {
-        let began = Instant::now();
-        while !self.path(name).exists() {
-            if began.elapsed() > DEADLINE {
-                return Err(format!("{name} does not appear"));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
     }
 
     /// The names of the processes of this scene that are left after a moment.

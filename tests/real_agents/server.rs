@@ -1,10 +1,11 @@
 //! The scripted model.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -23,29 +24,29 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(folder: &Path) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real_agents/fake_llm.py");
-        let noted = folder.join("port");
-        let child = Command::new("python3")
+        let mut child = Command::new("python3")
             .arg(script)
-            .arg("--port-file")
-            .arg(&noted)
             .arg("--log")
             .arg(folder.join("model.jsonl"))
             .args(["--max-seconds", LONGEST_LIFE, "--max-requests", "100000"])
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("there is a Python");
+        let stdout = child.stdout.take().expect("is piped");
+        // What fails from here on ends it.
         let mut server = Self { child, port: 0 };
-        let began = Instant::now();
-        loop {
-            let port = std::fs::read_to_string(&noted).ok();
-            if let Some(port) = port.and_then(|text| text.trim().parse().ok()) {
-                server.port = port;
-                return server;
-            }
-            assert!(began.elapsed() < START, "the model does not start");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let (sender, ready) = channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = BufReader::new(stdout).read_line(&mut line);
+            drop(sender.send(read.map(|_| line)));
+        });
+        let said = ready.recv_timeout(START).expect("the model starts");
+        let port = said.expect("it says where it listens");
+        server.port = port.trim().parse().expect("it says a number");
+        server
     }
 
     /// The address of the model in a scenario such as `fail=429,n=2`.
