@@ -97,7 +97,9 @@ impl Agents {
             let provider = Provider::from(provider);
             known.insert(name.to_owned(), Known { setup, provider });
         }
-        for limited in config.rules.most_of_provider.keys() {
+        let limits = &config.rules.limits;
+        let paced = limits.turns_per_minute.keys();
+        for limited in limits.most_of_provider.keys().chain(paced) {
             let serves = |known: &Known| known.provider == *limited;
             if !known.values().any(serves) {
                 let limited = limited.as_str();

@@ -269,6 +269,18 @@ pub(super) struct RunArgs {
     /// The agent for stories that name none [script, mock]
     #[arg(long, value_name = "NAME")]
     pub(super) agent: Option<String>,
+    /// Stop when the agents of this run have cost so much, in US dollars [default: `limits.run.costUsd`]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
+    pub(super) max_cost: Option<f64>,
+    /// Stop when they have used so many tokens [default: `limits.run.tokens`]
+    #[arg(long, value_name = "N")]
+    pub(super) max_tokens: Option<u64>,
+    /// Stop when they have made so many turns [default: `limits.run.turns`]
+    #[arg(long, value_name = "N")]
+    pub(super) max_turns: Option<u64>,
+    /// Stop when this run has taken so long [default: `limits.run.minutes`]
+    #[arg(long, value_name = "MINUTES", allow_negative_numbers = true)]
+    pub(super) max_minutes: Option<f64>,
     /// Show what would be done, and do nothing
     #[arg(long)]
     pub(super) dry_run: bool,

@@ -9,10 +9,12 @@ use super::last_run::{Continuation, Usual};
 use super::run::base;
 use super::run_idle::Waiting;
 use super::run_plan::{Planner, RunPlan};
-use super::run_settings::settings;
+use super::run_settings::{limits, settings};
 use super::run_start::Start;
 use crate::config::Project;
-use crate::engine::{LeftOut, Obstacle, PlannedStory, RunId, Selection, Settings, WhenIdle};
+use crate::engine::{
+    LeftOut, Limits, Obstacle, PlannedStory, RunId, Selection, Settings, WhenIdle,
+};
 use crate::git::Repository;
 use crate::orchestrator::{Base, Continued, Past};
 use crate::process::FileLimit;
@@ -109,7 +111,8 @@ impl Intent {
             report::warning(remark);
         }
         plan.check_agents(&planner.agents)?;
-        let mut settings = settings(args, &project.config, &planner.selection, seed);
+        let limits = limits(args)?;
+        let mut settings = settings(args, limits, &project.config, &planner.selection, seed);
         let slots = args.concurrent.is_some().then_some(settings.slots);
         if let Some(usual) = given.usual {
             settings.slots = slots.unwrap_or(usual.slots);
@@ -119,8 +122,10 @@ impl Intent {
             // It goes on by the rules that it began with.
             settings = past.opening.settings.clone();
             settings.slots = slots.unwrap_or(past.engine.slots());
+            settings.run_limits = past.engine.run_limits().overridden_by(limits);
             stories.clone_from(&past.opening.plan);
         }
+        let run_limits = settings.run_limits;
         let intent = Self {
             run,
             store,
@@ -128,7 +133,11 @@ impl Intent {
             plan,
             stories,
             settings,
-            past: given.past.map(|past| Continued { past: *past, slots }),
+            past: given.past.map(|past| Continued {
+                past: *past,
+                slots,
+                run_limits: (limits != Limits::default()).then_some(run_limits),
+            }),
             base: base(project, repository)?,
             files: FileLimit::raise(),
             waiting,

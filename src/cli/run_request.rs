@@ -13,7 +13,7 @@ use super::worktrees::room;
 use crate::agent;
 use crate::config::Project;
 use crate::diagnostics;
-use crate::engine::{RunId, Selection};
+use crate::engine::{Limits, RunId, Selection};
 use crate::git::{Git, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
 use crate::orchestrator::{
@@ -60,6 +60,7 @@ pub(super) async fn request(
     let folder = run_folder(&project, &run)?;
     prune_in_the_background(&project, &run);
     let launcher = LocalLauncher::new(files, &project.config.kept_processes, folder.group())?;
+    let used_today = orchestrator::used_today(&project.runs(), &run);
     let place = place(&project, &repository);
     let board_folder = inside(repository.root(), &project.board);
     let board_folder = board_folder.filter(|folder| !folder.is_empty());
@@ -115,6 +116,7 @@ pub(super) async fn request(
         agents: plan.agents,
         default_agent,
         agent_setups,
+        used_today,
         prices: project.config.prices,
         board_folder,
         checkpoint_every: project.config.checkpoint_every,
@@ -140,9 +142,12 @@ fn is_fenced(name: &str, setups: &BTreeMap<String, AgentSetup>) -> bool {
 
 /// Removes the folders of old runs, and compresses the journals of the others. The run does not wait for it.
 fn prune_in_the_background(project: &Project, run: &RunId) {
-    let (runs, keep, run) = (project.runs(), project.config.rules.kept_runs, run.clone());
+    let rules = &project.config.rules;
+    let (runs, keep, run) = (project.runs(), rules.kept_runs, run.clone());
+    let limits_days = rules.limits.day != Limits::default();
+    let since = limits_days.then(orchestrator::midnight).flatten();
     tokio::task::spawn_blocking(move || {
-        prune_runs(&runs, keep, &run);
+        prune_runs(&runs, keep, &run, since);
         compress_runs(&runs, &run);
     });
 }

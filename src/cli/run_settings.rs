@@ -4,15 +4,17 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::args::RunArgs;
-use crate::config::{Config, EpicFailure, EpicWorktrees, MOST_SLOTS};
+use super::error::CliError;
+use crate::config::{Config, EpicFailure, EpicWorktrees, LimitNames, MOST_SLOTS, WantedLimits};
 use crate::engine::{
-    Deadlines, Housekeeping, OnFailure, Retention, RetryPolicy, Selection, Settings,
+    Deadlines, Housekeeping, Limits, OnFailure, Retention, RetryPolicy, Selection, Settings,
 };
 use crate::report;
 
-/// The rules of a run. `seed` makes its random waits its own.
+/// The rules of a run, which may use what `limits` say. `seed` makes its random waits its own.
 pub(super) fn settings(
     args: &RunArgs,
+    limits: Limits,
     config: &Config,
     selection: &Selection,
     seed: u64,
@@ -22,7 +24,8 @@ pub(super) fn settings(
     let keep = args.keep_worktrees || (is_epic && rules.epic_worktrees == EpicWorktrees::Keep);
     Settings {
         slots: slots(args, config, selection),
-        most_of_provider: rules.most_of_provider.clone(),
+        most_of_provider: rules.limits.most_of_provider.clone(),
+        turns_per_minute: rules.limits.turns_per_minute.clone(),
         order: selection.order(),
         on_failure: match selection {
             Selection::Batch(_) if somebody_can_answer(args) => OnFailure::Ask,
@@ -45,14 +48,34 @@ pub(super) fn settings(
             ..rules.retry.clone()
         },
         intensity: rules.intensity,
-        story_limits: rules.story_limits,
-        run_limits: rules.run_limits,
+        story_limits: rules.limits.story,
+        run_limits: rules.limits.run.overridden_by(limits),
+        day_limits: rules.limits.day,
         look_at_files: rules.look_at_files,
         housekeeping: Housekeeping {
             health_check: rules.patience.period(),
             ..Housekeeping::default()
         },
     }
+}
+
+/// The options that say what a run may use.
+const OPTIONS: LimitNames = LimitNames {
+    minutes: "--max-minutes",
+    tokens: "--max-tokens",
+    cost: "--max-cost",
+    turns: "--max-turns",
+};
+
+/// What the run may use, where the command line says so.
+pub(super) fn limits(args: &RunArgs) -> Result<Limits, CliError> {
+    let wanted = WantedLimits {
+        minutes: args.max_minutes,
+        tokens: args.max_tokens,
+        cost_usd: args.max_cost,
+        turns: args.max_turns,
+    };
+    wanted.check(&OPTIONS).map_err(CliError::new)
 }
 
 /// The usual deadlines, with the time besides that the user's own commands may take.

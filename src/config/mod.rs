@@ -6,6 +6,7 @@
 mod agents;
 mod document;
 mod fence;
+mod limits;
 pub mod project;
 pub mod rules;
 mod setup;
@@ -13,6 +14,7 @@ mod size;
 
 pub use agents::AgentRules;
 pub use fence::FenceRules;
+pub use limits::{LimitNames, UsageRules, WantedLimits};
 pub use setup::{Hooks, Install, Ports, SetupRules};
 
 pub use rules::{EpicFailure, EpicWorktrees, MOST_SLOTS, Rules};

@@ -1,6 +1,5 @@
 //! The part of the configuration that says how runs behave: attempts, budgets, patience, parallelism.
 
-use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,9 +8,10 @@ use serde::Deserialize;
 
 use super::Invalid;
 use super::document::section;
+use super::limits::{CostLimits, LimitSections, UsageRules};
 use super::size::size;
 use crate::disk::Bytes;
-use crate::engine::{Intensity, Limits, OutcomeKind, Patience, Provider, RetryPolicy};
+use crate::engine::{Intensity, Limits, OutcomeKind, Patience, RetryPolicy};
 
 /// The longest time that may be configured for anything, in minutes: thirty days.
 const LONGEST_MINUTES: u64 = 30 * 24 * 60;
@@ -51,12 +51,8 @@ pub struct Rules {
     pub intensity: Intensity,
     /// How long executors may be silent and agents without progress.
     pub patience: Patience,
-    /// What one story may use.
-    pub story_limits: Limits,
-    /// What a run may use.
-    pub run_limits: Limits,
-    /// How many attempts at stories of a provider may be alive at once.
-    pub most_of_provider: BTreeMap<Provider, NonZeroUsize>,
+    /// What may be used.
+    pub limits: UsageRules,
     /// How often the files of a running attempt are looked at; none for never.
     pub look_at_files: Option<Duration>,
     /// How many stories of an epic are worked on at once.
@@ -99,12 +95,13 @@ impl Default for Rules {
             retry: RetryPolicy::default(),
             intensity: Intensity::default(),
             patience: Patience::default(),
-            story_limits: Limits {
-                time: Some(STORY_TIME),
-                ..Limits::default()
+            limits: UsageRules {
+                story: Limits {
+                    time: Some(STORY_TIME),
+                    ..Limits::default()
+                },
+                ..UsageRules::default()
             },
-            run_limits: Limits::default(),
-            most_of_provider: BTreeMap::new(),
             look_at_files: Some(LOOK_EVERY),
             // As in the predecessor, like the two of the watch below.
             epic_slots: NonZeroUsize::MIN.saturating_add(2),
@@ -152,49 +149,6 @@ struct Attempts {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct LimitSections {
-    #[serde(deserialize_with = "section")]
-    story: LimitSection,
-    #[serde(deserialize_with = "section")]
-    run: LimitSection,
-    /// By their names, which may be anything: below a key of their own, so that none is `story` or `run`.
-    #[serde(deserialize_with = "section")]
-    providers: Providers,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(transparent)]
-struct Providers(BTreeMap<String, Wrapped>);
-
-/// A section that says what it is when it is none.
-#[derive(Debug, Deserialize)]
-#[serde(transparent)]
-struct Wrapped(#[serde(deserialize_with = "section")] ProviderSection);
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ProviderSection {
-    max_concurrent: Option<usize>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct LimitSection {
-    minutes: Option<f64>,
-    tokens: Option<u64>,
-    cost_usd: Option<f64>,
-}
-
-/// As in the predecessor, which read these and did nothing with them.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct CostLimits {
-    per_story_max_tokens: Option<u64>,
-    per_run_max_tokens: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Health {
     answer_seconds: Option<f64>,
@@ -237,15 +191,8 @@ impl Sections {
         let mut rules = Rules::default();
         self.attempts.apply(&mut rules)?;
         self.health.apply(&mut rules.patience)?;
-        rules.story_limits = self.limits.story.limits(&OF_STORY, rules.story_limits)?;
-        rules.run_limits = self.limits.run.limits(&OF_RUN, rules.run_limits)?;
-        rules.most_of_provider = self.limits.providers.most()?;
-        // Zero is none there.
-        let of = |value: Option<u64>| value.filter(|tokens| *tokens > 0);
-        let story = &mut rules.story_limits.tokens;
-        *story = story.or(of(self.cost_limits.per_story_max_tokens));
-        let run = &mut rules.run_limits.tokens;
-        *run = run.or(of(self.cost_limits.per_run_max_tokens));
+        let of_story = rules.limits.story;
+        rules.limits = self.limits.rules(of_story, &self.cost_limits)?;
         if let Some(seconds) = self.conflicts.look_every_seconds {
             rules.look_at_files = look_every(seconds)?;
         }
@@ -394,83 +341,6 @@ impl Health {
     }
 }
 
-impl Providers {
-    /// How many attempts of each may be alive at once.
-    fn most(self) -> Result<BTreeMap<Provider, NonZeroUsize>, Invalid> {
-        let limited = self.0.into_iter().filter_map(|(name, Wrapped(section))| {
-            let most = section.max_concurrent?;
-            Some((name, most))
-        });
-        limited
-            .map(|(name, most)| {
-                let most = NonZeroUsize::new(most)
-                    .filter(|most| *most <= MOST_SLOTS)
-                    .ok_or_else(|| {
-                        let key = format!("limits.providers.{name}.maxConcurrent");
-                        Invalid::new(key, "must be from 1 to 1000")
-                    })?;
-                Ok((Provider::from(name), most))
-            })
-            .collect()
-    }
-}
-
-/// The keys of a section with limits.
-struct LimitKeys {
-    minutes: &'static str,
-    tokens: &'static str,
-    cost: &'static str,
-}
-
-const OF_STORY: LimitKeys = LimitKeys {
-    minutes: "limits.story.minutes",
-    tokens: "limits.story.tokens",
-    cost: "limits.story.costUsd",
-};
-
-const OF_RUN: LimitKeys = LimitKeys {
-    minutes: "limits.run.minutes",
-    tokens: "limits.run.tokens",
-    cost: "limits.run.costUsd",
-};
-
-impl LimitSection {
-    fn limits(self, keys: &LimitKeys, defaults: Limits) -> Result<Limits, Invalid> {
-        let time = match self.minutes {
-            Some(minutes) => Some(some_time(minutes, keys.minutes)?),
-            None => defaults.time,
-        };
-        let tokens = match self.tokens {
-            Some(0) => return Err(Invalid::new(keys.tokens, "must be at least 1")),
-            Some(tokens) => Some(tokens),
-            None => defaults.tokens,
-        };
-        let cost_micros_usd = match self.cost_usd {
-            Some(cost) => {
-                let micros = cost * 1e6;
-                if !(1.0..1e15).contains(&micros) {
-                    return Err(Invalid::new(
-                        keys.cost,
-                        "must be from 0.000001 to 1000000000",
-                    ));
-                }
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "its range has just been checked"
-                )]
-                Some(micros as u64)
-            }
-            None => defaults.cost_micros_usd,
-        };
-        Ok(Limits {
-            time,
-            tokens,
-            cost_micros_usd,
-        })
-    }
-}
-
 /// How often files are looked at: never, or so seldom that looking is not all that is done.
 fn look_every(seconds: f64) -> Result<Option<Duration>, Invalid> {
     let (key, rule) = (
@@ -487,7 +357,7 @@ fn look_every(seconds: f64) -> Result<Option<Duration>, Invalid> {
 }
 
 /// A time in minutes, which is not none.
-fn some_time(minutes: f64, key: &'static str) -> Result<Duration, Invalid> {
+pub(super) fn some_time(minutes: f64, key: &'static str) -> Result<Duration, Invalid> {
     span(minutes, 60.0)
         .filter(|span| !span.is_zero())
         .ok_or(Invalid::new(
@@ -536,8 +406,7 @@ mod tests {
     fn everything_can_be_set() {
         let text = r#"{"attempts":{"most":1,"retry":["failed"],"backOffMs":10,"longestBackOffMs":20,
             "pauseAfter":9,"pauseWindowSeconds":2},
-            "limits":{"story":{"minutes":1.5,"tokens":7,"costUsd":0.5},"run":{"minutes":60},
-            "providers":{"anthropic":{"maxConcurrent":2},"story":{}}},
+            "limits":{"story":{"minutes":1.5,"tokens":7},"run":{"minutes":60}},
             "costLimits":{"perStoryMaxTokens":1,"perRunMaxTokens":9},
             "health":{"quietMinutes":0.02,"stalledMinutes":0.03,"waitingMinutes":3,"answerSeconds":9},
             "conflicts":{"lookEverySeconds":0},
@@ -549,13 +418,9 @@ mod tests {
         assert_eq!(rules.retry.retried, [OutcomeKind::Failed]);
         assert_eq!(rules.retry.longest_wait, Duration::from_millis(20));
         assert_eq!(rules.intensity.ends.get(), 9);
-        assert_eq!(rules.story_limits.time, Some(Duration::from_secs(90)));
-        assert_eq!(rules.story_limits.cost_micros_usd, Some(500_000));
-        assert_eq!(rules.story_limits.tokens, Some(7));
-        assert_eq!(rules.run_limits.tokens, Some(9));
-        let two = NonZeroUsize::MIN.saturating_add(1);
-        let anthropic = Provider::from("anthropic".to_owned());
-        assert_eq!(rules.most_of_provider, BTreeMap::from([(anthropic, two)]));
+        assert_eq!(rules.limits.story.time, Some(Duration::from_secs(90)));
+        assert_eq!(rules.limits.story.tokens, Some(7));
+        assert_eq!(rules.limits.run.tokens, Some(9));
         assert_eq!(rules.patience.stalled, Duration::from_millis(1_800));
         assert_eq!(rules.patience.waiting, Duration::from_secs(180));
         assert_eq!(rules.patience.answer, Duration::from_secs(9));
@@ -585,32 +450,8 @@ mod tests {
                 "epic.maxConcurrent must be from 1 to 1000",
             ),
             (
-                r#"{"limits":{"providers":{"x":{"maxConcurrent":0}}}}"#,
-                "limits.providers.x.maxConcurrent must be from 1 to 1000",
-            ),
-            (
                 r#"{"runs":{"journalSegment":4095}}"#,
                 "runs.journalSegment must be from 4 KiB to 1 GiB",
-            ),
-            (
-                r#"{"limits":{"story":{"minutes":0}}}"#,
-                "limits.story.minutes must be more than 0 and at most 43200, 30 days",
-            ),
-            (
-                r#"{"limits":{"run":{"costUsd":-1}}}"#,
-                "limits.run.costUsd must be from 0.000001 to 1000000000",
-            ),
-            (
-                r#"{"limits":{"run":{"minutes":1e300}}}"#,
-                "limits.run.minutes must be more than 0 and at most 43200, 30 days",
-            ),
-            (
-                r#"{"limits":{"run":{"costUsd":1e-9}}}"#,
-                "limits.run.costUsd must be from 0.000001 to 1000000000",
-            ),
-            (
-                r#"{"limits":{"story":{"tokens":0}}}"#,
-                "limits.story.tokens must be at least 1",
             ),
             (
                 r#"{"attempts":{"most":4294967297}}"#,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::event::{Provider, Unit};
 use crate::engine::files::FilePattern;
 use crate::engine::health::Wait;
-use crate::engine::limits::{Overrun, Scope};
+use crate::engine::limits::{Overrun, Scope, Share};
 use crate::engine::outcome::{Outcome, StopReason};
 use crate::engine::retry::Delay;
 use crate::story::StoryId;
@@ -120,8 +120,17 @@ pub enum Notice {
         /// Why, in one line.
         reason: String,
     },
-    /// The run's own budget is used up: what runs is stopped, nothing more is started.
+    /// The budget of the run, or of the day, is used up: what runs is stopped, nothing more is started.
     RunExceeded(Overrun),
+    /// Little is left of a budget.
+    BudgetNear {
+        /// The story whose budget it is, if it is that of one.
+        story: Option<StoryId>,
+        /// Whose budget it is.
+        scope: Scope,
+        /// What is used of it.
+        share: Share,
+    },
     /// Stories have joined the run.
     Joined(Vec<StoryId>),
     /// Two stories that run at the moment have changed the same files.
@@ -241,10 +250,12 @@ impl BoardEntry {
             // The run ended before the story did, and that says nothing of the story.
             Outcome::Cancelled
             | Outcome::TimedOut {
-                scope: Scope::Run, ..
+                scope: Scope::Run | Scope::Day,
+                ..
             }
             | Outcome::BudgetExceeded {
-                scope: Scope::Run, ..
+                scope: Scope::Run | Scope::Day,
+                ..
             } => Some(Self::Returned { error: None }),
             Outcome::Skipped(_) => None,
         }

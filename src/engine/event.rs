@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::day::CalendarDay;
 use crate::engine::files::FilePattern;
 use crate::engine::health::Vitals;
 use crate::engine::id::{AttemptNumber, Phase};
-use crate::engine::limits::Usage;
+use crate::engine::limits::{Limits, Usage};
 use crate::engine::outcome::{Claim, Exit};
 use crate::engine::plan::PlannedStory;
 use crate::engine::time::Moment;
@@ -67,6 +68,8 @@ pub enum Event {
     Answered(Unit, Vitals),
     /// What the attempt has used so far, in total.
     Used(Unit, Usage),
+    /// It is that day, on which the other runs of the board have used so much.
+    DayIs(CalendarDay, Usage),
     /// Files that the attempt has changed in its worktree so far.
     Touched(Unit, Vec<FilePattern>),
     /// The executor sent `complete`.
@@ -122,6 +125,9 @@ impl From<Provider> for String {
 pub struct Restart {
     /// How many slots there are, when a person has asked for others.
     pub slots: Option<NonZeroUsize>,
+    /// What the run may use, when a person has said something else.
+    #[serde(default)]
+    pub run_limits: Option<Limits>,
     /// Stories that the journal does not know to be through, and of which the board says something else.
     pub found: Vec<(StoryId, OnBoard)>,
     /// How long ago it was, by the clock on the wall, that the journal was last written to: time that the run does not

@@ -13,6 +13,9 @@ pub struct Usage {
     pub tokens: u64,
     /// Cost in millionths of a US dollar.
     pub cost_micros_usd: u64,
+    /// Turns: requests to the model that were answered.
+    #[serde(default)]
+    pub turns: u64,
 }
 
 impl Add for Usage {
@@ -22,6 +25,7 @@ impl Add for Usage {
         Self {
             tokens: self.tokens.saturating_add(other.tokens),
             cost_micros_usd: self.cost_micros_usd.saturating_add(other.cost_micros_usd),
+            turns: self.turns.saturating_add(other.turns),
         }
     }
 }
@@ -33,6 +37,7 @@ impl Sub for Usage {
         Self {
             tokens: self.tokens.saturating_sub(other.tokens),
             cost_micros_usd: self.cost_micros_usd.saturating_sub(other.cost_micros_usd),
+            turns: self.turns.saturating_sub(other.turns),
         }
     }
 }
@@ -44,6 +49,16 @@ impl Usage {
         Self {
             tokens: self.tokens.max(other.tokens),
             cost_micros_usd: self.cost_micros_usd.max(other.cost_micros_usd),
+            turns: self.turns.max(other.turns),
+        }
+    }
+
+    fn of(self, budget: Budget) -> Option<u64> {
+        match budget {
+            Budget::Cost => Some(self.cost_micros_usd),
+            Budget::Tokens => Some(self.tokens),
+            Budget::Turns => Some(self.turns),
+            Budget::Time => None,
         }
     }
 }
@@ -78,38 +93,77 @@ pub struct Limits {
     pub tokens: Option<u64>,
     /// Cost in millionths of a US dollar.
     pub cost_micros_usd: Option<u64>,
+    /// Turns: requests to the model that were answered.
+    #[serde(default)]
+    pub turns: Option<u64>,
 }
 
 impl Limits {
+    /// These, with what `others` limit limited as they do.
+    #[must_use]
+    pub fn overridden_by(self, others: Self) -> Self {
+        Self {
+            time: others.time.or(self.time),
+            tokens: others.tokens.or(self.tokens),
+            cost_micros_usd: others.cost_micros_usd.or(self.cost_micros_usd),
+            turns: others.turns.or(self.turns),
+        }
+    }
+
     /// The budget that `usage` goes beyond; time has its own clock.
     pub fn exceeded_by(&self, usage: Usage) -> Option<Budget> {
-        let beyond = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
-        if beyond(self.cost_micros_usd, usage.cost_micros_usd) {
-            Some(Budget::Cost)
-        } else if beyond(self.tokens, usage.tokens) {
-            Some(Budget::Tokens)
-        } else {
-            None
-        }
+        let beyond = |budget: &Budget| {
+            let (used, limit) = (usage.of(*budget), self.of(*budget));
+            used.zip(limit).is_some_and(|(used, limit)| used > limit)
+        };
+        Budget::COUNTED.into_iter().find(beyond)
     }
 
     /// The budget of which nothing is left: another attempt would have nothing to work with.
     pub fn used_up_by(&self, account: Account) -> Option<Budget> {
-        let nothing_left = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used >= limit);
-        if nothing_left(self.cost_micros_usd, account.usage.cost_micros_usd) {
-            Some(Budget::Cost)
-        } else if nothing_left(self.tokens, account.usage.tokens) {
-            Some(Budget::Tokens)
-        } else if self.time.is_some_and(|limit| account.time >= limit) {
-            Some(Budget::Time)
-        } else {
-            None
+        let nothing_left = |budget: &Budget| {
+            let (used, limit) = (account.usage.of(*budget), self.of(*budget));
+            used.zip(limit).is_some_and(|(used, limit)| used >= limit)
+        };
+        let counted = Budget::COUNTED.into_iter().find(nothing_left);
+        let time_is_up = self.time.is_some_and(|limit| account.time >= limit);
+        counted.or(time_is_up.then_some(Budget::Time))
+    }
+
+    /// The budgets of which little is left, with what is used of them and what they are; time has its own clock.
+    pub fn nearly_used_up_by(&self, usage: Usage) -> impl Iterator<Item = Share> + use<> {
+        let limits = *self;
+        Budget::COUNTED.into_iter().filter_map(move |budget| {
+            let (used, limit) = usage.of(budget).zip(limits.of(budget))?;
+            let is_near = u128::from(used) * 100 >= u128::from(limit) * u128::from(NEAR_PERCENT);
+            is_near.then_some(Share {
+                budget,
+                used,
+                limit,
+            })
+        })
+    }
+
+    /// How much time may pass before little of it is left.
+    pub fn time_until_near(&self) -> Option<Duration> {
+        self.time.map(|time| time * NEAR_PERCENT / 100)
+    }
+
+    fn of(&self, budget: Budget) -> Option<u64> {
+        match budget {
+            Budget::Cost => self.cost_micros_usd,
+            Budget::Tokens => self.tokens,
+            Budget::Turns => self.turns,
+            Budget::Time => None,
         }
     }
 }
 
+/// The share of a budget, in percent, from which on little of it is left: there is still time to raise it.
+pub const NEAR_PERCENT: u32 = 80;
+
 /// What can run out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Budget {
     /// Time.
@@ -118,16 +172,36 @@ pub enum Budget {
     Tokens,
     /// Money.
     Cost,
+    /// Turns.
+    Turns,
+}
+
+impl Budget {
+    /// Those of which agents say how much they have used, in the order in which they are named when several are used up.
+    const COUNTED: [Self; 3] = [Self::Cost, Self::Tokens, Self::Turns];
+}
+
+/// What is used of a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Which budget.
+    pub budget: Budget,
+    /// What is used of it: milliseconds, tokens, millionths of a US dollar, or turns.
+    pub used: u64,
+    /// What may be used, in the same unit.
+    pub limit: u64,
 }
 
 /// Whose budget it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// That of one story.
     Story,
     /// That of the run.
     Run,
+    /// That of all runs of a calendar day.
+    Day,
 }
 
 /// A budget that is used up.
@@ -144,11 +218,13 @@ impl fmt::Display for Overrun {
         let whose = match self.scope {
             Scope::Story => "the story's",
             Scope::Run => "the run's",
+            Scope::Day => "the day's",
         };
         let what = match self.budget {
             Budget::Time => "time",
             Budget::Tokens => "token budget",
             Budget::Cost => "cost budget",
+            Budget::Turns => "budget of turns",
         };
         write!(formatter, "{whose} {what} is used up")
     }
@@ -158,50 +234,56 @@ impl fmt::Display for Overrun {
 mod tests {
     use super::*;
 
+    const LIMITS: Limits = Limits {
+        time: Some(Duration::from_secs(60)),
+        tokens: Some(10),
+        cost_micros_usd: Some(5),
+        turns: Some(3),
+    };
+
+    fn used(tokens: u64, cost_micros_usd: u64, turns: u64) -> Usage {
+        Usage {
+            tokens,
+            cost_micros_usd,
+            turns,
+        }
+    }
+
     #[test]
     fn a_limit_is_what_may_be_used_and_not_more() {
-        let limits = Limits {
-            time: None,
-            tokens: Some(10),
-            cost_micros_usd: Some(5),
-        };
-        let used = |tokens, cost_micros_usd| {
-            limits.exceeded_by(Usage {
-                tokens,
-                cost_micros_usd,
-            })
-        };
-        assert_eq!(used(10, 5), None);
-        assert_eq!(used(11, 5), Some(Budget::Tokens));
-        assert_eq!(used(11, 6), Some(Budget::Cost));
-        assert_eq!(
-            Limits::default().exceeded_by(Usage {
-                tokens: u64::MAX,
-                cost_micros_usd: u64::MAX
-            }),
-            None
-        );
+        let exceeded = |tokens, cost, turns| LIMITS.exceeded_by(used(tokens, cost, turns));
+        assert_eq!(exceeded(10, 5, 3), None);
+        assert_eq!(exceeded(10, 5, 4), Some(Budget::Turns));
+        assert_eq!(exceeded(11, 5, 4), Some(Budget::Tokens));
+        assert_eq!(exceeded(11, 6, 4), Some(Budget::Cost));
+        let most = used(u64::MAX, u64::MAX, u64::MAX);
+        assert_eq!(Limits::default().exceeded_by(most), None);
     }
 
     #[test]
     fn a_budget_of_which_nothing_is_left_is_used_up() {
-        let limits = Limits {
-            time: Some(Duration::from_secs(60)),
-            tokens: Some(10),
-            cost_micros_usd: Some(5),
-        };
-        let used_up = |seconds, tokens, cost_micros_usd| {
-            limits.used_up_by(Account {
+        let used_up = |seconds, tokens, cost, turns| {
+            LIMITS.used_up_by(Account {
                 time: Duration::from_secs(seconds),
-                usage: Usage {
-                    tokens,
-                    cost_micros_usd,
-                },
+                usage: used(tokens, cost, turns),
             })
         };
-        assert_eq!(used_up(59, 9, 4), None);
-        assert_eq!(used_up(60, 9, 4), Some(Budget::Time));
-        assert_eq!(used_up(60, 10, 4), Some(Budget::Tokens));
-        assert_eq!(used_up(60, 10, 5), Some(Budget::Cost));
+        assert_eq!(used_up(59, 9, 4, 2), None);
+        assert_eq!(used_up(60, 9, 4, 2), Some(Budget::Time));
+        assert_eq!(used_up(60, 9, 4, 3), Some(Budget::Turns));
+        assert_eq!(used_up(60, 10, 4, 3), Some(Budget::Tokens));
+        assert_eq!(used_up(60, 10, 5, 3), Some(Budget::Cost));
+    }
+
+    #[test]
+    fn little_is_left_from_four_fifths_on() {
+        let near = |tokens, cost, turns| -> Vec<Budget> {
+            let near = LIMITS.nearly_used_up_by(used(tokens, cost, turns));
+            near.map(|share| share.budget).collect()
+        };
+        assert_eq!(near(7, 3, 2), []);
+        assert_eq!(near(8, 3, 2), [Budget::Tokens]);
+        assert_eq!(near(8, 4, 3), [Budget::Cost, Budget::Tokens, Budget::Turns]);
+        assert_eq!(LIMITS.time_until_near(), Some(Duration::from_secs(48)));
     }
 }

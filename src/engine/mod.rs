@@ -9,12 +9,13 @@
 //! - [`scheduler`]: slots, dependencies, conflicts, retries, the stop of a run, its recovery, its end
 //! - [`lifecycle`]: one attempt from its worktree to its end, with deadlines
 //! - [`outcome`]: what the claim of an executor and the end of its process mean together
-//! - [`retry`], [`quota`], [`intensity`], [`health`], [`limits`]: the policies, each by itself
+//! - [`retry`], [`quota`], [`intensity`], [`health`], [`limits`], [`day`]: the policies, each by itself
 //! - [`files`]: which files stories will touch, to predict conflicts
 //! - [`replay`]: a run once more, from its journal
 //! - [`recovery`]: what becomes of a story of a run that was killed
 //! - [`fault`]: deliberate faults, for the simulation that has to find them
 
+pub mod day;
 pub mod effect;
 pub mod event;
 pub mod fault;
@@ -37,6 +38,7 @@ pub mod scheduler;
 pub mod settings;
 pub mod time;
 
+pub use day::{CalendarDay, DayUsage};
 pub use effect::{BoardEntry, Disposal, Effect, Effects, Notice};
 pub use event::{
     BoardWrite, Clash, Comparison, Decision, Event, OnBoard, Provider, Restart, Settlement,
@@ -47,7 +49,7 @@ pub use health::{Patience, Sign, Vitals, Wait};
 pub use id::{AttemptNumber, Phase, RunId};
 pub use intensity::Intensity;
 pub use lifecycle::{Deadlines, Retention};
-pub use limits::{Account, Budget, Limits, Overrun, Scope, Usage};
+pub use limits::{Account, Budget, Limits, Overrun, Scope, Share, Usage};
 pub use outcome::{Claim, Exit, Outcome, OutcomeKind, Skip, StopReason};
 pub use plan::{
     Candidate, Candidates, Completeness, EpicName, Fingerprint, LeftOut, Obstacle, Plan,

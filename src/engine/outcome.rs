@@ -143,7 +143,7 @@ pub enum Outcome {
         /// One line for a person.
         reason: String,
     },
-    /// It used more tokens or money than it, or the run, may use.
+    /// It used more tokens, money or turns than it, or the run, or all runs of the day, may use.
     BudgetExceeded {
         /// One line for a person.
         reason: String,
@@ -416,7 +416,7 @@ impl Outcome {
         let scope = overrun.scope;
         match overrun.budget {
             Budget::Time => Self::TimedOut { reason, scope },
-            Budget::Tokens | Budget::Cost => Self::BudgetExceeded { reason, scope },
+            Budget::Tokens | Budget::Cost | Budget::Turns => Self::BudgetExceeded { reason, scope },
         }
     }
 }

@@ -203,7 +203,7 @@ mod tests {
         assert!(!again(Outcome::Succeeded));
         assert!(!again(Outcome::Failed { reason: reason() }));
         assert!(!again(Outcome::Blocked { reason: reason() }));
-        for budget in [Budget::Time, Budget::Tokens, Budget::Cost] {
+        for budget in [Budget::Time, Budget::Tokens, Budget::Cost, Budget::Turns] {
             let scope = Scope::Story;
             assert!(!again(Outcome::of_overrun(Overrun { scope, budget })));
         }

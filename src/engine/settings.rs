@@ -1,7 +1,7 @@
 //! The rules of one run, as data. Pure.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,9 @@ pub struct Settings {
     /// How many of them may be for stories of one provider; a provider that is not there may have all.
     #[serde(default)]
     pub most_of_provider: BTreeMap<Provider, NonZeroUsize>,
+    /// How many turns a provider has in a minute; one that is not there has as many as are asked for.
+    #[serde(default)]
+    pub turns_per_minute: BTreeMap<Provider, NonZeroU32>,
     /// Which story is next.
     pub order: Order,
     /// What a story that does not succeed means for the others.
@@ -41,6 +44,9 @@ pub struct Settings {
     pub story_limits: Limits,
     /// What the run may use.
     pub run_limits: Limits,
+    /// What all runs of the board may use on one calendar day; time is not among it.
+    #[serde(default)]
+    pub day_limits: Limits,
     /// How often the files that a running attempt has changed are looked at; none for never.
     #[serde(with = "crate::engine::time::optional_millis")]
     pub look_at_files: Option<Duration>,
@@ -124,6 +130,7 @@ impl Settings {
         Self {
             slots,
             most_of_provider: BTreeMap::new(),
+            turns_per_minute: BTreeMap::new(),
             order: Order::AnyReady,
             on_failure: OnFailure::GoOn,
             when_idle: WhenIdle::Finish,
@@ -134,6 +141,7 @@ impl Settings {
             intensity: Intensity::default(),
             story_limits: Limits::default(),
             run_limits: Limits::default(),
+            day_limits: Limits::default(),
             look_at_files: None,
             housekeeping: Housekeeping::default(),
         }

@@ -9,6 +9,7 @@ mod assigned;
 mod base;
 mod board;
 mod clock;
+mod day;
 mod driver;
 #[cfg(feature = "faults")]
 mod faults;
@@ -33,6 +34,7 @@ mod workspace;
 
 pub use base::Base;
 pub use board::{CheckError, check_writable, fingerprint};
+pub use day::{midnight, used_today};
 pub use ground::Ground;
 pub use leftovers::{EarlierRuns, sign, unlocked_run};
 pub use note::{JournalRecord, Note};
@@ -57,7 +59,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::disk::Bytes;
-use crate::engine::{Event, Moment, Opening, PlannedStory, Prices, RunId, Settings, Verdict};
+use crate::engine::{
+    Event, Limits, Moment, Opening, PlannedStory, Prices, RunId, Settings, Usage, Verdict,
+};
 use crate::journal::JournalError;
 use crate::launcher::Launcher;
 use crate::protocol::{AgentSetup, FenceSetup};
@@ -103,6 +107,8 @@ pub struct Continued {
     pub past: Past,
     /// How many executors may be alive at once, when that is not to be as before.
     pub slots: Option<NonZeroUsize>,
+    /// What it may use, when that is not to be as before.
+    pub run_limits: Option<Limits>,
 }
 
 /// Everything that a run needs to know before it starts.
@@ -125,6 +131,8 @@ pub struct RunRequest {
     pub default_agent: String,
     /// How agents are set up, by their names: all that a story may name.
     pub agent_setups: BTreeMap<String, AgentSetup>,
+    /// What other runs have used on this calendar day.
+    pub used_today: Usage,
     /// What tokens cost, for agents that do not say what they have cost.
     pub prices: Prices,
     /// Where worktrees come from.
@@ -174,10 +182,9 @@ pub async fn run<L: Launcher>(
     for remark in remarks {
         driver.narrator.warn(remark);
     }
-    if let Some(Continued { past, slots }) = past {
-        driver.go_on(past, slots);
-    } else {
-        driver.feed(Event::Began);
+    match past {
+        Some(past) => driver.go_on(past),
+        None => driver.begin(),
     }
     // What has changed between the plan and the first look at the board.
     driver.replan();

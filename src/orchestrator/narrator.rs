@@ -302,6 +302,15 @@ impl Narrator {
                 reason,
             },
             Notice::RunExceeded(overrun) => RunEvent::RunExceeded(overrun),
+            Notice::BudgetNear {
+                story,
+                scope,
+                share,
+            } => RunEvent::BudgetNear {
+                story,
+                scope,
+                share,
+            },
             Notice::Overlap { one, other, files } => RunEvent::StoriesOverlap {
                 one,
                 other,

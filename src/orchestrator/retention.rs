@@ -5,25 +5,32 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::run_folder::{JOURNAL, PastAttempts, latest_run};
 use crate::engine::{AttemptNumber, RunId};
-use crate::journal::compress_closed;
+use crate::journal::{compress_closed, last_change};
 use crate::report::chain;
 use crate::story::StoryId;
 
 /// The name of the file beside the folders of the runs that has the numbers of attempts whose folders are gone.
 const NUMBERS: &str = "attempts.json";
 
-/// Removes the folders of all but the last `keep` runs, those of `current` and of the last run never. What cannot be
-/// removed stays. Blocks.
-pub fn prune_runs(runs: &Path, keep: usize, current: &RunId) {
+/// Removes the folders of all but the last `keep` runs, those of `current` and of the last run never, and none of those
+/// that were at work after `since`: what they have used may count for a day. What cannot be removed stays. Blocks.
+pub fn prune_runs(runs: &Path, keep: usize, current: &RunId, since: Option<SystemTime>) {
     let mut known = run_ids(runs);
     known.sort();
     let many = known.len().saturating_sub(keep);
     let last = latest_run(runs);
     known.truncate(many);
-    known.retain(|run| run != current && Some(run) != last.as_ref());
+    let counts = |run: &RunId| {
+        let changed = last_change(&runs.join(run.as_str()).join(JOURNAL));
+        changed
+            .zip(since)
+            .is_some_and(|(changed, since)| changed >= since)
+    };
+    known.retain(|run| run != current && Some(run) != last.as_ref() && !counts(run));
     if known.is_empty() {
         return;
     }
@@ -49,7 +56,7 @@ pub fn compress_runs(runs: &Path, current: &RunId) {
     }
 }
 
-fn run_ids(runs: &Path) -> Vec<RunId> {
+pub(super) fn run_ids(runs: &Path) -> Vec<RunId> {
     let entries = fs::read_dir(runs).into_iter().flatten().flatten();
     entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -90,14 +97,16 @@ mod tests {
             fs::create_dir_all(folder.path().join(attempt)).unwrap();
         }
         fs::write(runs.join("latest"), run(1).as_str()).unwrap();
-        prune_runs(runs, 3, &run(5));
+        prune_runs(runs, 3, &run(5), Some(SystemTime::UNIX_EPOCH));
+        assert!((0..6).all(|hour| runs.join(run(hour).as_str()).exists()));
+        prune_runs(runs, 3, &run(5), None);
         let left = |hour: u32| runs.join(run(hour).as_str()).exists();
         assert_eq!(
             [0, 1, 2, 3, 4, 5].map(left),
             [false, true, false, true, true, true]
         );
         fs::remove_file(runs.join("latest")).unwrap();
-        prune_runs(runs, 1, &run(5));
+        prune_runs(runs, 1, &run(5), None);
         assert_eq!([1, 3, 4, 5].map(left), [false, false, false, true]);
         assert_eq!(PastAttempts::read(runs).next(&story).get(), 11);
     }

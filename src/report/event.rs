@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 
 use crate::engine::{
-    AttemptNumber, Conflict, Delay, OutcomeKind, Overrun, Phase, RunId, Sign, Wait,
+    AttemptNumber, Conflict, Delay, OutcomeKind, Overrun, Phase, RunId, Scope, Share, Sign, Wait,
 };
 use crate::story::StoryId;
 
@@ -240,6 +240,17 @@ pub enum RunEvent {
     },
     /// A budget of the run is used up: nothing more is started, what runs is stopped.
     RunExceeded(Overrun),
+    /// Little is left of a budget.
+    BudgetNear {
+        /// The story, if it is the budget of one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        story: Option<StoryId>,
+        /// Whose budget it is.
+        scope: Scope,
+        /// What is used of it.
+        #[serde(flatten)]
+        share: Share,
+    },
     /// A person is asked whether to go on after a story that did not succeed.
     Asking {
         /// The story.

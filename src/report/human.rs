@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 
+use super::budget::little_left;
 use super::conflicts;
 use super::event::{Change, Counts, Level, RunEvent, StorySettled, Usage, WorktreeOrigin};
 use super::pauses::{PausesTold, local_time};
@@ -284,6 +285,15 @@ impl Human {
                 let text = format!("{overrun}: nothing more starts, what runs is stopped");
                 Some(line(Tone::Bad, "Budget", &text))
             }
+            RunEvent::BudgetNear {
+                story,
+                scope,
+                share,
+            } => Some(line(
+                Tone::Warning,
+                "Budget",
+                &little_left(story.as_ref(), *scope, *share),
+            )),
             RunEvent::Asking { story } => Some(format!(
                 "{story} did not succeed. Go on with the next story? [y/N] "
             )),

@@ -5,6 +5,7 @@
 //! any more (a closed pipe, a full disk) never fails what is being reported.
 
 mod background;
+mod budget;
 mod conflicts;
 pub mod event;
 mod human;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use ai_sdlc::engine::scheduler::MOST_OVERTAKEN;
 use ai_sdlc::engine::{
-    BoardEntry, BoardWrite, Claim, Decision, Delay, Effect, Event, Exit, FilePattern, Fingerprint,
-    Limits, Moment, Notice, OnFailure, Order, Outcome, OutcomeKind, PlannedStory, Provider,
-    RunView, Settings, Settlement, Standing, StopReason, StoryView, Unit, Usage, Verdict, WhenIdle,
+    BoardEntry, BoardWrite, Budget, Claim, Decision, Delay, Effect, Event, Exit, FilePattern,
+    Fingerprint, Limits, Moment, Notice, OnFailure, Order, Outcome, OutcomeKind, PlannedStory,
+    Provider, RunView, Scope, Settings, Settlement, Share, Standing, StopReason, StoryView, Unit,
+    Usage, Verdict, WhenIdle,
 };
 use ai_sdlc::story::StoryId;
 
@@ -128,6 +129,8 @@ pub(crate) struct Ledger {
     began_at: Option<u64>,
     /// The run has said that a budget of it is used up.
     exceeded: bool,
+    /// Of which budgets was told that little is left of them.
+    near: Vec<(Option<StoryId>, Scope, Budget)>,
     /// Attempts of whose worktree nobody has said anything yet.
     preparing: BTreeSet<Unit>,
     /// Attempts whose end is being taken care of.
@@ -190,6 +193,7 @@ impl Ledger {
             total: Usage::default(),
             began_at: None,
             exceeded: false,
+            near: Vec::new(),
             preparing: BTreeSet::new(),
             settling: BTreeSet::new(),
             asked: BTreeSet::new(),
@@ -804,6 +808,8 @@ impl Ledger {
                     OutcomeKind::TimedOut | OutcomeKind::BudgetExceeded
                 ) {
                     (known.time, known.account) = (0, Usage::default());
+                    let renewed = &unit.story;
+                    self.near.retain(|(of, ..)| of.as_ref() != Some(renewed));
                     *self.seen.entry("allowances").or_default() += 1;
                 }
                 known.attempting = None;
@@ -855,6 +861,11 @@ impl Ledger {
                 self.exceeded = true;
                 self.closed = Some("the budget of the run is used up");
             }
+            Notice::BudgetNear {
+                story,
+                scope,
+                share,
+            } => self.budget_near(story.as_ref(), *scope, *share),
             Notice::Leaving { .. } => {
                 self.count("runs left");
                 self.left = true;
@@ -1025,6 +1036,29 @@ impl Ledger {
         }
     }
 
+    /// Little is left of a budget: that is so, and was not told before.
+    fn budget_near(&mut self, story: Option<&StoryId>, scope: Scope, share: Share) {
+        self.count("budgets nearly used up");
+        let used = match (story.and_then(|id| self.stories.get(id)), share.budget) {
+            (None, Budget::Time) => self.clock - self.began_at.unwrap_or_default(),
+            (Some(known), Budget::Time) => known.time + self.clock.saturating_sub(known.began_at),
+            (None, budget) => used_of(self.total, budget),
+            (Some(known), budget) => {
+                let holder = self.holders.iter().find(|unit| Some(&unit.story) == story);
+                let used = holder.and_then(|unit| self.usage.get(unit));
+                used_of(known.account + used.copied().unwrap_or_default(), budget)
+            }
+        };
+        let is_so = share.used == used && used <= share.limit && used * 5 >= share.limit * 4;
+        self.must(is_so, || {
+            format!("{used} are used of the budget of {scope:?} {story:?} that is told: {share:?}")
+        });
+        let budget = (story.cloned(), scope, share.budget);
+        let told = self.near.contains(&budget);
+        self.must(!told, || format!("{budget:?} is told twice"));
+        self.near.push(budget);
+    }
+
     /// Whoever is beyond a limit is asked to end.
     fn check_budgets(&mut self) {
         let limits = self.settings.run_limits;
@@ -1051,9 +1085,6 @@ impl Ledger {
         self.must(late.is_none(), || {
             format!("{late:?} goes on although its time is up")
         });
-        if limits.tokens.is_none() && limits.cost_micros_usd.is_none() {
-            return;
-        }
         let goes_on = self.holders.iter().find(|unit| {
             let used = self.usage.get(unit).copied().unwrap_or_default();
             let used = self.stories[&unit.story].account + used;
@@ -1205,6 +1236,16 @@ impl Ledger {
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap()
+}
+
+/// What of a budget is used that agents report.
+fn used_of(usage: Usage, budget: Budget) -> u64 {
+    match budget {
+        Budget::Time => 0,
+        Budget::Tokens => usage.tokens,
+        Budget::Cost => usage.cost_micros_usd,
+        Budget::Turns => usage.turns,
+    }
 }
 
 fn is_failure(outcome: &Outcome) -> bool {

@@ -198,6 +198,7 @@ fn limits(rng: &mut Rng, scale: u64) -> Limits {
             .then(|| Duration::from_secs(1 + rng.below(scale * 2))),
         tokens: rng.percent(50).then(|| rng.below(scale * 1000)),
         cost_micros_usd: rng.percent(30).then(|| rng.below(scale * 1000)),
+        turns: rng.percent(30).then(|| rng.below(scale)),
     }
 }
 

@@ -588,6 +588,7 @@ impl<'a> World<'a> {
                 + Usage {
                     tokens: self.rng.below(9_000),
                     cost_micros_usd: self.rng.below(9_000),
+                    turns: self.rng.below(9),
                 };
             let event = if self.rng.percent(50) {
                 Event::Used(unit.clone(), usage)

@@ -138,6 +138,7 @@ impl Engine {
             last_end: None,
             used_before: Usage::default(),
             account: Account::default(),
+            warned: BTreeSet::new(),
             board: OnBoard::AsBefore,
             stage: Stage::Waiting,
             scheduled: None,
@@ -159,6 +160,7 @@ impl Engine {
         tracked.last_end = None;
         tracked.used_before = Usage::default();
         tracked.account = Account::default();
+        tracked.warned.clear();
         tracked.stage = Stage::Waiting;
         tracked.comeback = Comeback::NotYet;
         // While it was not ready it has not waited.

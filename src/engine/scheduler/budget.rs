@@ -1,10 +1,15 @@
-//! What stories and the run may use, and what happens when it is used up.
+//! What stories, the run and the runs of a day may use, when it is told that little is left, and what happens when it is
+//! used up.
+
+use std::time::Duration;
 
 use super::{
     Account, Budget, Effects, Engine, Gate, Input, Key, Limits, Moment, Notice, Overrun, Progress,
     Scope, Skip, Stage, Stop, Trial, Unit, Usage,
 };
+use crate::engine::day::CalendarDay;
 use crate::engine::fault::{self, Fault};
+use crate::engine::limits::Share;
 use crate::engine::outcome::OutcomeKind;
 
 impl Engine {
@@ -33,21 +38,123 @@ impl Engine {
             };
             self.feed(unit, Input::Exceeded(overrun), effects);
         }
+        self.warn_of_use(key, of_story, effects);
         if let Some(budget) = self.settings.run_limits.exceeded_by(self.usage) {
-            self.exceed_run(budget, effects);
+            self.exceed_run(Scope::Run, budget, effects);
+        }
+        let of_day = self.today.usage(self.usage);
+        if let Some(budget) = self.settings.day_limits.exceeded_by(of_day) {
+            self.exceed_run(Scope::Day, budget, effects);
         }
     }
 
-    /// A budget of the run is used up: what runs is stopped, nothing more is started.
-    pub(super) fn exceed_run(&mut self, budget: Budget, effects: &mut Effects) {
+    /// It is that day, on which other runs have used so much. When nothing is left of what may be used on it, nothing is
+    /// started.
+    pub(super) fn note_day(&mut self, day: CalendarDay, elsewhere: Usage, effects: &mut Effects) {
+        if self.today.day() != Some(day) {
+            self.warned.retain(|(scope, _)| *scope != Scope::Day);
+        }
+        self.today.is(day, elsewhere, self.usage);
+        let account = Account {
+            time: Duration::ZERO,
+            usage: self.today.usage(self.usage),
+        };
+        if let Some(budget) = self.settings.day_limits.used_up_by(account) {
+            self.exceed_run(Scope::Day, budget, effects);
+        }
+    }
+
+    /// Says once of each budget that little of it is left. `of_story` is what counts for the story.
+    fn warn_of_use(&mut self, key: Key, of_story: Usage, effects: &mut Effects) {
+        let of_day = self.today.usage(self.usage);
+        let (run_limits, day_limits) = (self.settings.run_limits, self.settings.day_limits);
+        for share in self.settings.story_limits.nearly_used_up_by(of_story) {
+            self.warn_of_story(key, share, effects);
+        }
+        for share in run_limits.nearly_used_up_by(self.usage) {
+            self.warn(Scope::Run, share, effects);
+        }
+        for share in day_limits.nearly_used_up_by(of_day) {
+            self.warn(Scope::Day, share, effects);
+        }
+    }
+
+    fn warn_of_story(&mut self, key: Key, share: Share, effects: &mut Effects) {
+        let tracked = self.story_mut(key);
+        if tracked.warned.insert(share.budget) && !is_passed(share) {
+            effects.tell(Notice::BudgetNear {
+                story: Some(tracked.id.clone()),
+                scope: Scope::Story,
+                share,
+            });
+        }
+    }
+
+    fn warn(&mut self, scope: Scope, share: Share, effects: &mut Effects) {
+        if self.warned.insert((scope, share.budget)) && !is_passed(share) {
+            effects.tell(Notice::BudgetNear {
+                story: None,
+                scope,
+                share,
+            });
+        }
+    }
+
+    /// When little is left of the run's own time.
+    pub(super) fn time_near(&self) -> Option<Moment> {
+        let Progress::Going { since } = self.progress else {
+            return None;
+        };
+        let near = self.settings.run_limits.time_until_near()?;
+        let known = self.warned.contains(&(Scope::Run, Budget::Time));
+        (!known && self.stop == Stop::No && !self.gate_is_closed()).then_some(since + near)
+    }
+
+    /// Little is left of the run's own time.
+    pub(super) fn warn_of_time(&mut self, effects: &mut Effects) {
+        if let (Progress::Going { since }, Some(limit)) =
+            (self.progress, self.settings.run_limits.time)
+        {
+            let share = share_of_time(self.now.since(since), limit);
+            self.warn(Scope::Run, share, effects);
+        }
+    }
+
+    /// When little is left of the time of a story, if it is being worked on.
+    pub(super) fn story_time_near(&self, key: Key) -> Option<Moment> {
+        let tracked = self.story(key);
+        let near = self.settings.story_limits.time_until_near()?;
+        match &tracked.stage {
+            Stage::Attempting(attempt)
+                if attempt.trial.ended.is_none() && !tracked.warned.contains(&Budget::Time) =>
+            {
+                Some(attempt.trial.began + near.saturating_sub(tracked.account.time))
+            }
+            _ => None,
+        }
+    }
+
+    /// Says that little is left of the time of a story, when it is so.
+    pub(super) fn warn_of_story_time(&mut self, key: Key, effects: &mut Effects) {
+        let is_near = self
+            .story_time_near(key)
+            .is_some_and(|near| near <= self.now);
+        let tracked = self.story(key);
+        if let (true, Stage::Attempting(attempt), Some(limit)) =
+            (is_near, &tracked.stage, self.settings.story_limits.time)
+        {
+            let used = tracked.account.time + self.now.since(attempt.trial.began);
+            self.warn_of_story(key, share_of_time(used, limit), effects);
+        }
+    }
+
+    /// A budget of the run, or of the day, is used up: what runs is stopped, nothing more is started.
+    pub(super) fn exceed_run(&mut self, scope: Scope, budget: Budget, effects: &mut Effects) {
         let known = matches!(self.gate, Gate::Closed(Skip::RunExceeded(_)));
         if known || self.stop != Stop::No || fault::is(Fault::RunBudgetIgnored) {
             return;
         }
-        let overrun = Overrun {
-            scope: Scope::Run,
-            budget,
-        };
+        let overrun = Overrun { scope, budget };
         self.trouble.exhausted += 1;
         effects.tell(Notice::RunExceeded(overrun));
         for unit in self.holding_slots() {
@@ -128,6 +235,20 @@ impl Engine {
                 _ => None,
             });
         attempting.collect()
+    }
+}
+
+/// Whether nothing is left: that is told as what it is.
+fn is_passed(share: Share) -> bool {
+    share.used > share.limit
+}
+
+fn share_of_time(used: Duration, limit: Duration) -> Share {
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    Share {
+        budget: Budget::Time,
+        used: millis(used),
+        limit: millis(limit),
     }
 }
 

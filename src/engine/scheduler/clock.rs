@@ -1,6 +1,6 @@
 //! Deadlines: which one is next, and what happens when it is reached.
 
-use super::{Budget, Effects, Engine, Gate, Input, Key, Rules, Skip, Stage, Unit};
+use super::{Budget, Effects, Engine, Gate, Input, Key, Rules, Scope, Skip, Stage, Unit};
 use crate::engine::fault::{self, Fault};
 
 /// What a deadline belongs to.
@@ -24,7 +24,11 @@ impl Engine {
     /// Puts the deadline of a story where it belongs now.
     pub(super) fn reschedule(&mut self, key: Key) {
         let deadline = match &self.story(key).stage {
-            Stage::Attempting(attempt) => Some(attempt.state.deadline(&self.rules(key))),
+            Stage::Attempting(attempt) => {
+                let deadline = attempt.state.deadline(&self.rules(key));
+                let near = self.story_time_near(key);
+                Some(near.map_or(deadline, |near| near.min(deadline)))
+            }
             Stage::Delayed { .. } if fault::is(Fault::BackOffForgotten) => None,
             Stage::Delayed { until, .. } => Some(*until),
             Stage::Waiting | Stage::Done(_) => None,
@@ -54,8 +58,11 @@ impl Engine {
             let after = self.story(after).id.clone();
             self.close_gate(&Skip::StoppedAfter(after), effects);
         }
+        if self.time_near().is_some_and(|near| near <= self.now) {
+            self.warn_of_time(effects);
+        }
         if self.time_up().is_some_and(|up| up <= self.now) {
-            self.exceed_run(Budget::Time, effects);
+            self.exceed_run(Scope::Run, Budget::Time, effects);
         }
         let done = self.unsettled == 0 && self.unwritten.is_empty() && self.comparing.is_empty();
         if !done
@@ -78,7 +85,10 @@ impl Engine {
             && moment <= self.now
         {
             match self.due(key) {
-                Due::Attempt(unit) => self.feed(&unit, Input::TimePassed, effects),
+                Due::Attempt(unit) => {
+                    self.warn_of_story_time(key, effects);
+                    self.feed(&unit, Input::TimePassed, effects);
+                }
                 Due::Delay(key) => {
                     self.story_mut(key).stage = Stage::Waiting;
                     self.enqueue(key);

@@ -42,6 +42,7 @@ impl Engine {
         tracked.tries = tracked.tries.counting(kind);
         if renewed {
             tracked.account = Account::default();
+            tracked.warned.clear();
         }
         let unit = Unit {
             story: tracked.id.clone(),
@@ -191,7 +192,10 @@ impl Engine {
         let files = std::mem::take(&mut self.story_mut(key).files);
         self.contention.forget(key, &files);
         self.unsettled -= 1;
-        if outcome.kind() == OutcomeKind::QuotaExhausted {
+        if matches!(
+            outcome.kind(),
+            OutcomeKind::QuotaExhausted | OutcomeKind::BudgetExceeded
+        ) {
             self.trouble.exhausted += 1;
         }
         // A story that never started is on the board as it was.

@@ -33,6 +33,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::day::Today;
 use crate::engine::effect::{BoardEntry, Effect, Effects, Notice};
 use crate::engine::event::{BoardWrite, Clash, Comparison, Event, StopSignal, Unit};
 use crate::engine::fault::{self, Fault};
@@ -97,6 +98,9 @@ pub struct Engine {
     comparing: BTreeSet<Key>,
     conflicts: Vec<Conflict>,
     usage: Usage,
+    today: Today,
+    /// The budgets of which was told that little is left of them.
+    warned: BTreeSet<(Scope, Budget)>,
     gate: Gate,
     /// Stories of which it is known that they are through and did not succeed, while the end of their last attempt is
     /// being taken care of.
@@ -127,6 +131,8 @@ struct Tracked {
     used_before: Usage,
     /// What they count for against the limits of the story.
     account: Account,
+    /// The budgets of which was told that little is left of them.
+    warned: BTreeSet<Budget>,
     /// How the last attempt of this run ended, when another one is to follow.
     last_end: Option<(Unit, Outcome)>,
     board: OnBoard,
@@ -247,6 +253,8 @@ impl Engine {
             comparing: BTreeSet::new(),
             conflicts: Vec::new(),
             usage: Usage::default(),
+            today: Today::default(),
+            warned: BTreeSet::new(),
             gate: Gate::Open,
             failing: BTreeSet::new(),
             recent_ends: RecentEnds::default(),
@@ -306,6 +314,7 @@ impl Engine {
             }
             Event::Answered(unit, vitals) => self.feed(&unit, Input::Answered(vitals), effects),
             Event::Used(unit, usage) => self.note_usage(&unit, usage, effects),
+            Event::DayIs(day, elsewhere) => self.note_day(day, elsewhere, effects),
             Event::Touched(unit, files) => self.note_files(&unit, &files, effects),
             Event::Claimed(unit, claim) => self.hear_claim(&unit, claim, effects),
             Event::Disconnected(unit) => self.feed(&unit, Input::Disconnected, effects),
@@ -352,6 +361,7 @@ impl Engine {
             self.paused_until,
             self.queue.next_resumption(),
             self.time_up(),
+            self.time_near(),
             asking,
         ]
         .into_iter()

@@ -11,8 +11,8 @@
 //! [`Event::Resumed`]: crate::engine::Event::Resumed
 
 use super::{
-    Effect, Effects, Engine, Gate, Key, Moment, Outcome, Overrun, Remains, Scene, Sequel, Skip,
-    Stage, Stop, StoryId, Trial, Unit,
+    Effect, Effects, Engine, Gate, Key, Moment, Outcome, Overrun, Remains, Scene, Scope, Sequel,
+    Skip, Stage, Stop, StoryId, Trial, Unit,
 };
 use crate::engine::event::{OnBoard, Restart};
 use crate::engine::fault::{self, Fault};
@@ -32,6 +32,10 @@ impl Engine {
         // However long nobody was there: what is left has its whole time again.
         self.wrap_up = None;
         self.settings.slots = restart.slots.unwrap_or(self.settings.slots);
+        if let Some(limits) = restart.run_limits {
+            self.settings.run_limits = limits;
+            self.warned.retain(|(scope, _)| *scope != Scope::Run);
+        }
         self.return_to_providers(restart.away, effects);
         for (story, on_board) in restart.found {
             self.end_as_found(&story, on_board, last, effects);

@@ -1,5 +1,6 @@
 //! What single schedules come to, told as stories of a run.
 
+mod budgets;
 mod failures;
 mod providers;
 mod restarts;
@@ -62,7 +63,7 @@ fn seconds(seconds: u64) -> Duration {
 fn tokens(tokens: u64) -> Usage {
     Usage {
         tokens,
-        cost_micros_usd: 0,
+        ..Usage::default()
     }
 }
 

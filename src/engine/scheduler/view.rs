@@ -7,10 +7,11 @@ use std::num::NonZeroUsize;
 use serde::{Deserialize, Serialize};
 
 use super::{BoardEntry, Engine, Gate, Key, OnBoard, Stage, Stop, Unit, Verdict};
+use crate::engine::day::{CalendarDay, DayUsage};
 use crate::engine::event::Provider;
 use crate::engine::id::Phase;
 use crate::engine::lifecycle::State;
-use crate::engine::limits::Usage;
+use crate::engine::limits::{Limits, Usage};
 use crate::engine::outcome::{Outcome, OutcomeKind};
 use crate::engine::recovery::Stood;
 use crate::engine::retry::Delay;
@@ -28,6 +29,9 @@ pub struct RunView {
     pub conflicts: Vec<Conflict>,
     /// What all attempts have used together.
     pub usage: Usage,
+    /// What they have used on the last day on which the run worked.
+    #[serde(default)]
+    pub day: Option<DayUsage>,
     /// How it went; none while it goes on.
     pub verdict: Option<Verdict>,
 }
@@ -148,6 +152,7 @@ impl Engine {
             paused_until: self.paused_until,
             conflicts: self.conflicts.clone(),
             usage: self.usage,
+            day: self.today.own_usage(self.usage),
             verdict: self.is_finished().then(|| self.verdict()),
         }
     }
@@ -240,6 +245,11 @@ impl Engine {
             .collect()
     }
 
+    /// Which day it is, as the run was last told.
+    pub fn day(&self) -> Option<CalendarDay> {
+        self.today.day()
+    }
+
     /// Whether the run was asked to stop.
     pub fn is_stopping(&self) -> bool {
         self.stop != Stop::No
@@ -248,6 +258,11 @@ impl Engine {
     /// How many attempts may hold a slot at once, as it was last said.
     pub fn slots(&self) -> NonZeroUsize {
         self.settings.slots
+    }
+
+    /// What the run may use, as it was last said.
+    pub fn run_limits(&self) -> Limits {
+        self.settings.run_limits
     }
 
     /// Whether a person is being asked whether to go on.

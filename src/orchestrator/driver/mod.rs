@@ -29,6 +29,7 @@ use crate::journal::Durability;
 use crate::launcher::{AttemptSpec, Launcher};
 use crate::orchestrator::assigned::Assigned;
 use crate::orchestrator::clock::{RunClock, Waking};
+use crate::orchestrator::day;
 use crate::orchestrator::finished::Finished as FinishedBranches;
 use crate::orchestrator::ground::{Dependency, Site, Unprepared};
 use crate::orchestrator::narrator::{Narrator, millis};
@@ -147,6 +148,17 @@ impl<L: Launcher> Driver<L> {
         crate::orchestrator::faults::point("record", &event);
         let record = self.journal.event(event, &effects, now);
         self.hold(record, effects);
+    }
+
+    /// Begins the run.
+    pub(in crate::orchestrator) fn begin(&mut self) {
+        self.tell_day(self.request.used_today);
+        self.feed(Event::Began);
+    }
+
+    /// Tells which day it is, on which other runs have used so much.
+    fn tell_day(&mut self, used_elsewhere: Usage) {
+        self.feed(Event::DayIs(day::today(), used_elsewhere));
     }
 
     /// Notes what is to be known after a restart.

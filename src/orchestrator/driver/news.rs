@@ -3,6 +3,7 @@
 use super::{Driver, FromExecutor};
 use crate::engine::{Claim, Event, Moment, Tokens, Unit, Usage};
 use crate::launcher::Launcher;
+use crate::orchestrator::day;
 use crate::orchestrator::narrator::Cost;
 use crate::orchestrator::note::Note;
 use crate::orchestrator::unit::{Message, News};
@@ -125,6 +126,7 @@ impl<L: Launcher> Driver<L> {
                 .input_tokens
                 .saturating_add(update.usage.output_tokens),
             cost_micros_usd: cost.micros_usd,
+            turns: u64::from(update.usage.turns),
         };
         let retries = attempt.retrying != update.retrying;
         attempt.retrying.clone_from(&update.retrying);
@@ -148,6 +150,10 @@ impl<L: Launcher> Driver<L> {
             self.feed(Event::PhaseEntered(unit.clone(), update.phase));
         }
         if used {
+            if self.engine.day() != Some(day::today()) {
+                // Another day has begun, and no other run works on the board.
+                self.tell_day(Usage::default());
+            }
             self.feed(Event::Used(unit.clone(), usage));
         }
         if let Some(retrying) = update.retrying.as_ref().filter(|_| retries) {

@@ -2,7 +2,6 @@
 //! what it found.
 
 use std::collections::HashSet;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -11,15 +10,21 @@ use super::{Attempt, Driver, SettledBranch};
 use crate::engine::{Event, OnBoard, Order, Restart, Standing};
 use crate::git::{BRANCH_PREFIX, Prepared};
 use crate::launcher::Launcher;
+use crate::orchestrator::Continued;
 use crate::orchestrator::clock::RunClock;
 use crate::orchestrator::narrator::change_of;
-use crate::orchestrator::past::{Notes, Past};
+use crate::orchestrator::past::Notes;
 use crate::report::event::{KeptWorktree, RunEvent, StorySettled, Usage};
 use crate::story::{Status, StoryId};
 
 impl<L: Launcher> Driver<L> {
-    /// Goes on with a run, with that many slots if they are not to be as before.
-    pub(in crate::orchestrator) fn go_on(&mut self, past: Past, slots: Option<NonZeroUsize>) {
+    /// Goes on with a run.
+    pub(in crate::orchestrator) fn go_on(&mut self, continued: Continued) {
+        let Continued {
+            past,
+            slots,
+            run_limits,
+        } = continued;
         self.clock = RunClock::go_on(
             past.last,
             tokio::time::Instant::now(),
@@ -40,7 +45,13 @@ impl<L: Launcher> Driver<L> {
         // A clock that was set back says nothing.
         let away = SystemTime::now().duration_since(past.last_written);
         let away = away.unwrap_or_default();
-        self.feed(Event::Resumed(Restart { slots, found, away }));
+        self.tell_day(self.request.used_today);
+        self.feed(Event::Resumed(Restart {
+            slots,
+            run_limits,
+            found,
+            away,
+        }));
     }
 
     /// What the board says of stories that are not through, where that is not what the run has left there.
