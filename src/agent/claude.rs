@@ -111,6 +111,10 @@ fn dollars(micros: u64) -> String {
 struct Reader;
 
 impl StreamReader for Reader {
+    fn tells_of_tools(&self) -> bool {
+        true
+    }
+
     fn read(&mut self, line: &[u8]) -> Vec<StreamEvent> {
         let Some(event) = object(line) else {
             return Vec::new();

@@ -81,6 +81,10 @@ impl Agent for Codex {
 struct Reader;
 
 impl StreamReader for Reader {
+    fn tells_of_tools(&self) -> bool {
+        true
+    }
+
     fn read(&mut self, line: &[u8]) -> Vec<StreamEvent> {
         let Some(event) = object(line) else {
             return Vec::new();

@@ -98,6 +98,10 @@ struct Reader {
 const RETRYING: &str = "Retrying with backoff";
 
 impl StreamReader for Reader {
+    fn tells_of_tools(&self) -> bool {
+        true
+    }
+
     fn read_error_line(&mut self, line: &[u8]) -> Vec<StreamEvent> {
         let line = String::from_utf8_lossy(line);
         let Some((what, _)) = line.split_once(RETRYING) else {

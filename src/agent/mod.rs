@@ -220,6 +220,11 @@ pub trait StreamReader: Send {
     /// What a line tells. A line that was too long is given by its beginning.
     fn read(&mut self, line: &[u8]) -> Vec<StreamEvent>;
 
+    /// Whether it is told when a tool begins: one of which nothing is told then waits for its model.
+    fn tells_of_tools(&self) -> bool {
+        false
+    }
+
     /// What a line on its standard error tells, where other lines may be as well.
     fn read_error_line(&mut self, _line: &[u8]) -> Vec<StreamEvent> {
         Vec::new()

@@ -83,6 +83,12 @@ impl Agent for OpenCode {
             let what = what.trim().trim_end_matches("; auto-rejecting");
             return Conclusion::Blocked(format!("the agent was not allowed to: {what}"));
         }
+        let last = stderr.trim_end().lines().next_back().unwrap_or_default();
+        if last.trim() == "database is locked" {
+            // Several that begin together are in each other's way; one that begins a little later is not.
+            let reason = "opencode found its database locked by another opencode";
+            return Conclusion::Crashed(reason.to_owned());
+        }
         turn.conclude(exit, stderr, |_| None)
     }
 }

@@ -91,6 +91,10 @@ impl Agent for Qwen {
 struct Reader;
 
 impl StreamReader for Reader {
+    fn tells_of_tools(&self) -> bool {
+        true
+    }
+
     /// `Retrying in 60s (attempt 1/10): [API Error: 429 …]`: the event in the stream does not say why.
     fn read_error_line(&mut self, line: &[u8]) -> Vec<StreamEvent> {
         let line = String::from_utf8_lossy(line);

@@ -63,6 +63,11 @@ impl Turn {
         self.conversation_total
     }
 
+    /// Whether the agent has told that all is well at the end of the turn.
+    pub fn is_finished(&self) -> bool {
+        self.finished && self.failed.is_none()
+    }
+
     /// Takes what was heard.
     pub fn hear(&mut self, event: StreamEvent) -> Heard {
         match event {

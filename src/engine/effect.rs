@@ -22,6 +22,8 @@ pub enum Effect {
     AbandonPreparation(Unit),
     /// Start the executor: answered by `Connected`, `LaunchFailed` or `Exited`.
     Launch(Unit),
+    /// Tell the executor that its agent may begin a turn.
+    GrantTurn(Unit),
     /// Send `shutdown` and SIGTERM. The executor has `grace` to end its agent.
     AskToStop {
         /// Whom.

@@ -70,6 +70,8 @@ pub enum Event {
     Used(Unit, Usage),
     /// It is that day, on which the other runs of the board have used so much.
     DayIs(CalendarDay, Usage),
+    /// The executor asks whether its agent may begin a turn: answered by `GrantTurn`, or by a stop.
+    TurnAsked(Unit),
     /// Files that the attempt has changed in its worktree so far.
     Touched(Unit, Vec<FilePattern>),
     /// The executor sent `complete`.

@@ -94,11 +94,17 @@ pub enum Fault {
     BoardNotLookedAt,
     /// Whose files overlap makes no difference.
     ConflictNotAvoided,
+    /// How many turns a provider has in a minute makes no difference.
+    PaceIgnored,
+    /// An executor that asks for a turn is not answered.
+    TurnForgotten,
+    /// An attempt keeps its slot however long it would wait for its turn.
+    NobodyPutOff,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 47] = [
         Self::SlotCountedTwice,
         Self::SlotNotCounted,
         Self::SlotFreedByAsking,
@@ -120,6 +126,9 @@ impl Fault {
         Self::RefusalIgnored,
         Self::ProviderRoomIgnored,
         Self::ProviderRoomKept,
+        Self::PaceIgnored,
+        Self::TurnForgotten,
+        Self::NobodyPutOff,
         Self::RunBudgetIgnored,
         Self::ConflictRefused,
         Self::ConflictStarves,

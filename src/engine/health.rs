@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::engine::fault::{self, Fault};
 use crate::engine::time::Moment;
 
+/// Longer than any run.
+const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// The longest time between two health checks.
 const LONGEST_PERIOD: Duration = Duration::from_secs(10);
 /// The shortest one: executors say how they are at most ten times a second.
@@ -64,6 +67,17 @@ impl Patience {
     /// slept, or an orchestrator that was stopped, says nothing about its executors. Two health checks.
     fn oversleep(&self) -> Duration {
         self.period() * 2
+    }
+
+    /// That with an attempt of which no progress is expected for now.
+    #[must_use]
+    pub(super) fn without_progress(self) -> Self {
+        Self {
+            quiet: NO_LIMIT,
+            stalled: NO_LIMIT,
+            waiting: NO_LIMIT,
+            ..self
+        }
     }
 
     fn longest_wait(&self) -> Duration {

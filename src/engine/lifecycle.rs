@@ -196,6 +196,8 @@ pub(super) enum Input {
     StopNow,
     /// A budget is used up.
     Exceeded(Overrun),
+    /// Its agent may begin no turn for now, for this reason.
+    PutOff(StopReason),
     TimePassed,
 }
 
@@ -231,6 +233,10 @@ impl State {
     pub(super) fn holds_slot(&self) -> bool {
         let asked = matches!(self, Self::Stopping { .. }) && fault::is(Fault::SlotFreedByAsking);
         !matches!(self, Self::Settling { .. }) && !asked
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self, Self::Running { .. })
     }
 
     /// The provider of an attempt that has met a limit is asked again so much earlier.
@@ -428,6 +434,7 @@ fn with_process(state: State, input: Input, scene: &Scene<'_>, effects: &mut Eff
         Input::Exceeded(overrun) if !is_stopping(&state) => {
             stop(state, StopReason::Exceeded(overrun), grace, scene, effects)
         }
+        Input::PutOff(reason) if !is_stopping(&state) => stop(state, reason, grace, scene, effects),
         Input::StopNow if !is_killed(&state) => {
             let reason = match &state {
                 State::Stopping { reason, .. } => reason.clone(),

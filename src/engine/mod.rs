@@ -9,7 +9,7 @@
 //! - [`scheduler`]: slots, dependencies, conflicts, retries, the stop of a run, its recovery, its end
 //! - [`lifecycle`]: one attempt from its worktree to its end, with deadlines
 //! - [`outcome`]: what the claim of an executor and the end of its process mean together
-//! - [`retry`], [`quota`], [`intensity`], [`health`], [`limits`], [`day`]: the policies, each by itself
+//! - [`retry`], [`quota`], [`intensity`], [`health`], [`limits`], [`day`], [`pace`]: the policies, each by itself
 //! - [`files`]: which files stories will touch, to predict conflicts
 //! - [`replay`]: a run once more, from its journal
 //! - [`recovery`]: what becomes of a story of a run that was killed
@@ -26,6 +26,7 @@ pub mod intensity;
 pub mod lifecycle;
 pub mod limits;
 pub mod outcome;
+pub mod pace;
 pub mod plan;
 pub mod prices;
 #[cfg(test)]

@@ -98,6 +98,15 @@ pub enum StopReason {
     Stalled(Duration, Option<Wait>),
     /// A budget is used up.
     Exceeded(Overrun),
+    /// The provider of its agent serves no more before that moment, and its agent has not begun a turn.
+    ProviderPaused {
+        /// When it is asked again.
+        until: Moment,
+        /// One line for a person.
+        reason: String,
+    },
+    /// The provider of its agent serves nothing before a person has seen to that, and its agent has not begun a turn.
+    ProviderRefused(String),
 }
 
 /// How an attempt ended, and with it, when no further attempt follows, how its story ended.
@@ -370,6 +379,16 @@ impl Outcome {
                 };
                 Self::Stalled { reason }
             }),
+            StopReason::ProviderPaused { until, reason } => Self::through(claim, exit)
+                .unwrap_or_else(|| Self::QuotaExhausted {
+                    until: Some(*until),
+                    reason: reason.clone(),
+                }),
+            StopReason::ProviderRefused(reason) => {
+                Self::through(claim, exit).unwrap_or_else(|| Self::ProviderRefused {
+                    reason: reason.clone(),
+                })
+            }
             StopReason::ProtocolViolated(violation) => Self::ProtocolError {
                 reason: violation.clone(),
             },

@@ -24,8 +24,8 @@ use crate::agent::{
 use crate::engine::Phase;
 use crate::git::{self, CommitError, CommitId, CommitOutcome, CommitRequest, Git};
 use crate::protocol::{
-    self, Activity, AgentSetup, Change, Claim, Evidence, Label, Log, LogLevel, OutboxHandle,
-    Reason, Retrying, Start, StatusUpdate, identity,
+    self, Activity, AgentSetup, Change, Claim, Evidence, FromExecutor, Label, Log, LogLevel,
+    OutboxHandle, Reason, Retrying, Start, StatusUpdate, identity,
 };
 
 /// How often a commit that is refused is given back to the agent: once, since one who cannot mend it will not the
@@ -311,6 +311,7 @@ impl<'a> Attempt<'a> {
             }
             Ok(Approach::Run(invocation)) => invocation,
         };
+        self.await_turn(talk, orders).await?;
         talk.turns += 1;
         self.status(
             &Turn::default(),
@@ -357,7 +358,7 @@ impl<'a> Attempt<'a> {
             .map_err(Setback::crashed)?;
         let ended = ended.map_err(Setback::failed)?;
         talk.count(&ended.turn);
-        if orders.is_stopping() {
+        if orders.is_stopping() && !ended.was_through {
             return Err(Setback::Stopped);
         }
         let conclusion = match ended.exit {
@@ -366,7 +367,20 @@ impl<'a> Attempt<'a> {
         };
         match conclusion {
             Conclusion::Finished(answer) => Ok(answer),
+            _ if orders.is_stopping() => Err(Setback::Stopped),
             conclusion => Err(Setback::Concluded(conclusion)),
+        }
+    }
+
+    /// Waits until the agent may begin a turn. The orchestrator answers, stops the attempt, or is gone.
+    async fn await_turn(&self, talk: &Talk, orders: &mut Orders) -> Result<(), Setback> {
+        let activity = Activity::new("waits for its turn");
+        self.status(&Turn::default(), talk, Some(activity));
+        let asked = self.hands.outbox.reliable(FromExecutor::PermitRequest);
+        if asked.await.is_ok() && orders.may_begin_turn().await {
+            Ok(())
+        } else {
+            Err(Setback::Stopped)
         }
     }
 

@@ -31,7 +31,7 @@ struct State {
 impl Hearing {
     /// Of an agent that is understood by `reader`.
     pub(super) fn new(reader: Box<dyn StreamReader>, turn: Turn, pulse: Pulse) -> Self {
-        pulse.set(Beat::Telling(std::time::Instant::now()));
+        pulse.set(beat(reader.as_ref(), &turn));
         Self {
             state: Arc::new(Mutex::new(State {
                 reader: Some(reader),
@@ -107,10 +107,15 @@ impl Hearing {
                 (None, Heard::Nothing) => state.patience_ends,
                 (None, Heard::Progress) => None,
             };
+            let beat = state
+                .reader
+                .as_deref()
+                .map(|reader| beat(reader, &state.turn));
             if heard == Heard::Progress
+                && let Some(beat) = beat
                 && let Some(pulse) = &self.pulse
             {
-                pulse.set(Beat::Telling(std::time::Instant::now()));
+                pulse.set(beat);
             }
         }
         drop(state);
@@ -119,6 +124,16 @@ impl Hearing {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is a sign that an agent does something that has just told of something.
+fn beat(reader: &dyn StreamReader, turn: &Turn) -> Beat {
+    let now = std::time::Instant::now();
+    if reader.tells_of_tools() && turn.tool().is_none() {
+        Beat::Thinking(now)
+    } else {
+        Beat::Telling(now)
     }
 }
 

@@ -33,8 +33,17 @@ pub(super) enum Order {
     Start(Box<Start>),
     /// End, within this time.
     Stop { grace: Duration },
+    /// The agent may begin its turn.
+    Turn,
     /// The orchestrator is gone.
     Gone,
+}
+
+/// What came of waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Turn,
+    Step(StopStep),
 }
 
 /// What to do about the agent now.
@@ -90,6 +99,19 @@ impl Orders {
     /// Waits until something has to be done about the agent. Cancel-safe: what was received is kept in `self`.
     pub(super) async fn next_step(&mut self) -> StopStep {
         loop {
+            if let Told::Step(step) = self.told().await {
+                return step;
+            }
+        }
+    }
+
+    /// Waits until the agent may begin a turn. Gives whether it may: not when it was told to stop.
+    pub(super) async fn may_begin_turn(&mut self) -> bool {
+        !self.is_stopping() && self.told().await == Told::Turn
+    }
+
+    async fn told(&mut self) -> Told {
+        loop {
             let deadline = match self.stopping {
                 Stopping::Until(deadline) => Some(deadline),
                 Stopping::No | Stopping::TimeIsUp => None,
@@ -97,6 +119,7 @@ impl Orders {
             let grace = tokio::select! {
                 order = self.received.recv(), if self.orchestrator == Orchestrator::There => match order {
                     Some(Order::Stop { grace }) => grace,
+                    Some(Order::Turn) => return Told::Turn,
                     Some(Order::Start(_)) => continue,
                     Some(Order::Gone) | None => {
                         self.orchestrator = Orchestrator::Gone;
@@ -110,11 +133,11 @@ impl Orders {
                 },
                 () = sleep_until(deadline) => {
                     self.stopping = Stopping::TimeIsUp;
-                    return StopStep::Kill;
+                    return Told::Step(StopStep::Kill);
                 }
             };
             self.stopping = Stopping::Until(Instant::now() + grace);
-            return StopStep::Ask;
+            return Told::Step(StopStep::Ask);
         }
     }
 
@@ -165,6 +188,7 @@ pub(super) async fn listen(
                 }
                 continue;
             }
+            Ok(Some(ToExecutor::PermitGrant)) => Order::Turn,
             Ok(Some(ToExecutor::Shutdown { reason, grace_ms })) => {
                 tracing::info!(?reason, grace_ms, "told to stop");
                 Order::Stop {
@@ -211,6 +235,22 @@ mod tests {
         assert_eq!(timeout(LONG, orders.next_step()).await, Ok(StopStep::Ask));
         assert_eq!(timeout(LONG, orders.next_step()).await, Ok(StopStep::Kill));
         assert!(timeout(LONG, orders.next_step()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_begins_when_it_is_granted_and_not_after_a_stop() {
+        let (sender, mut orders) = orders();
+        assert!(timeout(LONG, orders.may_begin_turn()).await.is_err());
+        sender.send(Order::Turn).await.unwrap();
+        assert!(orders.may_begin_turn().await);
+        let grace = Duration::from_secs(1);
+        sender.send(Order::Stop { grace }).await.unwrap();
+        sender.send(Order::Turn).await.unwrap();
+        assert!(!orders.may_begin_turn().await);
+        assert!(orders.is_stopping());
+        assert!(!orders.may_begin_turn().await);
+        // A turn that is granted too late is none.
+        assert_eq!(orders.next_step().await, StopStep::Kill);
     }
 
     #[tokio::test(start_paused = true)]

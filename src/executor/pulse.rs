@@ -12,6 +12,9 @@ pub(super) enum Beat {
     /// What it tells in its stream: the last time that this was progress. An agent that writes that it tries again
     /// makes none.
     Telling(Instant),
+    /// The same, of an agent that tells of every tool that it has running, and has none: it waits for its model, whatever
+    /// its processes do meanwhile.
+    Thinking(Instant),
 }
 
 /// The one who hears the agent.

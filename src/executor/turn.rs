@@ -71,6 +71,8 @@ pub(super) struct Ended {
     pub(super) turn: Turn,
     /// Its last words on its standard error.
     pub(super) stderr: String,
+    /// Whether it had told that it is done before it was asked to end, if it was.
+    pub(super) was_through: bool,
     /// Its process group, which has no leader any more.
     pub(super) group: u32,
 }
@@ -140,6 +142,7 @@ pub(super) async fn play(
     let mut heard = hearing.heard();
     let mut log = stage.log;
     let mut pressing = Pressing::default();
+    let mut was_through = false;
     let exit = loop {
         // All of them can be dropped and taken up again.
         tokio::select! {
@@ -148,6 +151,7 @@ pub(super) async fn play(
             }
             step = orders.next_step() => match step {
                 StopStep::Ask => {
+                    was_through |= hearing.with_turn(Turn::is_finished) && !pressing.has_asked();
                     let left = orders.time_left().unwrap_or_default();
                     session.signal(pressing.ask(stage.ask, left));
                 }
@@ -183,6 +187,7 @@ pub(super) async fn play(
         exit: (!pressing.gave_up()).then_some(exit),
         turn,
         stderr: String::from_utf8_lossy(&words).into_owned(),
+        was_through,
         group: session.group(),
     })
 }

@@ -151,7 +151,13 @@ impl Vitals {
     }
 
     fn note_evidence(&mut self, evidence: Evidence) {
+        let thinks = matches!(*self.pulse.borrow(), Beat::Thinking(_));
         let sign = match evidence {
+            // An agent that looks whether it could reach somebody else, or that draws what nobody sees.
+            Evidence::Works(_) if thinks => {
+                self.waits = Some(Wait::Network);
+                return;
+            }
             Evidence::Works(Work::Processes) => Sign::Processes,
             Evidence::Works(Work::Cpu) => Sign::Cpu,
             Evidence::Works(Work::Io) => Sign::Io,
@@ -170,7 +176,7 @@ impl Vitals {
 
     /// When the agent's output last told of something; none when it has not.
     fn output_grew(&self) -> Option<Instant> {
-        if let Beat::Telling(at) = *self.pulse.borrow() {
+        if let Beat::Telling(at) | Beat::Thinking(at) = *self.pulse.borrow() {
             return Some(at);
         }
         let counts = self.output.borrow().counts;
@@ -241,5 +247,19 @@ mod tests {
         assert_eq!(vitals.response(3).sign, Some(Sign::Cpu));
         vitals.note_evidence(Evidence::Works(Work::Io));
         assert_eq!(vitals.response(4).sign, Some(Sign::Io));
+    }
+
+    #[tokio::test]
+    async fn whatever_the_processes_do_of_an_agent_that_thinks_it_waits() {
+        let (pulse, beat) = Pulse::new();
+        let output = Output::of_nothing();
+        let mut vitals = Vitals::new(Duration::ZERO, output.seen(), beat);
+        pulse.set(Beat::Thinking(Instant::now()));
+        vitals.note_evidence(Evidence::Works(Work::Processes));
+        let response = vitals.response(1);
+        assert_eq!((response.sign, response.waits), (None, Some(Wait::Network)));
+        pulse.set(Beat::Telling(Instant::now()));
+        vitals.note_evidence(Evidence::Works(Work::Processes));
+        assert_eq!(vitals.response(2).sign, Some(Sign::Processes));
     }
 }

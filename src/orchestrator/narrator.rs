@@ -165,7 +165,10 @@ impl Narrator {
                 text: format!("{}: {}", report.code, report.message),
             },
             // A status is told with what it has cost, which is not for the narrator to know.
-            FromExecutor::Hello(_) | FromExecutor::StatusUpdate(_) | FromExecutor::Complete(_) => {
+            FromExecutor::Hello(_)
+            | FromExecutor::StatusUpdate(_)
+            | FromExecutor::PermitRequest
+            | FromExecutor::Complete(_) => {
                 return;
             }
         };

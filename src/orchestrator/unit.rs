@@ -45,6 +45,7 @@ pub(super) enum Command {
         grace: Duration,
     },
     Kill,
+    GrantTurn,
 }
 
 /// Starts an executor and stays with it until it is reaped; every ending sends [`News::NotLaunched`] or
@@ -169,6 +170,7 @@ async fn attend(
                     control.end(Ending::Terminate);
                 }
                 Command::Kill => control.end(Ending::Kill),
+                Command::GrantTurn => say(&line, ToExecutor::PermitGrant),
             },
             _ = health.tick() => {
                 sequence += 1;

@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_message_of_this_version_has_a_typed_error() {
-        let unknown = [header(), vec![6]].concat();
+        let unknown = [header(), vec![250]].concat();
         assert!(matches!(up(&unknown), Err(CodecError::UnknownVariant(_))));
         let unknown_claim = [header(), vec![5, 9]].concat();
         assert!(matches!(

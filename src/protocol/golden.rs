@@ -157,6 +157,12 @@ fn error_keeps_its_bytes() {
 }
 
 #[test]
+fn permits_keep_their_bytes() {
+    check(FromExecutor::PermitRequest, "06");
+    check(ToExecutor::PermitGrant, "03");
+}
+
+#[test]
 fn complete_keeps_its_bytes_with_every_claim() {
     let succeeded = |change, commands| {
         FromExecutor::Complete(Claim::Succeeded(Evidence {

@@ -12,8 +12,7 @@
 //! Every frame begins with the version, and in every future version too: one byte, 1 to 250, before anything
 //! whose layout may change. A decoder reads it alone first.
 //!
-//! `permit_request`, `permit_release` and `permit_grant` (turns under a shared quota) and `artifact` (section files for
-//! the board) are appended with the features that send them.
+//! `artifact` (section files for the board) is appended with the feature that sends it.
 //!
 //! Texts that an agent or a command wrote have types that clean themselves ([`OneLine`], [`LogText`]), when they are
 //! made and again when they are read.
@@ -71,6 +70,8 @@ pub enum FromExecutor {
     Error(ErrorReport),
     /// How the attempt ended, as the executor claims; the last frame. Never dropped.
     Complete(Claim),
+    /// The agent is to begin a turn: it does when [`ToExecutor::PermitGrant`] comes. Never dropped.
+    PermitRequest,
 }
 
 /// Who the executor is.
@@ -363,6 +364,8 @@ pub enum ToExecutor {
         /// The time until it is killed, in milliseconds.
         grace_ms: u64,
     },
+    /// The agent may begin the turn that [`FromExecutor::PermitRequest`] asked for.
+    PermitGrant,
 }
 
 /// Everything that an executor needs to know. Fits a frame when the story's text is at most 512 KiB, as the story

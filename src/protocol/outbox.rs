@@ -94,7 +94,7 @@ impl Outbox {
                 self.complete = Some(message);
                 self.close();
             }
-            FromExecutor::Hello(_) | FromExecutor::Error(_) => {
+            FromExecutor::Hello(_) | FromExecutor::Error(_) | FromExecutor::PermitRequest => {
                 if self.reliable.len() >= RELIABLE_CAPACITY {
                     return Err(Refused::Full(message));
                 }

@@ -281,6 +281,7 @@ pub(super) fn any_from_executor() -> impl Strategy<Value = FromExecutor> {
             })
         }),
         claim().prop_map(FromExecutor::Complete),
+        Just(FromExecutor::PermitRequest),
     ]
 }
 
@@ -356,6 +357,7 @@ pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
         any::<u64>().prop_map(|sequence| ToExecutor::HealthCheck { sequence }),
         (reason, any::<u64>())
             .prop_map(|(reason, grace_ms)| ToExecutor::Shutdown { reason, grace_ms }),
+        Just(ToExecutor::PermitGrant),
     ]
 }
 

@@ -6,6 +6,7 @@
 mod agents;
 mod bases;
 mod board;
+mod budgets;
 mod commits;
 mod continuing;
 mod crash;

@@ -1,5 +1,7 @@
 //! What must hold after every step, from a bookkeeping of its own: nothing here asks the engine how it is.
 
+mod turns;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use ai_sdlc::engine::{
     Usage, Verdict, WhenIdle,
 };
 use ai_sdlc::story::StoryId;
+use turns::Turns;
 
 #[derive(Debug, Default)]
 struct Known {
@@ -99,6 +102,7 @@ impl Known {
             || limits
                 .cost_micros_usd
                 .is_some_and(|most| self.account.cost_micros_usd >= most)
+            || limits.turns.is_some_and(|most| self.account.turns >= most)
     }
 }
 
@@ -131,6 +135,7 @@ pub(crate) struct Ledger {
     exceeded: bool,
     /// Of which budgets was told that little is left of them.
     near: Vec<(Option<StoryId>, Scope, Budget)>,
+    turns: Turns,
     /// Attempts of whose worktree nobody has said anything yet.
     preparing: BTreeSet<Unit>,
     /// Attempts whose end is being taken care of.
@@ -194,6 +199,7 @@ impl Ledger {
             began_at: None,
             exceeded: false,
             near: Vec::new(),
+            turns: Turns::default(),
             preparing: BTreeSet::new(),
             settling: BTreeSet::new(),
             asked: BTreeSet::new(),
@@ -250,6 +256,8 @@ impl Ledger {
                 self.joining.insert(planned.id.clone());
             }
             if again {
+                self.near
+                    .retain(|(of, ..)| of.as_ref() != Some(&planned.id));
                 *self.seen.entry("comebacks").or_default() += 1;
             }
             if known.begun == Begun::No {
@@ -356,6 +364,7 @@ impl Ledger {
             {
                 self.preparing.remove(unit);
             }
+            Event::TurnAsked(unit) if current(self, unit) => self.ask_for_turn(unit),
             Event::Touched(unit, files) if self.holders.contains(unit) => self.touch(unit, files),
             Event::BoardWritten(story, write) => {
                 self.board_failed |= *write == BoardWrite::Failed;
@@ -452,6 +461,7 @@ impl Ledger {
     /// The attempts that were under way are lost, those whose end was being taken care of are not. Nothing lives, and
     /// nothing of what was asked for will be answered.
     fn resume(&mut self, last: u64, on_the_wall: u64) {
+        self.turns.resume(on_the_wall);
         self.wait_less(on_the_wall);
         let away = self.now - last;
         for unit in std::mem::take(&mut self.holders) {
@@ -580,6 +590,7 @@ impl Ledger {
             }
             Effect::LookAtBoard => self.look = false,
             Effect::LookAtFiles(_) => {}
+            Effect::GrantTurn(unit) => self.grant_turn(unit),
         }
     }
 
@@ -646,6 +657,8 @@ impl Ledger {
             .is_some_and(|provider| self.refused.contains_key(provider))
         {
             Some("its provider refuses")
+        } else if !self.has_turn(known) {
+            Some("its provider has had its turns")
         } else if known.attempting.is_some() {
             Some("another attempt is under way")
         } else if known.haunted.is_some() {
@@ -756,6 +769,7 @@ impl Ledger {
             .and_then(|provider| self.providers.get(provider));
         provider.is_none_or(|until| *until <= self.clock)
             && self.has_room(known)
+            && self.has_turn(known)
             && self.is_eligible(known)
     }
 
@@ -967,6 +981,7 @@ impl Ledger {
             format!("too many attempts of a provider: {crowded:?}")
         });
         self.check_budgets();
+        self.check_turns();
         let came: Vec<StoryId> = self
             .stories
             .iter()

@@ -112,6 +112,11 @@ impl Scenario {
                 let name = Provider::from(format!("provider-{provider}"));
                 settings.most_of_provider.insert(name, most);
             }
+            if rng.percent(20) {
+                let turns = NonZeroU32::new(1 + u32::try_from(rng.below(12)).unwrap()).unwrap();
+                let name = Provider::from(format!("provider-{provider}"));
+                settings.turns_per_minute.insert(name, turns);
+            }
         }
         let mut plan = stories(rng, count, providers);
         let mut later = Vec::new();

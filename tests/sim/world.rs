@@ -51,6 +51,8 @@ pub(crate) struct World<'a> {
     edits: BTreeMap<StoryId, u64>,
     slow: BTreeSet<Unit>,
     preparing: BTreeSet<Unit>,
+    /// How the executors of attempts end whose agents have not begun their last turn.
+    plans: BTreeMap<Unit, (Option<Claim>, Exit)>,
     journal: Vec<(Event, u64)>,
     told: Vec<Event>,
     written: BTreeMap<StoryId, BoardEntry>,
@@ -95,6 +97,7 @@ impl<'a> World<'a> {
             edits: BTreeMap::new(),
             slow: BTreeSet::new(),
             preparing: BTreeSet::new(),
+            plans: BTreeMap::new(),
             journal: Vec::new(),
             told: Vec::new(),
             written: BTreeMap::new(),
@@ -353,6 +356,7 @@ impl<'a> World<'a> {
             })
             .collect();
         self.happenings.clear();
+        self.plans.clear();
         let mut kept = kept;
         kept.sort_by_key(|(at, _)| *at);
         for (at, happening) in kept {
@@ -402,6 +406,7 @@ impl<'a> World<'a> {
 
     fn generation_ends(&mut self, unit: &Unit) {
         *self.generations.entry(unit.clone()).or_default() += 1;
+        self.plans.remove(unit);
     }
 
     fn wrong(&mut self) -> bool {
@@ -436,6 +441,7 @@ impl<'a> World<'a> {
                 }
             }
             Effect::Launch(unit) => self.launch(unit),
+            Effect::GrantTurn(unit) => self.turn(unit),
             Effect::AskToStop { unit, grace, .. } => {
                 let deaf = self.slow.contains(&unit) || self.wrong();
                 if deaf {
@@ -572,10 +578,22 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Connects, says where it is, claims, exits.
+    /// Connects, and asks for a turn of its agent; at its end it claims and exits.
     fn work(&mut self, unit: Unit, claim: Option<Claim>, exit: Exit) {
         let generation = self.generations.get(&unit).copied().unwrap_or_default();
-        let mut at = self.soon(500, Happening::Tell(Event::Connected(unit.clone())));
+        let at = self.soon(500, Happening::Tell(Event::Connected(unit.clone())));
+        let asked = Event::TurnAsked(unit.clone());
+        self.schedule(at + 1, Happening::Tell(asked), generation);
+        self.plans.insert(unit, (claim, exit));
+    }
+
+    /// A turn: says where it is, and at its end asks for another one, or claims and exits.
+    fn turn(&mut self, unit: Unit) {
+        let Some((claim, exit)) = self.plans.remove(&unit) else {
+            return;
+        };
+        let generation = self.generations.get(&unit).copied().unwrap_or_default();
+        let mut at = self.now + self.rng.below(500);
         self.schedule(
             at,
             Happening::Tell(Event::PhaseEntered(unit.clone(), Phase::Implement)),
@@ -599,6 +617,12 @@ impl<'a> World<'a> {
             self.schedule(at, Happening::Tell(event), generation);
         }
         at += self.rng.below(10_000);
+        if self.rng.percent(15) {
+            let asked = Event::TurnAsked(unit.clone());
+            self.schedule(at, Happening::Tell(asked), generation);
+            self.plans.insert(unit, (claim, exit));
+            return;
+        }
         if let Some(claim) = claim {
             self.schedule(
                 at,
@@ -757,6 +781,7 @@ fn event_unit(event: &Event) -> Option<&Unit> {
         | Event::Connected(unit)
         | Event::PhaseEntered(unit, _)
         | Event::Answered(unit, _)
+        | Event::TurnAsked(unit)
         | Event::Used(unit, _)
         | Event::Touched(unit, _)
         | Event::Claimed(unit, _)

@@ -2,6 +2,7 @@
 
 use super::{Budget, Effects, Engine, Gate, Input, Key, Rules, Scope, Skip, Stage, Unit};
 use crate::engine::fault::{self, Fault};
+use crate::engine::health::Patience;
 
 /// What a deadline belongs to.
 enum Due {
@@ -14,10 +15,20 @@ impl Engine {
     pub(super) fn rules(&self, key: Key) -> Rules {
         Rules {
             deadlines: self.settings.deadlines,
-            patience: self.settings.patience,
+            patience: self.patience_with(key),
             retention: self.settings.retention,
             look: self.settings.look_at_files,
             time_up: self.story_time_up(key),
+        }
+    }
+
+    fn patience_with(&self, key: Key) -> Patience {
+        let patience = self.settings.patience;
+        match &self.story(key).stage {
+            Stage::Attempting(attempt) if attempt.trial.waits_for_turn => {
+                patience.without_progress()
+            }
+            _ => patience,
         }
     }
 

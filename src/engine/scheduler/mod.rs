@@ -8,7 +8,7 @@
 //! - no number of an attempt is used twice, and never two attempts at one story at a time;
 //! - the same events give the same state.
 //!
-//! Parts: `queue` (who is next), `providers` (whom their limits let start), `contention` (whose files overlap), `admission` (who joins), `ends` (what
+//! Parts: `queue` (who is next), `providers` (whom their limits let start), `contention` (whose files overlap), `turns` (whose agents may begin one), `admission` (who joins), `ends` (what
 //! follows the end of an attempt), `budget` (what may be used), `clock` (deadlines), `shutdown` (how a run is
 //! stopped), `recovery` (how it goes on after a `kill -9`), `view` (what can be seen of it).
 
@@ -23,6 +23,7 @@ mod recovery;
 mod shutdown;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod view;
 
 pub use queue::MOST_OVERTAKEN;
@@ -175,6 +176,9 @@ struct Trial {
     /// its story takes.
     ended: Option<Moment>,
     usage: Usage,
+    /// How many turns its agent was granted, and whether it waits for one.
+    turns: u32,
+    waits_for_turn: bool,
 }
 
 /// What the board says of a story, as far as this run is concerned.
@@ -281,6 +285,7 @@ impl Engine {
         }
         self.take(event, before, &mut effects);
         if let Progress::Going { .. } = self.progress {
+            self.answer_turns(&mut effects);
             self.fill_slots(&mut effects);
             self.finish_when_through(&mut effects);
         }
@@ -315,6 +320,7 @@ impl Engine {
             Event::Answered(unit, vitals) => self.feed(&unit, Input::Answered(vitals), effects),
             Event::Used(unit, usage) => self.note_usage(&unit, usage, effects),
             Event::DayIs(day, elsewhere) => self.note_day(day, elsewhere, effects),
+            Event::TurnAsked(unit) => self.ask_for_turn(&unit, effects),
             Event::Touched(unit, files) => self.note_files(&unit, &files, effects),
             Event::Claimed(unit, claim) => self.hear_claim(&unit, claim, effects),
             Event::Disconnected(unit) => self.feed(&unit, Input::Disconnected, effects),
@@ -484,6 +490,8 @@ impl Engine {
             began: now,
             ended: None,
             usage: Usage::default(),
+            turns: 0,
+            waits_for_turn: false,
         };
         tracked.queued_at = None;
         let unit = Unit {
@@ -526,7 +534,12 @@ impl Engine {
 
     fn release_slot(&mut self, key: Key) {
         self.occupied = self.occupied.saturating_sub(1);
-        self.queue.give_room_back(self.story(key).provider);
+        let tracked = self.story(key);
+        let began = match &tracked.stage {
+            Stage::Attempting(attempt) => attempt.trial.turns > 0,
+            _ => false,
+        };
+        self.queue.give_room_back(tracked.provider, began);
         self.cool_down(key);
     }
 

@@ -2,16 +2,19 @@
 //! says so, by all of its stories. For how long is said in [`crate::engine::quota`]. For one that refuses (it knows no such
 //! key, or wants money) nothing is started before a person goes on with the run: its stories stay as they are on the board.
 
-use std::num::NonZeroUsize;
+use std::collections::VecDeque;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use super::queue::{ProviderKey, Queue};
+use super::turns::{Answer, PUT_OFF_AFTER};
 use super::{Delay, Engine, Key, Stage, Trial};
 use crate::engine::effect::{Effects, Notice};
 use crate::engine::event::{Provider, Unit};
 use crate::engine::fault::{self, Fault};
 use crate::engine::lifecycle::Input;
-use crate::engine::outcome::{Claim, Skip};
+use crate::engine::outcome::{Claim, Skip, StopReason};
+use crate::engine::pace::Pace;
 use crate::engine::quota::Brake;
 use crate::engine::time::Moment;
 
@@ -25,13 +28,20 @@ pub(super) struct Service {
     /// How many attempts at its stories hold a slot, and how many may.
     running: usize,
     most: Option<NonZeroUsize>,
+    /// How many turns it has in a minute.
+    pub(super) pace: Pace,
+    /// The attempts whose agents are to begin a turn, in the order in which they asked.
+    pub(super) asking: VecDeque<Unit>,
+    /// How many attempts have a slot and have not begun their first turn.
+    pub(super) promised: usize,
 }
 
 impl Service {
-    /// That of a provider of which so many attempts may be alive at once.
-    pub(super) fn of_most(most: Option<NonZeroUsize>) -> Self {
+    /// That of a provider of which so many attempts may be alive at once, and which has so many turns a minute.
+    pub(super) fn limited(most: Option<NonZeroUsize>, turns: Option<NonZeroU32>) -> Self {
         Self {
             most,
+            pace: Pace::of_most(turns),
             ..Self::default()
         }
     }
@@ -39,7 +49,30 @@ impl Service {
     /// Whether a story may start.
     pub(super) fn is_open(&self) -> bool {
         let paused = self.paused_until.is_some() && !fault::is(Fault::QuotaIgnored);
-        !paused && self.refused.is_none() && self.has_room()
+        let has_turn = self.pace.has_room_beside(self.promised);
+        !paused && self.refused.is_none() && self.has_room() && has_turn
+    }
+
+    /// What whoever wants to begin a turn with the provider is answered now.
+    pub(super) fn answer(&self, provider: Option<&Provider>, now: Moment) -> Answer {
+        let name = provider.map_or("its provider", Provider::as_str);
+        if let Some(reason) = &self.refused {
+            return Answer::PutOff(StopReason::ProviderRefused(reason.clone()));
+        }
+        let paused = self
+            .paused_until
+            .filter(|_| !fault::is(Fault::QuotaIgnored));
+        match paused {
+            Some(until) if until.since(now) > PUT_OFF_AFTER && !fault::is(Fault::NobodyPutOff) => {
+                Answer::PutOff(StopReason::ProviderPaused {
+                    until,
+                    reason: format!("{name} serves no more before its limit is lifted"),
+                })
+            }
+            Some(_) => Answer::NotYet,
+            None if self.pace.has_room_beside(0) => Answer::Granted,
+            None => Answer::NotYet,
+        }
     }
 
     fn has_room(&self) -> bool {
@@ -49,20 +82,26 @@ impl Service {
 }
 
 impl Queue {
-    /// When the first of the pauses is over.
+    /// When the first of the pauses is over, or a provider that has had all of its turns has the next one.
     pub(super) fn next_resumption(&self) -> Option<Moment> {
-        let pauses = self.lines.iter().map(|line| line.service.paused_until);
-        pauses.flatten().min()
+        let services = self.lines.iter().map(|line| &line.service);
+        let moments = services.flat_map(|service| [service.paused_until, service.pace.next_room()]);
+        moments.flatten().min()
     }
 
     /// A story of the provider has got a slot.
     pub(super) fn take_room(&mut self, provider: ProviderKey) {
-        self.lines[provider.0].service.running += 1;
+        let service = &mut self.lines[provider.0].service;
+        service.running += 1;
+        service.promised += 1;
     }
 
-    /// It has given the slot back.
-    pub(super) fn give_room_back(&mut self, provider: ProviderKey) {
+    /// It has given the slot back. `began` is whether its agent had begun a turn.
+    pub(super) fn give_room_back(&mut self, provider: ProviderKey, began: bool) {
         let service = &mut self.lines[provider.0].service;
+        if !began {
+            service.promised = service.promised.saturating_sub(1);
+        }
         if !fault::is(Fault::ProviderRoomKept) {
             service.running = service.running.saturating_sub(1);
         }
@@ -180,8 +219,11 @@ impl Engine {
 
     /// The line of the stories of a provider.
     pub(super) fn line_of(&mut self, provider: Option<&Provider>) -> ProviderKey {
-        let most = provider.and_then(|name| self.settings.most_of_provider.get(name).copied());
-        self.queue.provider(provider, most)
+        let settings = &self.settings;
+        let most = || provider.and_then(|name| settings.most_of_provider.get(name).copied());
+        let turns = || provider.and_then(|name| settings.turns_per_minute.get(name).copied());
+        self.queue
+            .provider(provider, || Service::limited(most(), turns()))
     }
 
     /// A provider serves no more until then: nothing is started for it.
@@ -227,6 +269,8 @@ impl Engine {
             let service = &mut line.service;
             service.refused = None;
             service.brake.bring_forward(away);
+            service.pace.bring_forward(away);
+            service.asking.clear();
             service.paused_until = service.paused_until.map(|until| until.before(away));
         }
         self.resume_providers(effects);

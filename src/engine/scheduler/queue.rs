@@ -5,7 +5,6 @@
 //! times.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::num::NonZeroUsize;
 
 use super::providers::Service;
 use super::{Engine, Gate, Key, Stage};
@@ -56,11 +55,11 @@ pub(super) struct Line {
 }
 
 impl Queue {
-    /// The line of a provider of which so many attempts may be alive at once.
+    /// The line of a provider, which serves by these limits when it is new.
     pub(super) fn provider(
         &mut self,
         provider: Option<&Provider>,
-        most: Option<NonZeroUsize>,
+        service: impl FnOnce() -> Service,
     ) -> ProviderKey {
         let known = self
             .lines
@@ -69,7 +68,7 @@ impl Queue {
         ProviderKey(known.unwrap_or_else(|| {
             self.lines.push(Line {
                 provider: provider.cloned(),
-                service: Service::of_most(most),
+                service: service(),
                 clear: BTreeSet::new(),
                 put_off: BTreeSet::new(),
             });

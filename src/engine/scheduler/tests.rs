@@ -4,6 +4,7 @@ mod budgets;
 mod failures;
 mod providers;
 mod restarts;
+mod turns;
 mod watching;
 
 use std::collections::VecDeque;

@@ -46,7 +46,7 @@ use crate::report::Background;
 use crate::report::event::{KeptWorktree, RunEvent, StoryName};
 use crate::story::{Story, StoryId};
 
-/// Commands to one executor that may wait: there are never more than a stop, a quicker stop and a kill.
+/// Commands to one executor that may wait: there are never more than a turn, a stop, a quicker stop and a kill.
 const WAITING_COMMANDS: usize = 8;
 
 /// The most board entries that are written together, so that what a person reads on the board is seconds old at most.
@@ -200,6 +200,7 @@ impl<L: Launcher> Driver<L> {
             Effect::Prepare(unit) => self.refuse(unit),
             Effect::AbandonPreparation(unit) => self.tasks.abort(&Work::Prepare(unit)),
             Effect::Launch(unit) => self.launch(unit),
+            Effect::GrantTurn(unit) => self.command(&unit, Command::GrantTurn),
             Effect::AskToStop {
                 unit,
                 reason,
@@ -569,5 +570,8 @@ fn shutdown_reason(reason: &StopReason) -> ShutdownReason {
         StopReason::Unresponsive(_) => why("it does not answer"),
         StopReason::Stalled(..) => why("its agent makes no progress"),
         StopReason::Exceeded(overrun) => why(&overrun.to_string()),
+        StopReason::ProviderPaused { reason, .. } | StopReason::ProviderRefused(reason) => {
+            why(reason)
+        }
     }
 }

@@ -39,6 +39,7 @@ impl<L: Launcher> Driver<L> {
                     .said(&unit, FromExecutor::HealthResponse(health));
                 self.feed(Event::Answered(unit, health.vitals()));
             }
+            FromExecutor::PermitRequest => self.feed(Event::TurnAsked(unit)),
             message => self.narrator.said(&unit, message),
         }
     }

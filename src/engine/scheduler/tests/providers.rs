@@ -10,7 +10,7 @@ use crate::engine::effect::BoardEntry;
 use crate::engine::event::Provider;
 use crate::engine::limits::Scope;
 
-fn provider(name: &str) -> Provider {
+pub(super) fn provider(name: &str) -> Provider {
     Provider::from(name.to_owned())
 }
 
@@ -21,7 +21,7 @@ fn served_by(name: &str, number: u64) -> PlannedStory {
     }
 }
 
-fn run(settings: Settings, stories: &[(&str, u64)]) -> Run {
+pub(super) fn run(settings: Settings, stories: &[(&str, u64)]) -> Run {
     let stories = stories
         .iter()
         .map(|(name, number)| served_by(name, *number));
@@ -29,7 +29,7 @@ fn run(settings: Settings, stories: &[(&str, u64)]) -> Run {
 }
 
 impl Run {
-    fn claim_limit(&mut self, story: u64, until: Option<u64>) {
+    pub(super) fn claim_limit(&mut self, story: u64, until: Option<u64>) {
         let claim = Claim::QuotaExhausted {
             until: until.map(|seconds| Moment::from_millis(seconds * 1000)),
             reason: "slow down".to_owned(),
@@ -37,7 +37,7 @@ impl Run {
         self.tell(Event::Claimed(self.unit(story), claim));
     }
 
-    fn limit(&mut self, story: u64, until: Option<u64>) {
+    pub(super) fn limit(&mut self, story: u64, until: Option<u64>) {
         self.claim_limit(story, until);
         self.exit(story, Exit::Code(0));
     }

@@ -35,7 +35,7 @@ fn a_restart_reports_every_story_once_when_several_have_used_up_their_budgets() 
     assert_eq!(run.ends(4), [skipped]);
     run.catch_up();
     assert!(run.engine.is_finished());
-    assert_eq!(run.engine.verdict(), Verdict::SomeDidNot);
+    assert_eq!(run.engine.verdict(), Verdict::Exhausted);
 }
 
 #[test]

@@ -1,0 +1,180 @@
+//! What stories, runs and days may use, and how many turns a provider has in a minute.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::support::{DEADLINE, Output, TestEnv, await_none};
+
+/// An agent that has cost half a dollar when it is done.
+const HALF_A_DOLLAR: &str = r#"echo done > "$AI_SDLC_STORY_ID"
+    echo '{"outcome":"succeeded","usage":{"input_tokens":1000,"cost_usd":0.5}}'"#;
+
+/// An agent by the stream of the real one: it has used 900 tokens, then 1300, and then it waits for ever.
+const LONG_TALK: &str = r#"cat > /dev/null
+    said() { echo '{"type":"assistant","message":{"id":"'$1'","content":[{"type":"text","text":"hm"}],"usage":{"input_tokens":'$2',"output_tokens":0}}}'; }
+    echo some > some.txt
+    said one 900
+    said two 400
+    sleep 1000 & wait"#;
+
+fn with(env: &TestEnv, adapter: &str, script: &str, limits: Value) {
+    let script = script.replace('\n', "\n ");
+    let config = json!({
+        "limits": limits,
+        "agents": {"fake": {"adapter": adapter, "command": ["sh", "-c", script]}},
+    });
+    env.write(".ai-sdlc.json", &config.to_string());
+}
+
+fn stories(env: &TestEnv, count: u32) {
+    for number in 1..=count {
+        env.story(&format!("S-{number:04}")).agent("fake").write();
+    }
+}
+
+fn outcomes(output: &Output, count: u32) -> Vec<String> {
+    let ids = (1..=count).map(|number| format!("S-{number:04}"));
+    ids.map(|id| output.outcome(&id)).collect()
+}
+
+#[test]
+fn a_turn_that_goes_past_its_budget_is_ended_and_its_work_is_kept() {
+    let env = TestEnv::new();
+    let limits = json!({"story": {"tokens": 1100}});
+    with(&env, "claude", LONG_TALK, limits);
+    stories(&env, 1);
+    let output = env.ai_sdlc(&["run", "--json"]).run();
+    output.assert_code(4);
+    assert_eq!(outcomes(&output, 1), ["budget_exceeded"]);
+    let settled = output.settled("S-0001");
+    assert_eq!(settled["usage"]["input_tokens"], 1300);
+    let near = output.events("budget_near");
+    let expected = json!({
+        "type": "budget_near", "story": "S-0001", "scope": "story", "budget": "tokens", "used": 900, "limit": 1100
+    });
+    assert_eq!(near, [expected]);
+    let worktree = settled["kept_worktree"]["path"].as_str().unwrap();
+    assert!(std::path::Path::new(worktree).join("some.txt").exists());
+    assert_eq!(env.status("S-0001"), "blocked");
+    assert!(await_none(env.mark(), DEADLINE).is_empty());
+}
+
+#[test]
+fn turns_are_counted_as_they_are_told() {
+    let env = TestEnv::new();
+    with(&env, "claude", LONG_TALK, json!({"story": {"turns": 1}}));
+    stories(&env, 1);
+    let output = env.ai_sdlc(&["run"]).run();
+    output.assert_code(4);
+    output.assert_stderr("the story's budget of turns is used up");
+}
+
+#[test]
+fn the_command_line_says_what_a_run_may_use() {
+    let env = TestEnv::new();
+    with(
+        &env,
+        "command",
+        HALF_A_DOLLAR,
+        json!({"run": {"costUsd": 100}}),
+    );
+    stories(&env, 4);
+    let run = ["run", "--concurrent", "1", "--max-cost", "0.8", "--json"];
+    let output = env.ai_sdlc(&run).run();
+    output.assert_code(4);
+    // What was through when the budget was used up is through.
+    assert_eq!(
+        outcomes(&output, 4),
+        ["succeeded", "succeeded", "skipped", "skipped"]
+    );
+    assert_eq!(
+        output.events("run_exceeded"),
+        [json!({"type": "run_exceeded", "scope": "run", "budget": "cost"})]
+    );
+    // What was not worked on is as it was.
+    assert_eq!(env.status("S-0003"), "ready");
+    for (option, value, rule) in [
+        (
+            "--max-cost",
+            "0",
+            "--max-cost must be from 0.000001 to 1000000000",
+        ),
+        (
+            "--max-minutes",
+            "-1",
+            "--max-minutes must be more than 0 and at most 43200, 30 days",
+        ),
+        ("--max-tokens", "0", "--max-tokens must be at least 1"),
+        ("--max-turns", "0", "--max-turns must be at least 1"),
+    ] {
+        let output = env.ai_sdlc(&["run", option, value]).run();
+        output.assert_code(2);
+        output.assert_stderr(rule);
+    }
+}
+
+#[test]
+fn runs_of_a_day_share_its_budget() {
+    let env = TestEnv::new();
+    let limits = json!({"day": {"cost": 1.2}});
+    with(&env, "command", HALF_A_DOLLAR, limits);
+    stories(&env, 4);
+    let once = || env.ai_sdlc(&["run", "--json"]).run();
+    let first = once();
+    first.assert_code(0);
+    assert!(first.events("budget_near").is_empty());
+    let second = once();
+    second.assert_code(0);
+    let near = &second.events("budget_near")[0];
+    assert_eq!(
+        (&near["scope"], &near["used"], &near["limit"]),
+        (&json!("day"), &json!(1_000_000), &json!(1_200_000))
+    );
+    // Its only story was through before it was told that it was one too many.
+    once().assert_code(0);
+    let fourth = env.ai_sdlc(&["run"]).run();
+    fourth.assert_code(4);
+    fourth.assert_stderr("the day's cost budget is used up: nothing more starts");
+    assert_eq!(env.status("S-0004"), "ready");
+}
+
+#[test]
+fn what_a_killed_run_has_used_counts_for_the_day() {
+    let env = TestEnv::new();
+    env.kills_runs();
+    let limits = json!({"day": {"tokens": 1500}});
+    with(&env, "claude", LONG_TALK, limits);
+    stories(&env, 1);
+    let mut run = env.ai_sdlc(&["run", "--json"]).start();
+    run.event_where("1300 tokens are told", |event| {
+        event["usage"]["input_tokens"] == 1300
+    });
+    run.signal(Signal::KILL);
+    assert!(run.ends_within(DEADLINE));
+    drop(run);
+    assert!(await_none(env.mark(), DEADLINE).is_empty());
+    env.story("S-0002").agent("fake").write();
+    let next = env.ai_sdlc(&["run", "--story", "S-0002", "--json"]).run();
+    next.assert_code(4);
+    assert_eq!(next.outcome("S-0002"), "budget_exceeded");
+    assert_eq!(next.events("run_exceeded")[0]["scope"], "day");
+}
+
+#[test]
+fn a_provider_has_no_more_turns_in_a_minute_than_it_may_have() {
+    let env = TestEnv::new();
+    let limits = json!({"providers": {"fake": {"requestsPerMinute": 2}}});
+    with(&env, "command", HALF_A_DOLLAR, limits);
+    stories(&env, 3);
+    let mut run = env.ai_sdlc(&["run", "--concurrent", "3", "--json"]).start();
+    run.event("story_settled", "S-0001");
+    run.event("story_settled", "S-0002");
+    run.signal(Signal::INT);
+    assert!(run.ends_within(DEADLINE));
+    let output = run.wait();
+    output.assert_code(130);
+    let started = output.events("story_started");
+    let started: Vec<&Value> = started.iter().map(|event| &event["story"]).collect();
+    assert_eq!(started, ["S-0001", "S-0002"]);
+    assert_eq!(env.status("S-0003"), "ready");
+}
