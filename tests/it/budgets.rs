@@ -1,19 +1,24 @@
 //! What stories, runs and days may use, and how many turns a provider has in a minute.
 
+use std::cell::Cell;
+use std::fs::File;
+use std::io::Write as _;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::support::{DEADLINE, Output, TestEnv, await_none};
+use super::support::{DEADLINE, Output, Running, TestEnv, await_none, pipe};
 
 /// An agent that has cost half a dollar when it is done.
 const HALF_A_DOLLAR: &str = r#"echo done > "$AI_SDLC_STORY_ID"
     echo '{"outcome":"succeeded","usage":{"input_tokens":1000,"cost_usd":0.5}}'"#;
 
-/// An agent by the stream of the real one: it has used 900 tokens, then 1300, and then it waits for ever.
+/// An agent by the stream of the real one: it has used 900 tokens, and when it is let go 1300; then it waits for ever.
 const LONG_TALK: &str = r#"cat > /dev/null
     said() { echo '{"type":"assistant","message":{"id":"'$1'","content":[{"type":"text","text":"hm"}],"usage":{"input_tokens":'$2',"output_tokens":0}}}'; }
     echo some > some.txt
     said one 900
+    read -r _ < "$AI_SDLC_TEST_DIR/go"
     said two 400
     sleep 1000 & wait"#;
 
@@ -32,6 +37,18 @@ fn stories(env: &TestEnv, count: u32) {
     }
 }
 
+/// Starts a run of the agent that talks for long, which is let go when it is known that it has used 900 tokens. The pipe has
+/// to be there until then.
+fn long_talk(env: &TestEnv) -> (Running, File) {
+    let mut go = pipe(&env.base().join("go"));
+    let run = env.ai_sdlc(&["run", "--json"]).start();
+    run.event_where("900 tokens are told", |event| {
+        event["usage"]["input_tokens"] == 900
+    });
+    writeln!(go, "go").unwrap();
+    (run, go)
+}
+
 fn outcomes(output: &Output, count: u32) -> Vec<String> {
     let ids = (1..=count).map(|number| format!("S-{number:04}"));
     ids.map(|id| output.outcome(&id)).collect()
@@ -43,7 +60,8 @@ fn a_turn_that_goes_past_its_budget_is_ended_and_its_work_is_kept() {
     let limits = json!({"story": {"tokens": 1100}});
     with(&env, "claude", LONG_TALK, limits);
     stories(&env, 1);
-    let output = env.ai_sdlc(&["run", "--json"]).run();
+    let (run, _go) = long_talk(&env);
+    let output = run.wait();
     output.assert_code(4);
     assert_eq!(outcomes(&output, 1), ["budget_exceeded"]);
     let settled = output.settled("S-0001");
@@ -64,9 +82,13 @@ fn turns_are_counted_as_they_are_told() {
     let env = TestEnv::new();
     with(&env, "claude", LONG_TALK, json!({"story": {"turns": 1}}));
     stories(&env, 1);
-    let output = env.ai_sdlc(&["run"]).run();
+    let (run, _go) = long_talk(&env);
+    let output = run.wait();
     output.assert_code(4);
-    output.assert_stderr("the story's budget of turns is used up");
+    assert_eq!(
+        output.settled("S-0001")["reason"],
+        "the story's budget of turns is used up"
+    );
 }
 
 #[test]
@@ -145,7 +167,7 @@ fn what_a_killed_run_has_used_counts_for_the_day() {
     let limits = json!({"day": {"tokens": 1500}});
     with(&env, "claude", LONG_TALK, limits);
     stories(&env, 1);
-    let mut run = env.ai_sdlc(&["run", "--json"]).start();
+    let (mut run, _go) = long_talk(&env);
     run.event_where("1300 tokens are told", |event| {
         event["usage"]["input_tokens"] == 1300
     });
@@ -167,8 +189,11 @@ fn a_provider_has_no_more_turns_in_a_minute_than_it_may_have() {
     with(&env, "command", HALF_A_DOLLAR, limits);
     stories(&env, 3);
     let mut run = env.ai_sdlc(&["run", "--concurrent", "3", "--json"]).start();
-    run.event("story_settled", "S-0001");
-    run.event("story_settled", "S-0002");
+    let settled = Cell::new(0);
+    run.event_where("two stories are through", |event| {
+        settled.set(settled.get() + u32::from(event["type"] == "story_settled"));
+        settled.get() == 2
+    });
     run.signal(Signal::INT);
     assert!(run.ends_within(DEADLINE));
     let output = run.wait();
