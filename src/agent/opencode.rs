@@ -23,6 +23,10 @@ const STATE: &[Place] = &[
     Place::folder(&[("XDG_CACHE_HOME", "opencode")], ".cache/opencode"),
 ];
 
+/// What it says of its database when several begin together, above all for the first time: the one that comes a little
+/// later finds it in order.
+const DATABASE: &[&str] = &["database is locked", "Failed query: "];
+
 pub(super) struct OpenCode;
 
 impl Agent for OpenCode {
@@ -83,10 +87,8 @@ impl Agent for OpenCode {
             let what = what.trim().trim_end_matches("; auto-rejecting");
             return Conclusion::Blocked(format!("the agent was not allowed to: {what}"));
         }
-        let last = stderr.trim_end().lines().next_back().unwrap_or_default();
-        if last.trim() == "database is locked" {
-            // Several that begin together are in each other's way; one that begins a little later is not.
-            let reason = "opencode found its database locked by another opencode";
+        if turn.requests() == 0 && DATABASE.iter().any(|words| stderr.contains(words)) {
+            let reason = "opencode could not open its database, with which another one was busy";
             return Conclusion::Crashed(reason.to_owned());
         }
         turn.conclude(exit, stderr, |_| None)
@@ -166,6 +168,7 @@ fn usage(event: &Value) -> Usage {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::agent::recordings;
 
     #[test]
@@ -207,5 +210,17 @@ mod tests {
             0 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation unknown
         "#);
         recordings::play_damaged("opencode");
+    }
+
+    #[test]
+    fn one_that_finds_its_database_in_use_is_tried_again() {
+        let conclude = |stderr| OpenCode.conclude(&Turn::default(), SessionExit::Code(1), stderr);
+        for said in [
+            "Error: Unexpected error\ndatabase is locked\n",
+            "Failed query: CREATE TABLE `workspace` (\n);\nparams: \n",
+        ] {
+            assert!(matches!(conclude(said), Conclusion::Crashed(_)), "{said}");
+        }
+        assert!(matches!(conclude("no such model"), Conclusion::Failed(_)));
     }
 }

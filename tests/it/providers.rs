@@ -86,18 +86,33 @@ fn stories_of_another_provider_go_on_during_a_limit() {
     assert_eq!(started.len(), 4);
 }
 
+/// The quota of a provider is used up after four stories of fifty, for an hour. The run is killed, and goes on an hour later.
 #[test]
-fn a_limit_is_over_at_the_time_that_was_told_also_when_the_run_is_dead_meanwhile() {
+fn a_quota_that_dies_costs_no_more_than_the_turns_in_flight_and_the_run_ends_when_it_is_back() {
+    const SLOTS: usize = 4;
     let env = TestEnv::new();
     env.kills_runs();
-    agents(&env, &[("fake", &limited_once(3600))], json!({}));
-    for id in ["S-0001", "S-0002"] {
+    let script = format!(
+        "if mkdir \"$AI_SDLC_TEST_DIR\"/served-1 2>/dev/null || mkdir \"$AI_SDLC_TEST_DIR\"/served-2 2>/dev/null ||
+            mkdir \"$AI_SDLC_TEST_DIR\"/served-3 2>/dev/null || mkdir \"$AI_SDLC_TEST_DIR\"/served-4 2>/dev/null ||
+            [ -e \"$AI_SDLC_TEST_DIR\"/back ]
+        then {WORK}
+        else
+            echo \"$AI_SDLC_STORY_ID\" >> \"$AI_SDLC_TEST_DIR\"/limited
+            echo '{{\"outcome\":\"limited\",\"reason\":\"slow down\",\"retry_after\":3600}}'
+        fi"
+    );
+    agents(&env, &[("fake", &script)], json!({}));
+    let ids: Vec<String> = (1..=50).map(|number| format!("S-{number:04}")).collect();
+    for id in &ids {
         env.story(id).agent("fake").write();
     }
+    let slots = SLOTS.to_string();
     let mut run = env
-        .ai_sdlc(&["run", "--concurrent", "1"])
+        .ai_sdlc(&["run", "--concurrent", &slots])
         .variable("TZ", "UTC")
         .start();
+    // With the time until when.
     run.line("Paused fake until ");
     run.line("waits ");
     run.signal(Signal::KILL);
@@ -105,8 +120,12 @@ fn a_limit_is_over_at_the_time_that_was_told_also_when_the_run_is_dead_meanwhile
     drop(run);
     let left = await_none(env.mark(), DEADLINE);
     assert!(left.is_empty(), "{left:#?}");
+    let limited = || std::fs::read_to_string(env.base().join("limited")).unwrap();
+    let wasted = limited().lines().count();
+    assert!((1..=SLOTS).contains(&wasted), "{}", limited());
 
     // As if that had been an hour ago.
+    std::fs::write(env.base().join("back"), "").unwrap();
     let latest = env.read(".ai-sdlc/runs/latest");
     let journal = env.path(&format!(".ai-sdlc/runs/{}/journal.jsonl", latest.trim()));
     let journal = File::options().append(true).open(journal).unwrap();
@@ -116,10 +135,9 @@ fn a_limit_is_over_at_the_time_that_was_told_also_when_the_run_is_dead_meanwhile
     let continued = env.ai_sdlc(&["run", "--continue", "--json"]).run();
     continued.assert_code(0);
     assert_eq!(continued.events("provider_resumed").len(), 1);
-    assert_eq!(
-        ["S-0001", "S-0002"].map(|id| env.status(id)),
-        ["done", "done"]
-    );
+    assert_eq!(limited().lines().count(), wasted);
+    let open: Vec<&String> = ids.iter().filter(|id| env.status(id) != "done").collect();
+    assert!(open.is_empty(), "{open:?}");
 }
 
 #[test]

@@ -255,7 +255,10 @@ impl Run {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    return Err(format!("{what}: not in {DEADLINE:?}"));
+                    let health = |event: &&Value| event["type"] == "story_health";
+                    let last = self.seen.iter().rev().find(health);
+                    let last = last.map_or_else(String::new, |event| format!("; last {event}"));
+                    return Err(format!("{what}: not in {DEADLINE:?}{last}"));
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(format!("{what}: never came")),
             }
