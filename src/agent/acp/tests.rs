@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::agent::recordings::task;
+use crate::agent::recordings::{self, task};
 use crate::agent::{Conversation, find as agent};
 
 /// A turn, and what came of it.
@@ -460,6 +460,89 @@ fn the_command_of_an_agent_is_known_or_configured() {
     let mut task = task(Conversation::New("x".to_owned()), Permissions::Bypass);
     task.setup.command = Vec::new();
     assert_eq!(ANY.approach(&task), Err(TaskError::NoCommand));
+}
+
+#[test]
+fn what_real_programs_told_is_understood() {
+    let mut tables = String::new();
+    for known in &KNOWN {
+        let table = recordings::table(known.name);
+        writeln!(tables, "{}\n{table}", known.name).unwrap();
+        recordings::play_damaged(known.name);
+    }
+    insta::assert_snapshot!(tables, @r#"
+    acp:claude
+    denied: Blocked("the agent was not allowed to: Bash: echo hi > a.txt; Bash: exit 3")
+        0 requests, 3000+150 tokens, 15000 micros, 4 tools, 0 retries, conversation known
+    hang: Crashed("the turn was cancelled")
+        0 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation known
+    happy: Finished(None)
+        0 requests, 3000+150 tokens, 15000 micros, 4 tools, 0 retries, conversation known
+    limited-always: Limited { reset: None, reason: "API Error: Request rejected (429) · fake 429" }
+        0 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation known
+    overloaded: Limited { reset: None, reason: "API Error: 529 fake 529. This is a server-side issue, usually temporary — try again in a moment. If it persists, check your infe…
+        0 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation known
+    resumed: Finished(None)
+        0 requests, 1000+50 tokens, 15000 micros, 0 tools, 0 retries, conversation known
+    stopped: Crashed("the turn was cancelled")
+        0 requests, 2000+100 tokens, 11250 micros, 4 tools, 0 retries, conversation known
+    unauthorized: Refused("Authentication required")
+        0 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation known
+
+    acp:codex
+    cut-once: Finished(None)
+        0 requests, 3000+150 tokens, no micros, 2 tools, 1 retries, conversation known
+    denied: Finished(None)
+        0 requests, 3000+150 tokens, no micros, 1 tools, 0 retries, conversation known
+    happy: Finished(None)
+        0 requests, 3000+150 tokens, no micros, 2 tools, 0 retries, conversation known
+    limited-always: Limited { reset: None, reason: "exceeded retry limit, last status: 429 Too Many Requests" }
+        0 requests, 0+0 tokens, no micros, 0 tools, 5 retries, conversation known
+    limited-twice: Finished(None)
+        0 requests, 3000+150 tokens, no micros, 2 tools, 2 retries, conversation known
+    overloaded: Limited { reset: None, reason: "unexpected status 529 <unknown status code>: fake 529, url: http://127.0.0.1:41773/x/id=s1,fail=529/v1/responses" }
+        0 requests, 0+0 tokens, no micros, 0 tools, 5 retries, conversation known
+    resumed: Finished(None)
+        0 requests, 1000+50 tokens, no micros, 0 tools, 0 retries, conversation known
+    stopped: Crashed("the turn was cancelled")
+        0 requests, 2000+100 tokens, no micros, 2 tools, 0 retries, conversation known
+    unauthorized: Refused("Authentication required")
+        0 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation known
+
+    acp:gemini
+    denied: Blocked("the agent was not allowed to: execute: echo hi > a.txt; execute: exit 3")
+        0 requests, 3000+150 tokens, no micros, 0 tools, 0 retries, conversation known
+    happy: Finished(None)
+        0 requests, 3000+150 tokens, no micros, 2 tools, 0 retries, conversation known
+    resumed: Finished(None)
+        0 requests, 1000+50 tokens, no micros, 0 tools, 0 retries, conversation known
+    stopped: Crashed("the turn was cancelled")
+        0 requests, 0+0 tokens, no micros, 2 tools, 0 retries, conversation known
+    unauthorized: Refused("{\"error\":{\"code\":401,\"message\":\"fake 401\",\"status\":\"UNAUTHENTICATED\"}}")
+        0 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation known
+
+    acp:opencode
+    denied: Finished(None)
+        0 requests, 1000+50 tokens, 11250 micros, 4 tools, 0 retries, conversation known
+    happy: Finished(None)
+        0 requests, 1000+50 tokens, 11250 micros, 4 tools, 0 retries, conversation known
+    limited-always: Limited { reset: None, reason: "fake 429" }
+        0 requests, 0+0 tokens, 0 micros, 0 tools, 0 retries, conversation known
+    resumed: Finished(None)
+        0 requests, 1000+50 tokens, 7500 micros, 0 tools, 0 retries, conversation known
+    unauthorized: Refused("fake 401")
+        0 requests, 0+0 tokens, 0 micros, 0 tools, 0 retries, conversation known
+
+    acp:qwen
+    denied: Blocked("the agent was not allowed to: run_shell_command: echo hi > a.txt")
+        1 requests, 1000+50 tokens, no micros, 1 tools, 0 retries, conversation known
+    happy: Finished(None)
+        3 requests, 3000+150 tokens, no micros, 4 tools, 0 retries, conversation known
+    resumed: Finished(None)
+        3 requests, 3000+150 tokens, no micros, 3 tools, 0 retries, conversation known
+    unauthorized: Refused("401 fake 401")
+        0 requests, 0+0 tokens, no micros, 0 tools, 0 retries, conversation known
+    "#);
 }
 
 /// Messages as agents write them, or nearly so.
