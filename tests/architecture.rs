@@ -78,6 +78,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Files without I/O, clocks, tokio or printing. A folder stands for all of its files.
 const PURE: &[&str] = &[
+    "agent/acp",
     "agent/answer.rs",
     "agent/claude.rs",
     "agent/codex.rs",
@@ -169,6 +170,7 @@ const CONFINED: &[(&str, &[&str])] = &[
             "lib.rs",
         ],
     ),
+    ("agent_client_protocol_schema", &["agent/acp/"]),
     ("git2::", &["git/"]),
     ("serde_saphyr", &["story/tree.rs"]),
     ("notify::", &["watch/ear.rs"]),
@@ -190,7 +192,7 @@ const CONFINED: &[(&str, &[&str])] = &[
 
 /// The most packages that the lock file may hold. Every one is code that users have to trust; raise it only with the
 /// reason in the commit.
-const MOST_PACKAGES: usize = 173;
+const MOST_PACKAGES: usize = 230;
 
 /// The most lines of one file, tests included.
 const LONGEST_FILE: usize = 700;
@@ -234,6 +236,7 @@ fn read(src: &Path, path: &Path) -> Source {
         .collect::<Vec<_>>()
         .join("/");
     let is_test = [
+        "agent/acp/tests.rs",
         "engine/files/properties.rs",
         "engine/properties.rs",
         "watch/tests.rs",

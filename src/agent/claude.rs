@@ -91,7 +91,7 @@ impl Agent for Claude {
         )))
     }
 
-    fn reader(&self) -> Box<dyn StreamReader> {
+    fn reader(&self, _task: &Task) -> Box<dyn StreamReader> {
         Box::new(Reader)
     }
 

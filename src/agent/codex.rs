@@ -66,7 +66,7 @@ impl Agent for Codex {
         Ok(Approach::Run(invocation))
     }
 
-    fn reader(&self) -> Box<dyn StreamReader> {
+    fn reader(&self, _task: &Task) -> Box<dyn StreamReader> {
         Box::new(Reader)
     }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{micros, number, object, text};
 use super::{
-    Agent, Approach, Ask, Capabilities, Conclusion, Invocation, LONGEST_ARGUMENT, Output,
+    Agent, Approach, Ask, Capabilities, Conclusion, Input, Invocation, LONGEST_ARGUMENT, Output,
     PROMPT_FILE, Program, StreamReader, Task, TaskError, Turn,
 };
 use crate::process::SessionExit;
@@ -50,7 +50,7 @@ impl Agent for Command {
         if says(PROMPT_FILE) {
             invocation.prompt_file = Some(task.prompt.clone());
         } else if !says(PROMPT) {
-            invocation.input.clone_from(&task.prompt);
+            invocation.input = Input::Text(task.prompt.clone());
         }
         if says(PROMPT) {
             if task.prompt.len() > LONGEST_ARGUMENT || task.prompt.contains('\0') {
@@ -67,7 +67,7 @@ impl Agent for Command {
         Ok(Approach::Run(invocation))
     }
 
-    fn reader(&self) -> Box<dyn StreamReader> {
+    fn reader(&self, _task: &Task) -> Box<dyn StreamReader> {
         Box::new(Reader)
     }
 
@@ -144,6 +144,7 @@ mod tests {
             story_text: String::new(),
             prompt: "do it".to_owned(),
             conversation: Conversation::New("n".to_owned()),
+            folder: "/".into(),
             setup: Setup {
                 command: command.iter().map(|word| (*word).to_owned()).collect(),
                 ..Setup::default()
@@ -158,14 +159,15 @@ mod tests {
     #[test]
     fn the_prompt_goes_where_the_command_line_says() {
         let run = approach(&["x", "-a"]).unwrap();
-        assert_eq!((run.input.as_str(), run.prompt_file), ("do it", None));
+        let text = |text: &str| Input::Text(text.to_owned());
+        assert_eq!((run.input, run.prompt_file), (text("do it"), None));
         let run = approach(&["x", "--say={prompt}"]).unwrap();
-        assert_eq!((run.input.as_str(), run.prompt_file), ("", None));
+        assert_eq!((run.input, run.prompt_file), (text(""), None));
         assert_eq!(run.arguments, ["--say=do it"]);
         let run = approach(&["x", "{prompt_file}"]).unwrap();
         assert_eq!(
-            (run.input.as_str(), run.prompt_file.as_deref()),
-            ("", Some("do it"))
+            (run.input, run.prompt_file.as_deref()),
+            (text(""), Some("do it"))
         );
         assert_eq!(approach(&[]), Err(TaskError::NoCommand));
     }

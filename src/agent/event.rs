@@ -58,7 +58,9 @@ pub enum StreamEvent {
     Said(String),
     /// A part of what the model says, which goes on where the last part ended.
     SaidPart(String),
-    /// The model has a tool run.
+    /// The model thinks, or does something else of which there is nothing to tell.
+    Thinking,
+    /// The model has a tool run. Once more for the same tool when more is known of it.
     ToolStarted {
         /// The tool's name.
         name: String,
@@ -83,6 +85,8 @@ pub enum StreamEvent {
     },
     /// What the whole conversation has used so far, with the turns before this one.
     ConversationUsed(Usage),
+    /// What it has cost so far, in millionths of a US dollar; where an agent that goes on with one may begin anew.
+    ConversationCost(u64),
     /// A request failed, and the agent tries it again by itself.
     Retrying {
         /// What went wrong.

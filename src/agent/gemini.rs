@@ -64,7 +64,7 @@ impl Agent for Gemini {
         )))
     }
 
-    fn reader(&self) -> Box<dyn StreamReader> {
+    fn reader(&self, _task: &Task) -> Box<dyn StreamReader> {
         Box::new(Reader::default())
     }
 

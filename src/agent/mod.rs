@@ -7,6 +7,7 @@
 //! from them, and says what the end of a turn means. All of it is pure, and tested with recorded streams
 //! (`recordings/`).
 
+mod acp;
 mod answer;
 mod claude;
 mod codex;
@@ -33,6 +34,7 @@ pub use prompt::{Brief, Earlier};
 pub use turn::{Conclusion, ExitCodes, Heard, Turn};
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -47,6 +49,8 @@ pub struct Task {
     pub prompt: String,
     /// The conversation in which it is told.
     pub conversation: Conversation,
+    /// The folder in which it works.
+    pub folder: PathBuf,
     /// How it is set up.
     pub setup: Setup,
 }
@@ -111,12 +115,21 @@ pub struct Invocation {
     pub arguments: Vec<OsString>,
     /// Variables that are set for it.
     pub variables: Vec<(&'static str, String)>,
-    /// What it reads from its standard input, which then ends.
-    pub input: String,
+    /// What it reads from its standard input.
+    pub input: Input,
     /// What is in the file that [`PROMPT_FILE`] stands for in its arguments.
     pub prompt_file: Option<String>,
     /// One line on what is going on, for the person who watches.
     pub activity: String,
+}
+
+/// What a program reads from its standard input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// This text, which then ends.
+    Text(String),
+    /// What its [`StreamReader`] says, for as long as that has something to say.
+    Dialogue,
 }
 
 impl Invocation {
@@ -138,7 +151,7 @@ impl Invocation {
             program: program.into(),
             arguments: arguments.map(OsString::from).collect(),
             variables,
-            input,
+            input: Input::Text(input),
             prompt_file: None,
             activity,
         }
@@ -161,6 +174,8 @@ pub enum Ask {
     Terminate,
     /// By SIGINT, after which it still tells what it has used; then by SIGTERM.
     InterruptFirst,
+    /// By what its [`StreamReader`] says to it, after which it still tells what it has used; then by SIGTERM.
+    Say,
 }
 
 /// What can be relied on with an agent.
@@ -229,6 +244,20 @@ pub trait StreamReader: Send {
     fn read_error_line(&mut self, _line: &[u8]) -> Vec<StreamEvent> {
         Vec::new()
     }
+
+    /// Takes what is to be written to the agent's standard input, where that is a dialogue: at its beginning, and after
+    /// everything that was read.
+    fn say(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// The turn is to end: what there is to say for that is said next.
+    fn interrupt(&mut self) {}
+
+    /// Whether there is nothing more to say, so that the agent's standard input can end.
+    fn is_over(&self) -> bool {
+        true
+    }
 }
 
 /// A reader of output that tells nothing.
@@ -254,8 +283,8 @@ pub trait Agent: Send + Sync {
     /// When the task is nothing that this agent can do.
     fn approach(&self, task: &Task) -> Result<Approach, TaskError>;
 
-    /// Understands the output of one turn.
-    fn reader(&self) -> Box<dyn StreamReader> {
+    /// Understands the output of one turn, in which that is done.
+    fn reader(&self, _task: &Task) -> Box<dyn StreamReader> {
         Box::new(Mute)
     }
 
@@ -281,7 +310,20 @@ pub enum Program {
 
 /// The agents that this version can drive, in the order in which they are listed.
 pub const NAMES: &[&str] = &[
-    "claude", "codex", "gemini", "opencode", "qwen", "command", "script", "mock",
+    "claude",
+    "codex",
+    "gemini",
+    "opencode",
+    "qwen",
+    "acp",
+    "acp:claude",
+    "acp:codex",
+    "acp:gemini",
+    "acp:opencode",
+    "acp:qwen",
+    "command",
+    "script",
+    "mock",
 ];
 
 /// The agent of a demonstration: it needs no model, no key and no network.
@@ -301,7 +343,7 @@ pub fn find(name: &str) -> Option<&'static dyn Agent> {
         "command" => Some(&command::Command),
         "script" => Some(&script::Script),
         "mock" => Some(&mock::Mock),
-        _ => None,
+        name => acp::find(name),
     }
 }
 

@@ -73,7 +73,7 @@ impl Agent for OpenCode {
         )))
     }
 
-    fn reader(&self) -> Box<dyn StreamReader> {
+    fn reader(&self, _task: &Task) -> Box<dyn StreamReader> {
         Box::new(Reader::default())
     }
 

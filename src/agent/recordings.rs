@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use serde::Deserialize;
 
-use super::{Conclusion, NAMES, StreamEvent, Turn, find};
+use super::{Conclusion, Conversation, NAMES, Permissions, Setup, StreamEvent, Task, Turn, find};
 use crate::process::SessionExit;
 
 /// How a program ended that was recorded.
@@ -18,11 +18,52 @@ struct Recorded {
     exit: Option<i32>,
     signal: Option<i32>,
     stderr: String,
+    /// The conversation that was to go on, when one was.
+    #[serde(default)]
+    resumed: Option<String>,
+    /// Whether it had to ask for permission.
+    #[serde(default)]
+    asks: bool,
+}
+
+impl Recorded {
+    /// What it was to do.
+    fn task(&self) -> Task {
+        let conversation = match &self.resumed {
+            Some(name) => Conversation::Resumed(name.clone()),
+            None => Conversation::New("new".to_owned()),
+        };
+        let permissions = if self.asks {
+            Permissions::Configured
+        } else {
+            Permissions::Bypass
+        };
+        task(conversation, permissions)
+    }
+}
+
+/// Something to do.
+pub(super) fn task(conversation: Conversation, permissions: Permissions) -> Task {
+    Task {
+        story_text: String::new(),
+        prompt: "Do it.".to_owned(),
+        conversation,
+        folder: "/repo".into(),
+        setup: Setup {
+            command: vec!["program".to_owned()],
+            permissions,
+            ..Setup::default()
+        },
+    }
+}
+
+fn any_task() -> Task {
+    task(Conversation::New("new".to_owned()), Permissions::Bypass)
 }
 
 fn folder(agent: &str) -> PathBuf {
     let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests");
-    tests.join("recordings").join(agent)
+    tests.join("recordings").join(agent.replace(':', "-"))
 }
 
 fn index(agent: &str) -> BTreeMap<String, Recorded> {
@@ -44,7 +85,7 @@ pub(super) fn table(agent: &str) -> String {
     let mut table = String::new();
     for (case, recorded) in index(agent) {
         let stream = fs::read(folder(agent).join(format!("{case}.jsonl"))).unwrap();
-        let mut reader = adapter.reader();
+        let mut reader = adapter.reader(&recorded.task());
         let mut turn = Turn::default();
         let (mut tools, mut retries) = (0, 0);
         for line in stream.split(|byte| *byte == b'\n') {
@@ -98,8 +139,8 @@ pub(super) fn play_damaged(agent: &str) {
             for place in (0..line.len()).step_by(step) {
                 let mut damaged = line.to_vec();
                 damaged[place] ^= 0x15;
-                drop(adapter.reader().read(&line[..place]));
-                drop(adapter.reader().read(&damaged));
+                drop(adapter.reader(&any_task()).read(&line[..place]));
+                drop(adapter.reader(&any_task()).read(&damaged));
             }
         }
     }
@@ -113,7 +154,7 @@ proptest! {
         json in "(\\{|\\}|\\[|\\]|:|,|\"(type|subtype|result|message|content|usage|item|part|error|init|system|assistant|text|[a-z0-9é]{0,5})\"|-?[0-9]{1,25}|null|true|1e400){0,60}",
     ) {
         for name in NAMES {
-            let mut reader = find(name).unwrap().reader();
+            let mut reader = find(name).unwrap().reader(&any_task());
             let mut turn = Turn::default();
             for line in [bytes.as_slice(), json.as_bytes()] {
                 for event in reader.read(line).into_iter().chain(reader.read_error_line(line)) {

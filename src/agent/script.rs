@@ -3,8 +3,8 @@
 //! For chores, for trying the program, and for tests.
 
 use super::{
-    Agent, Approach, Ask, Capabilities, Conclusion, Invocation, LONGEST_ARGUMENT, Output, Program,
-    Task, TaskError, Turn,
+    Agent, Approach, Ask, Capabilities, Conclusion, Input, Invocation, LONGEST_ARGUMENT, Output,
+    Program, Task, TaskError, Turn,
 };
 use crate::process::SessionExit;
 
@@ -43,7 +43,7 @@ impl Agent for Script {
             program: "sh".into(),
             arguments: vec!["-eu".into(), "-c".into(), script.into(), "story".into()],
             variables: Vec::new(),
-            input: String::new(),
+            input: Input::Text(String::new()),
             prompt_file: None,
             activity: format!("sh -eu, {lines} {unit}"),
         }))

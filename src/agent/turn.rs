@@ -30,6 +30,7 @@ pub struct Turn {
     /// What the conversation had used before this turn, as its agent counts.
     before: Usage,
     conversation_total: Option<Usage>,
+    conversation_cost: Option<u64>,
     retrying: Option<(Trouble, Option<Duration>)>,
     /// What it tried again last, also when it does no more: an agent that is ended for that may say something else.
     last_retry: Option<(Trouble, Option<Duration>)>,
@@ -60,7 +61,11 @@ impl Turn {
 
     /// What the whole conversation has used, where the agent tells that.
     pub fn conversation_total(&self) -> Option<Usage> {
-        self.conversation_total
+        let cost = self.conversation_cost.map(|cost| Usage {
+            cost_micros_usd: Some(cost),
+            ..Usage::default()
+        });
+        self.conversation_total.or(cost)
     }
 
     /// Whether the agent has told that all is well at the end of the turn.
@@ -84,6 +89,7 @@ impl Turn {
                 self.say(&text);
             }
             StreamEvent::SaidPart(text) => self.say(&text),
+            StreamEvent::Thinking => {}
             StreamEvent::ToolStarted { name, detail } => {
                 self.said.clear();
                 self.activity = Some(match detail {
@@ -102,6 +108,7 @@ impl Turn {
                 self.conversation_total = Some(usage);
                 self.totals = Some(usage.beyond(self.before));
             }
+            StreamEvent::ConversationCost(cost) => self.conversation_cost = Some(cost),
             StreamEvent::Denied { what } => {
                 if self.denied.len() < MOST_DENIED {
                     self.denied.push(what);
@@ -179,10 +186,24 @@ impl Turn {
 
     /// What the turn has used so far: the agent's total, or the sum of its requests until there is one.
     pub fn usage(&self) -> Usage {
-        self.totals.unwrap_or_else(|| {
+        let used = self.totals.unwrap_or_else(|| {
             let open = self.open_request.as_ref().map(|(_, used)| *used);
             self.settled_use.plus(open.unwrap_or_default())
-        })
+        });
+        let before = self.before.cost_micros_usd.unwrap_or(0);
+        // A conversation that has cost less than before is counted anew.
+        let cost = self
+            .conversation_cost
+            .map(|cost| cost.checked_sub(before).unwrap_or(cost));
+        Usage {
+            cost_micros_usd: cost.or(used.cost_micros_usd),
+            ..used
+        }
+    }
+
+    /// Whether the agent has said how it ended.
+    pub fn is_over(&self) -> bool {
+        self.finished || self.failed.is_some()
     }
 
     /// How many requests to the model it made so far.
@@ -641,6 +662,20 @@ mod tests {
         assert_eq!(refused, Conclusion::Refused(reason()));
         let crashed = conclude(retry(TroubleKind::Connection, None));
         assert_eq!(crashed, Conclusion::Crashed(reason()));
+    }
+
+    #[test]
+    fn what_a_conversation_has_cost_before_is_taken_off_where_it_is_counted_on() {
+        for (told, cost) in [(500, 500), (1000, 0), (1500, 500)] {
+            let mut turn = Turn::after(Usage {
+                cost_micros_usd: Some(1000),
+                ..Usage::default()
+            });
+            turn.hear(StreamEvent::ConversationCost(told));
+            assert_eq!(turn.usage().cost_micros_usd, Some(cost));
+            let total = turn.conversation_total().unwrap();
+            assert_eq!(total.cost_micros_usd, Some(told));
+        }
     }
 
     #[test]

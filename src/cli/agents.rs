@@ -72,7 +72,7 @@ impl Agents {
             };
             // The model of `ai` is for the agent of `ai`.
             let of_ai = config.agent.as_deref().unwrap_or(agent::DEFAULT) == name;
-            let upper = name.to_uppercase().replace('-', "_");
+            let upper = name.to_uppercase().replace(['-', ':'], "_");
             let model = rules
                 .model
                 .clone()
@@ -141,7 +141,13 @@ impl Agents {
     pub(super) fn check(&self, name: &str) -> Result<(), Undrivable> {
         let Some(known) = self.known.get(name) else {
             let closest = agent::closest(name, self.names()).map(str::to_owned);
-            return Err(Undrivable::Unknown(closest));
+            // One that only needs to be described, unless something else was meant.
+            let describable = closest.is_none() && agent::find(name).is_some();
+            return Err(if describable {
+                Undrivable::NoCommand
+            } else {
+                Undrivable::Unknown(closest)
+            });
         };
         let adapter = agent::find(&known.setup.adapter);
         let usual = adapter.map_or(Program::None, Agent::program);

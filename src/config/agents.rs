@@ -73,11 +73,11 @@ impl AgentSections {
 impl AgentSection {
     fn rules(self, name: &str) -> Result<AgentRules, Invalid> {
         let key = |key: &str| format!("agents.{name}.{key}");
-        let fits = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
+        let fits = |character: char| character.is_ascii_alphanumeric() || "-_:".contains(character);
         if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(fits) {
             return Err(Invalid::new(
                 format!("agents.{name}"),
-                "must have a name of letters, digits, `-` and `_`",
+                "must have a name of letters, digits, `-`, `_` and `:`",
             ));
         }
         let own_permissions = match self.permissions.as_deref() {

@@ -413,7 +413,7 @@ mod tests {
             ),
             (
                 r#"{"agents": {"a b": {}}}"#,
-                "`agents.a b` must have a name of letters, digits, `-` and `_`",
+                "`agents.a b` must have a name of letters, digits, `-`, `_` and `:`",
             ),
             (
                 r#"{"agents": {"a": {"env": ["=x"]}}}"#,

@@ -248,9 +248,13 @@ impl<'a> Attempt<'a> {
                     self.hands.outbox.log(Log::new(LogLevel::Warning, text));
                     let prompt = words.commit_refused(&reason);
                     let conversation = Conversation::Resumed(conversation);
-                    answer = self
-                        .turn(agent, worktree, prompt, conversation, talk, orders)
-                        .await?;
+                    let mended = self.turn(agent, worktree, prompt, conversation, talk, orders);
+                    answer = match mended.await {
+                        Err(Setback::Concluded(Conclusion::ConversationLost(_))) => {
+                            return Err(Setback::Refused(reason));
+                        }
+                        mended => mended?,
+                    };
                 }
                 Err(setback) => return Err(setback),
             }
@@ -296,10 +300,12 @@ impl<'a> Attempt<'a> {
         talk: &mut Talk,
         orders: &mut Orders,
     ) -> Result<Option<String>, Setback> {
+        let folder = work_folder(worktree, &self.start.work_folder);
         let task = Task {
             story_text: self.start.story_text.clone(),
             prompt,
             conversation,
+            folder: folder.clone(),
             setup: setup(&self.start.agent),
         };
         let invocation = match agent.approach(&task) {
@@ -322,10 +328,9 @@ impl<'a> Attempt<'a> {
             Output::Log => None,
             Output::Stream => Some(Stream {
                 file: self.transcript(talk.turns),
-                reader: agent.reader(),
+                reader: agent.reader(&task),
             }),
         };
-        let folder = work_folder(worktree, &self.start.work_folder);
         let mut environment = self.environment(agent, worktree);
         let enclosure = self.enclose(agent, worktree, &mut environment)?;
         let stage = Stage {
@@ -547,8 +552,9 @@ fn setup(agent: &AgentSetup) -> Setup {
 
 /// The project's folder in the worktree; the worktree itself where the commit does not have that folder.
 fn work_folder(worktree: &Path, relative: &str) -> PathBuf {
+    // Joined with nothing, a path gets a slash at its end, and agents find a conversation by its folder.
     let folder = worktree.join(relative);
-    if folder.is_dir() {
+    if !relative.is_empty() && folder.is_dir() {
         folder
     } else {
         worktree.to_owned()

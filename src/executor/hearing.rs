@@ -26,14 +26,17 @@ struct State {
     turn: Turn,
     /// When the patience with an agent that tries again ends.
     patience_ends: Option<Instant>,
+    /// What is to be said to the agent.
+    saying: Vec<u8>,
 }
 
 impl Hearing {
     /// Of an agent that is understood by `reader`.
-    pub(super) fn new(reader: Box<dyn StreamReader>, turn: Turn, pulse: Pulse) -> Self {
+    pub(super) fn new(mut reader: Box<dyn StreamReader>, turn: Turn, pulse: Pulse) -> Self {
         pulse.set(beat(reader.as_ref(), &turn));
         Self {
             state: Arc::new(Mutex::new(State {
+                saying: reader.say(),
                 reader: Some(reader),
                 turn,
                 patience_ends: None,
@@ -50,13 +53,14 @@ impl Hearing {
                 reader: None,
                 turn: Turn::default(),
                 patience_ends: None,
+                saying: Vec::new(),
             })),
             told: watch::channel(()).0,
             pulse: None,
         }
     }
 
-    /// Changes whenever something was heard.
+    /// Changes whenever something was heard, or is to be said.
     pub(super) fn heard(&self) -> watch::Receiver<()> {
         self.told.subscribe()
     }
@@ -69,6 +73,30 @@ impl Hearing {
     /// A line on the standard error.
     pub(super) fn error_line(&self, line: &[u8]) {
         self.take_line(|reader| reader.read_error_line(line));
+    }
+
+    /// Something that follows from what the agent does, and not from what it says.
+    pub(super) fn tell(&self, event: StreamEvent) {
+        self.take_line(|_| vec![event]);
+    }
+
+    /// Takes what is to be said to the agent.
+    pub(super) fn say(&self) -> Vec<u8> {
+        std::mem::take(&mut self.state().saying)
+    }
+
+    /// Whether there is nothing more to say.
+    pub(super) fn is_over(&self) -> bool {
+        let state = self.state();
+        state.saying.is_empty() && state.reader.as_ref().is_none_or(|reader| reader.is_over())
+    }
+
+    /// The turn is to end: what there is to say for that is to be said.
+    pub(super) fn interrupt(&self) {
+        self.take_line(|reader| {
+            reader.interrupt();
+            Vec::new()
+        });
     }
 
     /// Shows what is known of the turn.
@@ -91,10 +119,13 @@ impl Hearing {
         let Some(reader) = state.reader.as_mut() else {
             return;
         };
+        let was_over = reader.is_over();
         let events = read(reader.as_mut());
-        if events.is_empty() {
+        let said = reader.say();
+        if events.is_empty() && said.is_empty() && was_over == reader.is_over() {
             return;
         }
+        state.saying.extend(said);
         for event in events {
             let retry = patience_with(&event);
             let heard = state.turn.hear(event);

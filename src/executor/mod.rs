@@ -9,6 +9,7 @@ mod caches;
 mod changes;
 mod checkpoints;
 mod conversation;
+mod dialogue;
 mod ear;
 mod fence;
 mod hearing;

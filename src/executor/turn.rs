@@ -1,8 +1,9 @@
 //! One turn of the agent: its program from its start to its end, and what it tells meanwhile.
 //!
-//! The agent reads its prompt from a file and writes to files, never from or to a pipe. What it writes to its standard
-//! error goes into the attempt's log; its standard output too, unless it is a stream of events: that is kept in a file
-//! of its own. An agent that only tries again is ended after a while. Decides nothing about the story.
+//! The agent writes to files, never to a pipe, and reads its prompt from a file, unless its input is a dialogue
+//! (`dialogue.rs`). What it writes to its standard error goes into the attempt's log; its standard output too, unless it
+//! is a stream of events: that is kept in a file of its own. An agent that only tries again is ended after a while.
+//! Decides nothing about the story.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -16,6 +17,7 @@ use tempfile::NamedTempFile;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::dialogue::Dialogue;
 use super::ear::LogEar;
 use super::fence::Enclosure;
 use super::hearing::Hearing;
@@ -23,13 +25,13 @@ use super::lines::LONGEST_EVENT;
 use super::orders::{Orders, StopStep};
 use super::output::{Output, Seen};
 use super::pulse::{Beat, Pulse};
-use crate::agent::{Ask, Invocation, PROMPT_FILE, StreamReader, Turn, Usage};
+use crate::agent::{Ask, Input, Invocation, PROMPT_FILE, StreamReader, Turn, Usage};
 use crate::process::{Ending, Follower, Limits, Session, SessionExit, own_output_since};
 
 /// What is read of the agent's last words on its standard error, in bytes.
 const LAST_WORDS: u64 = 8 * 1024;
 
-/// How long an agent that was interrupted may take to tell what it has used: those that do take a quarter of a second.
+/// How long an agent that was interrupted, or told to stop, may take to tell what it has used: those that do take a quarter of a second.
 const LAST_REPORT: Duration = Duration::from_millis(1500);
 
 /// How long an agent may take to end that was asked to because it only tries again.
@@ -89,8 +91,6 @@ pub(super) async fn play(
     mut tell: impl FnMut(&Turn, Option<&Seen>),
 ) -> Result<Ended, String> {
     let began = own_output_since(0, 0).map_or(0, |(end, _)| end);
-    let input =
-        input(&invocation.input).map_err(|error| format!("no file for the prompt: {error}"))?;
     // It is there until the agent has ended.
     let prompt_file = invocation
         .prompt_file
@@ -107,8 +107,7 @@ pub(super) async fn play(
         .current_dir(stage.folder)
         .env_clear()
         .envs(stage.environment)
-        .envs(invocation.variables.iter().cloned())
-        .stdin(input);
+        .envs(invocation.variables.iter().cloned());
     // A folder of its own for temporary files is there until the agent has ended.
     let _temporary = stage
         .enclosure
@@ -133,6 +132,15 @@ pub(super) async fn play(
             (hearing, Some(output), Some(listening))
         }
     };
+    let mut dialogue = match &invocation.input {
+        Input::Text(text) => {
+            let input = input(text).map_err(|error| format!("no file for the prompt: {error}"))?;
+            command.stdin(input);
+            Dialogue::none()
+        }
+        Input::Dialogue => Dialogue::with(&mut command, &hearing)
+            .map_err(|error| format!("no pipe to the agent: {error}"))?,
+    };
     let mut session = Session::spawn(&mut command).map_err(|error| {
         let program = invocation.program.to_string_lossy();
         format!("cannot start `{program}`: {error}")
@@ -153,15 +161,16 @@ pub(super) async fn play(
                 StopStep::Ask => {
                     was_through |= hearing.with_turn(Turn::is_finished) && !pressing.has_asked();
                     let left = orders.time_left().unwrap_or_default();
-                    session.signal(pressing.ask(stage.ask, left));
+                    press(pressing.ask(stage.ask, left), &session, &hearing);
                 }
                 StopStep::Kill => session.signal(Ending::Kill),
             },
             () = until(pressing.next()) => session.signal(pressing.step()),
             () = until(hearing.patience_ends()), if !pressing.has_asked() => {
                 pressing.gives_up();
-                session.signal(pressing.ask(stage.ask, GIVING_UP));
+                press(pressing.ask(stage.ask, GIVING_UP), &session, &hearing);
             }
+            () = dialogue.until_to_be_ended() => session.signal(pressing.end()),
             Ok(()) = heard.changed(), if output.is_some() => hearing.with_turn(|turn| tell(turn, None)),
             Ok(()) = log.changed(), if output.is_none() => {
                 let seen = log.borrow_and_update().clone();
@@ -192,6 +201,24 @@ pub(super) async fn play(
     })
 }
 
+/// Does what presses the agent to end.
+fn press(step: Option<Step>, session: &Session, hearing: &Hearing) {
+    match step {
+        Some(Step::Signal(ending)) => session.signal(ending),
+        Some(Step::Say) => hearing.interrupt(),
+        None => {}
+    }
+}
+
+/// What presses an agent to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// A signal.
+    Signal(Ending),
+    /// What is said to it.
+    Say,
+}
+
 /// How an agent is made to end, step by step.
 #[derive(Debug, Default)]
 struct Pressing {
@@ -218,16 +245,37 @@ impl Pressing {
         self.asked
     }
 
-    /// The signal that asks it, when it has so much time.
-    fn ask(&mut self, how: Ask, left: Duration) -> Ending {
+    /// What asks it, when it has so much time; nothing when it was asked gently and still has time for that: the same
+    /// order comes by two ways.
+    fn ask(&mut self, how: Ask, left: Duration) -> Option<Step> {
         let first = !std::mem::replace(&mut self.asked, true);
-        if first && how == Ask::InterruptFirst {
-            self.terminate_at = Some(Instant::now() + LAST_REPORT.min(left / 3));
-            Ending::Interrupt
-        } else {
-            self.terminate_at = None;
-            Ending::Terminate
+        let gently = match how {
+            Ask::InterruptFirst => Some(Step::Signal(Ending::Interrupt)),
+            Ask::Say => Some(Step::Say),
+            Ask::Terminate => None,
+        };
+        let at = Instant::now() + LAST_REPORT.min(left / 3);
+        match (gently, self.terminate_at) {
+            (Some(gently), _) if first => {
+                self.terminate_at = Some(at);
+                Some(gently)
+            }
+            (_, Some(before)) if !left.is_zero() => {
+                self.terminate_at = Some(before.min(at));
+                None
+            }
+            _ => {
+                self.terminate_at = None;
+                Some(Step::Signal(Ending::Terminate))
+            }
         }
+    }
+
+    /// What ends it, when all is said.
+    fn end(&mut self) -> Ending {
+        self.terminate_at = None;
+        self.kill_at = self.kill_at.or(Some(Instant::now() + GIVING_UP));
+        Ending::Terminate
     }
 
     fn next(&self) -> Option<Instant> {
@@ -298,17 +346,30 @@ mod tests {
         let mut pressing = Pressing::default();
         assert_eq!(pressing.next(), None);
         pressing.gives_up();
-        let asked = pressing.ask(Ask::InterruptFirst, GIVING_UP);
-        assert_eq!(asked, Ending::Interrupt);
+        let interrupt = Some(Step::Signal(Ending::Interrupt));
+        let terminate = Some(Step::Signal(Ending::Terminate));
+        assert_eq!(pressing.ask(Ask::InterruptFirst, GIVING_UP), interrupt);
         let first = pressing.next().unwrap();
+        // The same order once more changes nothing.
+        assert_eq!(pressing.ask(Ask::InterruptFirst, GIVING_UP), None);
+        assert_eq!(pressing.next(), Some(first));
         assert_eq!(pressing.step(), Ending::Terminate);
         assert!(pressing.next().unwrap() > first);
         assert_eq!(pressing.step(), Ending::Kill);
         assert_eq!(pressing.next(), None);
         // Who is asked once more has no time left.
-        assert_eq!(
-            pressing.ask(Ask::InterruptFirst, Duration::ZERO),
-            Ending::Terminate
-        );
+        let mut pressing = Pressing::default();
+        assert_eq!(pressing.ask(Ask::InterruptFirst, GIVING_UP), interrupt);
+        assert_eq!(pressing.ask(Ask::InterruptFirst, Duration::ZERO), terminate);
+        assert_eq!(pressing.next(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_told_is_terminated_when_that_does_not_help() {
+        let mut pressing = Pressing::default();
+        assert_eq!(pressing.ask(Ask::Say, GIVING_UP), Some(Step::Say));
+        assert!(pressing.next().is_some());
+        assert_eq!(pressing.end(), Ending::Terminate);
+        assert_eq!(pressing.step(), Ending::Kill);
     }
 }

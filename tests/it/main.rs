@@ -11,6 +11,7 @@ mod commits;
 mod continuing;
 mod crash;
 mod demo;
+mod dialogues;
 mod failure;
 mod fence;
 mod going_on;

@@ -156,7 +156,7 @@ fn an_agent_that_is_not_known_is_an_error_before_anything_starts() {
     insta::assert_snapshot!(output.shown(&env), @"
     exit: 2
     --- stderr
-    error: S-0002: there is no agent `hal9000` (there are: claude, codex, command, gemini, mock, opencode, qwen, script)
+    error: S-0002: there is no agent `hal9000` (there are: acp, acp:claude, acp:codex, acp:gemini, acp:opencode, acp:qwen, claude, codex, command, gemini, mock, opencode, qwen, script)
     hint: choose another one with --agent, with AI_SDLC_PROVIDER, with `ai.provider` in .ai-sdlc.json, or with `agent:` in the story
     ");
     assert!(env.branches().is_empty());

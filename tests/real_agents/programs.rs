@@ -3,18 +3,31 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 /// A program that is there.
 pub(crate) struct Program {
+    /// The name of its agent.
     pub(crate) name: &'static str,
+    command: &'static str,
     path: OsString,
 }
 
-/// The ones that can be tried.
-const NAMES: [&str; 5] = ["claude", "codex", "gemini", "opencode", "qwen"];
+/// The ones that can be tried, by the names of their agents, with the names of their programs.
+const NAMES: [(&str, &str); 10] = [
+    ("claude", "claude"),
+    ("codex", "codex"),
+    ("gemini", "gemini"),
+    ("opencode", "opencode"),
+    ("qwen", "qwen"),
+    ("acp:claude", "claude-agent-acp"),
+    ("acp:codex", "codex-acp"),
+    ("acp:gemini", "gemini"),
+    ("acp:opencode", "opencode"),
+    ("acp:qwen", "qwen"),
+];
 
 /// Those that are there, by `AI_SDLC_REAL_AGENTS` or the `PATH`.
 pub(crate) fn present() -> Vec<Program> {
@@ -28,10 +41,11 @@ pub(crate) fn present() -> Vec<Program> {
         None => usual,
     };
     let has = |name: &str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
-    let names = NAMES.into_iter().filter(|name| has(name));
+    let names = NAMES.into_iter().filter(|(_, program)| has(program));
     names
-        .map(|name| Program {
+        .map(|(name, program)| Program {
             name,
+            command: program,
             path: path.clone(),
         })
         .collect()
@@ -41,8 +55,9 @@ impl Program {
     /// What it says of its version.
     pub(crate) fn version(&self) -> String {
         let output = Command::new("sh")
-            .args(["-c", &format!("{} --version", self.name)])
+            .args(["-c", &format!("{} --version", self.command)])
             .env("PATH", &self.path)
+            .stdin(Stdio::null())
             .output();
         let said = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
         let said = said.unwrap_or_default();
@@ -51,6 +66,16 @@ impl Program {
             .into_iter()
             .find(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit()));
         version.unwrap_or("of an unknown version").to_owned()
+    }
+
+    /// Whose keys and settings it has.
+    fn kind(&self) -> &'static str {
+        self.name.strip_prefix("acp:").unwrap_or(self.name)
+    }
+
+    /// Whether it tells of the tokens of the last answer alone, and not of those of all.
+    pub(crate) fn tells_last_answer_alone(&self) -> bool {
+        self.name == "acp:opencode"
     }
 
     /// The variables that bring it to the model at that address.
@@ -68,7 +93,7 @@ impl Program {
             ("LANG", "C.UTF-8".into()),
             ("TERM", "dumb".into()),
         ];
-        variables.extend(match self.name {
+        variables.extend(match self.kind() {
             "claude" => vec![
                 ("ANTHROPIC_BASE_URL", address.into()),
                 ("ANTHROPIC_API_KEY", "dummy".into()),
@@ -118,7 +143,7 @@ impl Program {
             })
             .to_string()
         };
-        let file = match self.name {
+        let file = match self.kind() {
             "codex" => Some((".codex/config.toml", codex(address))),
             "gemini" => Some((".gemini/settings.json", settings("gemini-api-key"))),
             "qwen" => Some((".qwen/settings.json", settings("openai"))),
@@ -131,7 +156,7 @@ impl Program {
 
     /// How it is set up in the configuration of the project.
     pub(crate) fn setup(&self) -> Value {
-        match self.name {
+        match self.kind() {
             "claude" => json!({"model": "claude-sonnet-4-5"}),
             "opencode" => json!({"model": "fake/fake-model"}),
             "qwen" => json!({"args": ["--auth-type", "openai"]}),

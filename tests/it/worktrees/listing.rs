@@ -144,37 +144,37 @@ fn programs_get_numbers() {
     }
     insta::assert_snapshot!(serde_json::to_string_pretty(&list).unwrap(), @r#"
     {
-      "sizes_complete": true,
-      "total_bytes": null,
       "version": 1,
       "worktrees": [
         {
-          "ahead": 0,
-          "branch": "ai-sdlc/S-0001-work",
-          "last_used": null,
           "path": "S-0001-work",
+          "story": "S-0001",
+          "status": "blocked",
+          "branch": "ai-sdlc/S-0001-work",
+          "state": "ready",
           "reason": null,
+          "ahead": 0,
+          "uncommitted": 1,
           "size_bytes": null,
           "size_complete": true,
-          "state": "ready",
-          "status": "blocked",
-          "story": "S-0001",
-          "uncommitted": 1
+          "last_used": null
         },
         {
-          "ahead": null,
-          "branch": null,
-          "last_used": null,
           "path": "folder",
+          "story": null,
+          "status": null,
+          "branch": null,
+          "state": "foreign",
           "reason": "it is not a worktree of this repository",
+          "ahead": null,
+          "uncommitted": null,
           "size_bytes": null,
           "size_complete": true,
-          "state": "foreign",
-          "status": null,
-          "story": null,
-          "uncommitted": null
+          "last_used": null
         }
-      ]
+      ],
+      "total_bytes": null,
+      "sizes_complete": true
     }
     "#);
 }
