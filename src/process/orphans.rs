@@ -88,11 +88,13 @@ impl fmt::Display for Swept {
     }
 }
 
-#[cfg(target_os = "linux")]
-pub use linux::{adopt_orphans, kill_descendants, reap_orphans, sweep_orphans};
-
 #[cfg(not(target_os = "linux"))]
-pub use elsewhere::{adopt_orphans, kill_descendants, reap_orphans, sweep_orphans};
+use elsewhere as system;
+#[cfg(target_os = "linux")]
+use linux as system;
+
+pub(super) use system::kill_descendants;
+pub use system::{adopt_orphans, reap_orphans, sweep_orphans};
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere {
@@ -112,7 +114,7 @@ mod elsewhere {
     }
 
     /// Does nothing.
-    pub fn kill_descendants(_within: std::time::Duration) {}
+    pub(in crate::process) fn kill_descendants(_within: std::time::Duration) {}
 
     /// Finds nothing.
     pub fn sweep_orphans(_sweep: &Sweep<'_>) -> Swept {
@@ -296,7 +298,7 @@ mod linux {
     }
 
     /// Kills every descendant of this process, owned or not, for a process that is about to leave. Blocks.
-    pub fn kill_descendants(within: Duration) {
+    pub(in crate::process) fn kill_descendants(within: Duration) {
         let began = Instant::now();
         // No lock is taken here: whoever holds it may be what hangs. So each is signalled through its descriptor, and
         // reaping is left to others.
