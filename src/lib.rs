@@ -21,7 +21,7 @@
 //! - [`config`], [`process`], [`disk`], [`diagnostics`]: configuration, processes, disk space, diagnostic messages
 //! - [`engine`]: every decision, as a pure state machine
 //!
-//! Dependencies point down this list, never up; `tests/architecture.rs` holds that. `docs/architecture.md` is the map
+//! Dependencies point down this list, never up; `tests/architecture` holds that. `docs/architecture.md` is the map
 //! with the reasons.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::await_holding_lock))]
 

@@ -10,7 +10,7 @@ use super::event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{micros, millis, number, object, text};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Turn, messages,
+    Place, Program, StreamReader, Task, TaskError, Tools, Turn, messages,
 };
 use crate::process::SessionExit;
 
@@ -111,8 +111,8 @@ fn dollars(micros: u64) -> String {
 struct Reader;
 
 impl StreamReader for Reader {
-    fn tells_of_tools(&self) -> bool {
-        true
+    fn tools(&self) -> Tools {
+        Tools::Told
     }
 
     fn read(&mut self, line: &[u8]) -> Vec<StreamEvent> {

@@ -9,7 +9,7 @@ use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{number, object, text};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Turn,
+    Place, Program, StreamReader, Task, TaskError, Tools, Turn,
 };
 use crate::process::SessionExit;
 
@@ -81,8 +81,8 @@ impl Agent for Codex {
 struct Reader;
 
 impl StreamReader for Reader {
-    fn tells_of_tools(&self) -> bool {
-        true
+    fn tools(&self) -> Tools {
+        Tools::Told
     }
 
     fn read(&mut self, line: &[u8]) -> Vec<StreamEvent> {

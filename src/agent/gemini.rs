@@ -9,7 +9,7 @@ use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{detail, number, object, text};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Turn, messages,
+    Place, Program, StreamReader, Task, TaskError, Tools, Turn, messages,
 };
 use crate::process::SessionExit;
 
@@ -98,8 +98,8 @@ struct Reader {
 const RETRYING: &str = "Retrying with backoff";
 
 impl StreamReader for Reader {
-    fn tells_of_tools(&self) -> bool {
-        true
+    fn tools(&self) -> Tools {
+        Tools::Told
     }
 
     fn read_error_line(&mut self, line: &[u8]) -> Vec<StreamEvent> {

@@ -235,9 +235,9 @@ pub trait StreamReader: Send {
     /// What a line tells. A line that was too long is given by its beginning.
     fn read(&mut self, line: &[u8]) -> Vec<StreamEvent>;
 
-    /// Whether it is told when a tool begins: one of which nothing is told then waits for its model.
-    fn tells_of_tools(&self) -> bool {
-        false
+    /// What shows that the agent has a tool running.
+    fn tools(&self) -> Tools {
+        Tools::Unseen
     }
 
     /// What a line on its standard error tells, where other lines may be as well.
@@ -258,6 +258,17 @@ pub trait StreamReader: Send {
     fn is_over(&self) -> bool {
         true
     }
+}
+
+/// What shows that an agent has a tool running. One that has none waits for its model, whatever else it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tools {
+    /// Nothing does.
+    Unseen,
+    /// It tells when one begins.
+    Told,
+    /// Those that take long are processes of their own.
+    Processes,
 }
 
 /// A reader of output that tells nothing.

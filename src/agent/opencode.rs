@@ -11,7 +11,7 @@ use super::event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{detail, micros, number, object, text};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Turn,
+    Place, Program, StreamReader, Task, TaskError, Tools, Turn,
 };
 use crate::process::SessionExit;
 
@@ -101,6 +101,10 @@ struct Reader {
 }
 
 impl StreamReader for Reader {
+    fn tools(&self) -> Tools {
+        Tools::Processes
+    }
+
     fn read(&mut self, line: &[u8]) -> Vec<StreamEvent> {
         let Some(event) = object(line) else {
             return Vec::new();

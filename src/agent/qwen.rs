@@ -11,7 +11,7 @@ use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{millis, number, object, text};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Turn, messages,
+    Place, Program, StreamReader, Task, TaskError, Tools, Turn, messages,
 };
 use crate::process::SessionExit;
 
@@ -91,8 +91,8 @@ impl Agent for Qwen {
 struct Reader;
 
 impl StreamReader for Reader {
-    fn tells_of_tools(&self) -> bool {
-        true
+    fn tools(&self) -> Tools {
+        Tools::Told
     }
 
     /// `Retrying in 60s (attempt 1/10): [API Error: 429 …]`: the event in the stream does not say why.

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::pulse::{Beat, Pulse};
-use crate::agent::{Heard, StreamEvent, StreamReader, Trouble, TroubleKind, Turn};
+use crate::agent::{Heard, StreamEvent, StreamReader, Tools, Trouble, TroubleKind, Turn};
 
 /// How long an agent may go on trying again by itself. Short disturbances are over by then; a longer one is waited for
 /// by the orchestrator, which holds the other stories back as well.
@@ -161,10 +161,10 @@ impl Hearing {
 /// What is a sign that an agent does something that has just told of something.
 fn beat(reader: &dyn StreamReader, turn: &Turn) -> Beat {
     let now = std::time::Instant::now();
-    if reader.tells_of_tools() && turn.tool().is_none() {
-        Beat::Thinking(now)
-    } else {
-        Beat::Telling(now)
+    match reader.tools() {
+        Tools::Told if turn.tool().is_none() => Beat::Thinking(now),
+        Tools::Processes => Beat::BesideTools(now),
+        Tools::Told | Tools::Unseen => Beat::Telling(now),
     }
 }
 

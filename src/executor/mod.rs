@@ -172,8 +172,11 @@ async fn connect(
     beat: watch::Receiver<Beat>,
 ) -> Result<(Outlet, (Orders, Option<Box<Start>>)), String> {
     #[cfg(feature = "faults")]
-    hold::before_connecting(&identity.story);
-    let stream = protocol::connect(&identity.socket).map_err(|error| error.to_string())?;
+    hold::at(hold::Point::Connecting);
+    let (stream, lifeline) =
+        protocol::connect(&identity.socket).map_err(|error| error.to_string())?;
+    process::end_process_without(lifeline, orders::ORPHANED)
+        .map_err(|error| format!("nobody would see its end: {error}"))?;
     let (reader, mut writer) = ExecutorLink::new(stream, identity.fence()).split();
     let version = env!("CARGO_PKG_VERSION");
     protocol::send_hello(&mut writer, std::process::id(), version)

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::output::Seen;
 use super::pulse::Beat;
 use super::vitals;
-use crate::process;
+use crate::process::LastDeadline;
 use crate::protocol::{LinkReader, OutboxHandle, Start, ToExecutor};
 
 /// How long an agent may take to end when SIGTERM came from somebody who names no time.
@@ -20,7 +20,11 @@ const USUAL_GRACE: Duration = Duration::from_secs(10);
 const ORPHAN_GRACE: Duration = Duration::from_millis(1500);
 /// When an executor whose orchestrator is gone has ended, with everything below it, whatever it hangs at. It is promised
 /// to be gone within three seconds.
-const ORPHAN_LIMIT: Duration = Duration::from_millis(2700);
+pub(super) const ORPHANED: LastDeadline = LastDeadline {
+    patience: Duration::from_millis(2700),
+    code: CUT_OFF,
+    killing: Some(LAST_KILLS),
+};
 /// How long the descendants of such an executor are killed for.
 const LAST_KILLS: Duration = Duration::from_millis(250);
 /// The exit code of an executor that had to be cut off.
@@ -203,10 +207,9 @@ pub(super) async fn listen(
         };
         let last = matches!(order, Order::Gone);
         if last {
-            // The lifeline is cut. From here on this process lives on borrowed time, whatever it is doing.
-            process::end_process_after(ORPHAN_LIMIT, CUT_OFF, || {
-                process::kill_descendants(LAST_KILLS);
-            });
+            // From here on this process lives on borrowed time, whatever it is doing. A connection that has ended is seen
+            // without the runtime as well, where that can be; one that cannot be understood is not.
+            ORPHANED.arm();
         }
         if forward.send(order).await.is_err() || last {
             return;

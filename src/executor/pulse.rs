@@ -15,6 +15,8 @@ pub(super) enum Beat {
     /// The same, of an agent that tells of every tool that it has running, and has none: it waits for its model, whatever
     /// its processes do meanwhile.
     Thinking(Instant),
+    /// The same, of an agent whose tools are processes, so that it waits for its model when it is the only one.
+    BesideTools(Instant),
 }
 
 /// The one who hears the agent.

@@ -147,6 +147,8 @@ pub(super) async fn play(
     })?;
     // What the program got of ours is not held open here any longer.
     drop(command);
+    #[cfg(feature = "faults")]
+    super::hold::at(super::hold::Point::Working);
     let mut heard = hearing.heard();
     let mut log = stage.log;
     let mut pressing = Pressing::default();

@@ -151,7 +151,11 @@ impl Vitals {
     }
 
     fn note_evidence(&mut self, evidence: Evidence) {
-        let thinks = matches!(*self.pulse.borrow(), Beat::Thinking(_));
+        let thinks = match *self.pulse.borrow() {
+            Beat::Thinking(_) => true,
+            Beat::BesideTools(_) => self.usage.processes <= 1,
+            Beat::Writing | Beat::Telling(_) => false,
+        };
         let sign = match evidence {
             // An agent that looks whether it could reach somebody else, or that draws what nobody sees.
             Evidence::Works(_) if thinks => {
@@ -176,7 +180,8 @@ impl Vitals {
 
     /// When the agent's output last told of something; none when it has not.
     fn output_grew(&self) -> Option<Instant> {
-        if let Beat::Telling(at) | Beat::Thinking(at) = *self.pulse.borrow() {
+        if let Beat::Telling(at) | Beat::Thinking(at) | Beat::BesideTools(at) = *self.pulse.borrow()
+        {
             return Some(at);
         }
         let counts = self.output.borrow().counts;
@@ -258,8 +263,15 @@ mod tests {
         vitals.note_evidence(Evidence::Works(Work::Processes));
         let response = vitals.response(1);
         assert_eq!((response.sign, response.waits), (None, Some(Wait::Network)));
+        pulse.set(Beat::BesideTools(Instant::now()));
+        vitals.usage.processes = 1;
+        vitals.note_evidence(Evidence::Works(Work::Cpu));
+        assert_eq!(vitals.response(2).sign, None);
+        vitals.usage.processes = 2;
+        vitals.note_evidence(Evidence::Works(Work::Cpu));
+        assert_eq!(vitals.response(3).sign, Some(Sign::Cpu));
         pulse.set(Beat::Telling(Instant::now()));
         vitals.note_evidence(Evidence::Works(Work::Processes));
-        assert_eq!(vitals.response(2).sign, Some(Sign::Processes));
+        assert_eq!(vitals.response(4).sign, Some(Sign::Processes));
     }
 }

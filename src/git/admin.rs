@@ -3,6 +3,7 @@
 //!
 //! They are read here and not by libgit2 because that hides the incomplete ones, which are the ones to repair.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -140,20 +141,49 @@ pub(super) fn entries(common_dir: &Path) -> io::Result<Vec<WorktreeEntry>> {
         Err(error) => return Err(error),
     };
     let mut found = Vec::new();
+    let mut resolved = Resolved::default();
     for item in directory {
-        found.extend(read_entry(&item?.path()));
+        found.extend(read_entry(&item?.path(), &mut resolved));
     }
     found.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(found)
 }
 
+/// The worktree with that directory (resolved), whether that exists or not. One that git has given the name of its
+/// directory, as it does unless another worktree has that name, is found without a look at the others, which may be many.
+pub(super) fn entry_at(common_dir: &Path, path: &Path) -> io::Result<Option<WorktreeEntry>> {
+    let own = |entry: &WorktreeEntry| entry.path == path;
+    let named = path.file_name().and_then(|name| {
+        let admin_dir = common_dir.join("worktrees").join(name);
+        read_entry(&admin_dir, &mut Resolved::default())
+    });
+    match named.filter(own) {
+        Some(entry) => Ok(Some(entry)),
+        None => Ok(entries(common_dir)?.into_iter().find(own)),
+    }
+}
+
+/// Folders of worktrees and what they resolve to: mostly it is the same one.
+#[derive(Default)]
+struct Resolved(BTreeMap<PathBuf, Option<PathBuf>>);
+
+impl Resolved {
+    fn of(&mut self, folder: &Path) -> Option<&Path> {
+        if !self.0.contains_key(folder) {
+            let resolved = folder.canonicalize().ok();
+            self.0.insert(folder.to_owned(), resolved);
+        }
+        self.0.get(folder)?.as_deref()
+    }
+}
+
 /// None when it does not say where its worktree is.
-fn read_entry(admin_dir: &Path) -> Option<WorktreeEntry> {
+fn read_entry(admin_dir: &Path, resolved: &mut Resolved) -> Option<WorktreeEntry> {
     let link = fs::read(admin_dir.join("gitdir")).ok()?;
     let link = admin_dir.join(OsStr::from_bytes(link.trim_ascii_end()));
     let path = link.parent()?;
     // A symbolic link or a relative path must not hide that two names are one directory.
-    let path = match path.parent().and_then(|parent| parent.canonicalize().ok()) {
+    let path = match path.parent().and_then(|parent| resolved.of(parent)) {
         Some(parent) => parent.join(path.file_name()?),
         None => path.to_owned(),
     };
@@ -231,5 +261,29 @@ mod tests {
         assert!(found[2].has_lost_its_link());
         fixture.sh("rm ../c/.git; git init -q ../c");
         assert!(!found[2].has_lost_its_link());
+    }
+
+    #[tokio::test]
+    async fn a_worktree_is_found_by_its_directory_whatever_git_has_called_it() {
+        let fixture = Fixture::new().await;
+        // The second of the same name gets another one in the repository; the third is moved away from its name.
+        fixture.sh("git worktree add -q ../one/a; git worktree add -q -b second ../two/a; git worktree add -q ../b");
+        fixture.sh("git worktree move ../b ../c; git worktree add -q -b fourth ../b");
+        let common = fixture.root.join(".git");
+        let outside = fixture.root.parent().unwrap();
+        let branch_at = |name: &str| {
+            let entry = entry_at(&common, &outside.join(name)).unwrap();
+            entry.map(|entry| entry.branch().unwrap().to_owned())
+        };
+        let found = ["one/a", "two/a", "b", "c", "a", ".."].map(branch_at);
+        let expected = [
+            Some("a"),
+            Some("second"),
+            Some("fourth"),
+            Some("b"),
+            None,
+            None,
+        ];
+        assert_eq!(found, expected.map(|name| name.map(str::to_owned)));
     }
 }

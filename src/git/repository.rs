@@ -318,9 +318,7 @@ impl Repository {
         &self,
         path: &Path,
     ) -> Result<Option<WorktreeEntry>, RepositoryError> {
-        let mut entries = self.worktrees()?;
-        let position = entries.iter().position(|entry| entry.path == path);
-        Ok(position.map(|position| entries.swap_remove(position)))
+        admin::entry_at(&self.common_dir, path).map_err(|source| self.list_error(source))
     }
 
     /// Where the branch is checked out besides `path`, as the files of the worktrees say; the directory may be missing.

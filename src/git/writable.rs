@@ -21,11 +21,8 @@ pub fn written_by_commits(common_dir: &Path, worktree: &Path) -> Vec<PathBuf> {
     places.push(common_dir.join(&branches));
     places.push(common_dir.join("logs").join(&branches));
     // What the worktree says of itself is not asked: whoever works in it can change that.
-    match admin::entries(common_dir) {
-        Ok(entries) => {
-            let own = entries.into_iter().filter(|entry| entry.path == worktree);
-            places.extend(own.map(|entry| entry.admin_dir));
-        }
+    match admin::entry_at(common_dir, worktree) {
+        Ok(own) => places.extend(own.map(|entry| entry.admin_dir)),
         Err(error) => tracing::warn!(%error, "the repository's worktrees cannot be listed"),
     }
     places

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::board;
 use super::run_folder::RunFolder;
@@ -37,6 +38,8 @@ struct Seen {
     at_work: BTreeMap<StoryId, Arc<Story>>,
     /// What the checkout was like when it was looked at last; none when that is not known.
     checkout: Option<CheckoutState>,
+    /// When that look at it began.
+    looked_at: Option<Instant>,
     /// How often something was kept.
     kept: usize,
 }
@@ -57,7 +60,7 @@ impl Sentry {
     pub(super) async fn begin(&self, story: &Story) {
         let mut seen = self.seen.lock().await;
         if seen.at_work.is_empty() || seen.checkout.is_none() {
-            seen.checkout = self.look().await;
+            seen.checkout = self.look(&mut seen.looked_at).await;
         }
         seen.at_work
             .insert(story.id.clone(), Arc::new(story.clone()));
@@ -71,12 +74,18 @@ impl Sentry {
     /// The work on a story has ended: says what has changed, with how to take it back. When the run is being stopped,
     /// there is little time for that.
     pub(super) async fn end(&self, story: &StoryId, hurried: bool) -> Vec<String> {
+        let ended = Instant::now();
         let looking = async {
             let mut seen = Arc::clone(&self.seen).lock_owned().await;
             let Some(before) = seen.at_work.remove(story) else {
                 return Vec::new();
             };
-            let now = self.look().await;
+            // Where many end at once, one look is for all that had ended before it.
+            let now = if seen.looked_at.is_some_and(|looked_at| looked_at > ended) {
+                None
+            } else {
+                self.look(&mut seen.looked_at).await
+            };
             let this = self.clone();
             let comparing = move || this.compare(&before, now, &mut seen);
             let compared = tokio::task::spawn_blocking(comparing).await;
@@ -101,10 +110,14 @@ impl Sentry {
         remarks
     }
 
-    async fn look(&self) -> Option<CheckoutState> {
+    /// Looks at the checkout, and notes when, once that is done.
+    async fn look(&self, looked_at: &mut Option<Instant>) -> Option<CheckoutState> {
+        let began = Instant::now();
         let (root, common_dir) = (self.repository.root(), self.repository.common_dir());
         let looking = CheckoutState::look(&self.git, root, common_dir, self.board.as_deref());
-        match looking.await {
+        let looked = looking.await;
+        *looked_at = Some(began);
+        match looked {
             Ok(state) => Some(state),
             Err(error) => {
                 tracing::warn!(error = chain(&error), "the main checkout is not looked at");

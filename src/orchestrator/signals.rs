@@ -13,7 +13,7 @@ use signal_hook::iterator::{Handle, Signals as Incoming};
 use tokio::sync::mpsc;
 
 use crate::engine::StopSignal;
-use crate::process::{end_process_after, is_ignored};
+use crate::process::{LastDeadline, is_ignored};
 
 /// Signals that may wait. A third one already ends the run at once.
 const WAITING: usize = 8;
@@ -49,7 +49,12 @@ impl Signals {
                         2 => (second, CUT_OFF),
                         _ => (third, code_of(signal)),
                     };
-                    end_process_after(patience, code, || {});
+                    LastDeadline {
+                        patience,
+                        code,
+                        killing: None,
+                    }
+                    .arm();
                     if let Some(signal) = stop_signal(signal)
                         && let Err(error) = sender.try_send(signal)
                     {

@@ -27,7 +27,7 @@ async fn watch_end(pid: u32) -> bool {
     descriptor.readable().await.is_ok()
 }
 
-fn wait_unreaped(pid: u32) {
+pub(super) fn wait_unreaped(pid: u32) {
     let Some(pid) = super::to_pid(pid) else {
         return;
     };

@@ -15,6 +15,7 @@ mod follow;
 mod handle;
 mod identity;
 mod leftovers;
+mod lifeline;
 mod limits;
 mod orphans;
 mod own;
@@ -34,14 +35,14 @@ pub use fence::{Allowed, Extent, WriteFence, can_fence};
 pub use follow::{Chunk, Counts, Follower, Limits, Rest};
 pub use identity::{Identity, IdentityError};
 pub use leftovers::{Leftover, Reaped, Search, end_leftovers, leftovers};
+pub use lifeline::end_process_without;
 pub use limits::FileLimit;
-pub use orphans::{
-    Sweep, Swept, Whose, adopt_orphans, kill_descendants, reap_orphans, sweep_orphans,
-};
+use orphans::kill_descendants;
+pub use orphans::{Sweep, Swept, Whose, adopt_orphans, reap_orphans, sweep_orphans};
 pub use own::{Ownership, spawn};
 pub use own_output::own_output_since;
 pub use session::{Session, SessionExit};
-pub use watchdog::end_process_after;
+pub use watchdog::LastDeadline;
 
 use std::fmt;
 use std::io;

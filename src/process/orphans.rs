@@ -88,11 +88,13 @@ impl fmt::Display for Swept {
     }
 }
 
-#[cfg(target_os = "linux")]
-pub use linux::{adopt_orphans, kill_descendants, reap_orphans, sweep_orphans};
-
 #[cfg(not(target_os = "linux"))]
-pub use elsewhere::{adopt_orphans, kill_descendants, reap_orphans, sweep_orphans};
+use elsewhere as system;
+#[cfg(target_os = "linux")]
+use linux as system;
+
+pub(super) use system::kill_descendants;
+pub use system::{adopt_orphans, reap_orphans, sweep_orphans};
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere {
@@ -112,7 +114,7 @@ mod elsewhere {
     }
 
     /// Does nothing.
-    pub fn kill_descendants(_within: std::time::Duration) {}
+    pub(in crate::process) fn kill_descendants(_within: std::time::Duration) {}
 
     /// Finds nothing.
     pub fn sweep_orphans(_sweep: &Sweep<'_>) -> Swept {
@@ -133,8 +135,8 @@ mod linux {
     use tokio::signal::unix::{SignalKind, signal};
 
     use super::super::handle::Handle;
-    use super::super::own::owned;
-    use super::super::table::{self, Entry, Variables};
+    use super::super::own::{Children, Standing, children};
+    use super::super::table::{self, Entry, State, Variables};
     use super::super::{Ending, Found, signal_process, to_pid};
     use super::{Sweep, Swept, Whose};
 
@@ -150,6 +152,9 @@ mod linux {
     const QUIET_LOOKS: u32 = 5;
     /// The time between two such looks: longer than a step of the fastest runner takes, which is a fork.
     const QUIET_NAP: Duration = Duration::from_micros(500);
+
+    /// When it is looked again after a child whose standing was not clear.
+    const UNCLEAR_NAP: Duration = Duration::from_millis(50);
 
     /// How many orphans have been reaped.
     static REAPED: AtomicU64 = AtomicU64::new(0);
@@ -193,40 +198,39 @@ mod linux {
             }
         };
         loop {
-            reap();
-            if ends.recv().await.is_none() {
-                return;
+            let unclear = reap();
+            // Both may be dropped: what is missed is seen at the next look.
+            tokio::select! {
+                more = ends.recv() => if more.is_none() {
+                    return;
+                },
+                () = tokio::time::sleep(UNCLEAR_NAP), if unclear => {}
             }
         }
     }
 
-    fn reap() {
-        let owned = owned();
-        for pid in table::children(std::process::id()) {
-            if !owned.contains(&pid) && !is_stranger(pid) {
-                let _ended: Reaped = reap_one(pid);
+    /// Reaps the orphans that have ended. Whether there may be others.
+    fn reap() -> bool {
+        let list = children();
+        let mut unclear = false;
+        for pid in table::inherited_children(std::process::id()) {
+            match list.standing(pid) {
+                Standing::Orphan(entry) if entry.state == State::Ended && !is_stranger(pid) => {
+                    reap_one(&list, pid);
+                }
+                Standing::Unclear => unclear = true,
+                Standing::Orphan(_) | Standing::Owned | Standing::Gone => {}
             }
         }
+        unclear
     }
 
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    enum Reaped {
-        Yes,
-        No,
-    }
-
-    /// The caller holds the list of owned children, and this one is not in it.
-    fn reap_one(pid: u32) -> Reaped {
-        let Some(number) = to_pid(pid) else {
-            return Reaped::No;
-        };
+    /// Reaps an orphan. That the list is held is what makes sure that it still is one.
+    fn reap_one(_list: &Children, pid: u32) {
+        let Some(number) = to_pid(pid) else { return };
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        match waitid(WaitId::Pid(number), options) {
-            Ok(Some(_)) => {
-                REAPED.fetch_add(1, Ordering::Relaxed);
-                Reaped::Yes
-            }
-            Ok(None) | Err(_) => Reaped::No,
+        if matches!(waitid(WaitId::Pid(number), options), Ok(Some(_))) {
+            REAPED.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -260,7 +264,10 @@ mod linux {
                 if has_no_children() {
                     return swept;
                 }
-                let is_quiet = REAPED.load(Ordering::Relaxed) == reaped_before;
+                if left.unclear {
+                    std::thread::sleep(KILLED_NAP);
+                }
+                let is_quiet = !left.unclear && REAPED.load(Ordering::Relaxed) == reaped_before;
                 quiet_looks = if is_quiet { quiet_looks + 1 } else { 0 };
                 if quiet_looks == QUIET_LOOKS || elapsed >= sweep.polite + sweep.within {
                     return swept;
@@ -291,7 +298,7 @@ mod linux {
     }
 
     /// Kills every descendant of this process, owned or not, for a process that is about to leave. Blocks.
-    pub fn kill_descendants(within: Duration) {
+    pub(in crate::process) fn kill_descendants(within: Duration) {
         let began = Instant::now();
         // No lock is taken here: whoever holds it may be what hangs. So each is signalled through its descriptor, and
         // reaping is left to others.
@@ -323,6 +330,8 @@ mod linux {
         found: Vec<Found>,
         /// One of them, to wait for. Only one is held: descriptors are few, and processes may be many.
         first: Option<Handle>,
+        /// Whether there are children of which it is not clear yet whether they are orphans.
+        unclear: bool,
     }
 
     impl Left {
@@ -346,35 +355,26 @@ mod linux {
     ) -> Left {
         let mut left = Left::default();
         let mut open = Vec::new();
-        {
-            // Nobody reaps an orphan while the list is held, so that their numbers are their own.
-            let owned = owned();
-            let Some(children) = table::try_children(std::process::id()) else {
-                // What cannot be seen is not gone.
-                left.found.push(Found {
-                    pid: std::process::id(),
-                    name: "children that cannot be listed".to_owned(),
-                });
-                return left;
-            };
-            for pid in children {
-                if owned.contains(&pid) || is_stranger(pid) || reap_one(pid) == Reaped::Yes {
-                    continue;
-                }
-                let Some(entry) = Entry::read(pid) else {
-                    continue;
-                };
-                if entry.is_named(sweep.keep) || is_spared(&entry, &sweep.whose) {
-                    continue;
-                }
-                let first = note(&entry, signalled, swept);
-                if ending == Ending::Kill || (first && !was_asked(&entry, sweep)) {
-                    signal_process(pid, ending);
-                }
-                open.push((entry.pid, entry.started));
-                let handle = Handle::open(pid, |now| now.started == entry.started);
-                left.add(&entry, handle);
+        let Some(orphans) = living_orphans(&mut left) else {
+            // What cannot be seen is not gone.
+            left.found.push(Found {
+                pid: std::process::id(),
+                name: "children that cannot be listed".to_owned(),
+            });
+            return left;
+        };
+        for entry in orphans {
+            // What is asked here of a process may hang with it, so nothing is locked.
+            if entry.is_named(sweep.keep) || is_spared(&entry, &sweep.whose) {
+                continue;
             }
+            let first = note(&entry, signalled, swept);
+            if ending == Ending::Kill || (first && !was_asked(&entry, sweep)) {
+                signal_orphan(&entry, ending);
+            }
+            open.push((entry.pid, entry.started));
+            let handle = Handle::open(entry.pid, |now| now.started == entry.started);
+            left.add(&entry, handle);
         }
         while let Some((parent, started)) = open.pop() {
             if left.found.len() >= MOST_IN_A_ROUND {
@@ -402,6 +402,30 @@ mod linux {
             }
         }
         left
+    }
+
+    /// Reaps the orphans that have ended and gives the others; none when nothing can be seen.
+    fn living_orphans(left: &mut Left) -> Option<Vec<Entry>> {
+        let list = children();
+        let mut living = Vec::new();
+        for pid in table::try_children(std::process::id())? {
+            match list.standing(pid) {
+                Standing::Orphan(_) if is_stranger(pid) => {}
+                Standing::Orphan(entry) if entry.state == State::Ended => reap_one(&list, pid),
+                Standing::Orphan(entry) => living.push(entry),
+                Standing::Unclear => left.unclear = true,
+                Standing::Owned | Standing::Gone => {}
+            }
+        }
+        Some(living)
+    }
+
+    /// Signals an orphan. Nobody reaps it while the list is held, so that its number is its own.
+    fn signal_orphan(orphan: &Entry, ending: Ending) {
+        let _list = children();
+        if Entry::read(orphan.pid).is_some_and(|now| now.started == orphan.started) {
+            signal_process(orphan.pid, ending);
+        }
     }
 
     /// Notes a process that is about to be signalled. Whether it is the first time.

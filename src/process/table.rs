@@ -6,18 +6,34 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// A process that has not ended.
+/// A process, or a thread, as `proc_pid_stat(5)` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) pid: u32,
     /// Its name: at most 15 bytes, as the program chose it.
     pub(super) name: String,
+    pub(super) state: State,
     pub(super) parent: u32,
     pub(super) group: u32,
     pub(super) session: u32,
     pub(super) terminal: Terminal,
     /// When it started, in clock ticks since the system did. With the number, this is its identity.
     pub(super) started: u64,
+    /// The processor time that it has used, with that of its children whose end was seen, in clock ticks.
+    pub(super) used: u64,
+    /// The memory of it that is there, in pages.
+    pub(super) resident: u64,
+}
+
+/// What a process is at, as far as anybody here wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// It has ended, and waits to be reaped.
+    Ended,
+    /// It waits for a disk, or for something else that no signal interrupts.
+    InDiskWait,
+    /// Anything else.
+    Alive,
 }
 
 /// Whether a process has a controlling terminal.
@@ -49,8 +65,17 @@ impl Variables {
 impl Entry {
     /// The process of that number; none when there is none, or it has ended and only waits to be reaped.
     pub(super) fn read(pid: u32) -> Option<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        Self::parse(&stat)
+        Self::read_any(pid).filter(|entry| entry.state != State::Ended)
+    }
+
+    /// The process of that number, also when it has ended.
+    pub(super) fn read_any(pid: u32) -> Option<Self> {
+        Self::read_in(Path::new(&format!("/proc/{pid}")))
+    }
+
+    /// The process or the thread of that folder, also when it has ended.
+    pub(super) fn read_in(folder: &Path) -> Option<Self> {
+        Self::parse(&std::fs::read_to_string(folder.join("stat")).ok()?)
     }
 
     /// Whether it has one of these names, of which the system keeps 15 bytes.
@@ -67,12 +92,15 @@ impl Entry {
         let (pid, name) = front.split_once('(')?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-        if matches!(fields.first(), Some(&"Z" | &"X" | &"x")) {
-            return None;
-        }
+        let state = match *fields.first()? {
+            "Z" | "X" | "x" => State::Ended,
+            "D" => State::InDiskWait,
+            _ => State::Alive,
+        };
         Some(Self {
             pid: pid.trim().parse().ok()?,
             name: name.chars().filter(|c| !c.is_control()).collect(),
+            state,
             parent: u32::try_from(number(4)?).ok()?,
             group: u32::try_from(number(5)?).ok()?,
             session: u32::try_from(number(6)?).ok()?,
@@ -82,6 +110,8 @@ impl Entry {
                 _ => Terminal::Some,
             },
             started: number(22)?,
+            used: number(14)? + number(15)? + number(16)? + number(17)?,
+            resident: number(24)?,
         })
     }
 }
@@ -117,26 +147,39 @@ pub(super) fn try_children(pid: u32) -> Option<Vec<u32>> {
         if all.is_empty() {
             return None;
         }
-        let own = |other: &u32| parent_of(*other) == Some(pid);
+        let own = |other: &u32| Entry::read_any(*other).is_some_and(|entry| entry.parent == pid);
         return Some(all.into_iter().filter(own).collect());
     }
     let children = lists
         .into_iter()
         .filter_map(Result::ok)
-        .flat_map(|list| {
-            list.split_whitespace()
-                .filter_map(|child| child.parse().ok())
-                .collect::<Vec<u32>>()
-        })
+        .flat_map(|list| numbers_in(&list).collect::<Vec<u32>>())
         .collect();
     Some(children)
 }
 
-/// Also of a process that has ended.
-fn parent_of(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(1)?.parse().ok()
+/// The children that a process has inherited, and those that its main thread has started; those that have ended and are not
+/// reaped included. The kernel gives orphans to the first thread of the process that inherits them, which is the main one
+/// (`find_new_reaper` in its `exit.c`), so that the lists of all the others need not be read.
+pub(super) fn inherited_children(pid: u32) -> Vec<u32> {
+    match std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")) {
+        Ok(list) => numbers_in(&list).collect(),
+        Err(_) => children(pid),
+    }
+}
+
+fn numbers_in(list: &str) -> impl Iterator<Item = u32> {
+    list.split_whitespace().filter_map(|pid| pid.parse().ok())
+}
+
+/// Whether a process runs the same image as this one.
+pub(super) fn has_own_image(pid: u32) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let image = |of: &str| {
+        let metadata = std::fs::metadata(format!("/proc/{of}/exe")).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    image(&pid.to_string()).is_some_and(|image_of| image("self") == Some(image_of))
 }
 
 /// The working directory of a process.
@@ -154,12 +197,14 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
-        let stat = "7 (a) b (c) S 1 6 5 0 -1 4194304 0 0 0 0 11 22 0 0 20 0 1 0 555 1000 333 1";
+        let stat = "7 (a) b (c) S 1 6 5 0 -1 4194304 0 0 0 0 11 22 3 4 20 0 1 0 555 1000 333 1";
         let entry = Entry::parse(stat).unwrap();
         assert_eq!(
             (entry.pid, entry.parent, entry.session, entry.started),
             (7, 1, 5, 555)
         );
+        assert_eq!((entry.used, entry.resident), (40, 333));
+        assert_eq!(entry.state, State::Alive);
         assert_eq!(entry.name, "a) b (c");
         assert_eq!(entry.terminal, Terminal::None);
     }
@@ -175,9 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_is_no_entry() {
-        let stat = "7 (x) Z 1 6 5 0 -1 4194304 0 0 0 0 11 22 0 0 20 0 1 0 555 0 0 1";
-        assert_eq!(Entry::parse(stat), None);
+    fn what_a_process_is_at_is_told_by_its_letter() {
+        let state = |letter: &str| {
+            let stat = format!("7 (x) {letter} 1 6 5 0 -1 0 0 0 0 0 11 22 0 0 20 0 1 0 555 0 0 1");
+            Entry::parse(&stat).map(|entry| entry.state)
+        };
+        assert_eq!(state("Z"), Some(State::Ended));
+        assert_eq!(state("D"), Some(State::InDiskWait));
+        assert_eq!(state("T"), Some(State::Alive));
         assert_eq!(Entry::parse("nonsense"), None);
     }
 
@@ -191,7 +241,10 @@ mod tests {
         let entry = Entry::read(child.id()).unwrap();
         assert_eq!(entry.parent, std::process::id());
         child.kill().unwrap();
-        child.wait().unwrap();
+        crate::process::exit::wait_unreaped(child.id());
         assert_eq!(Entry::read(child.id()), None);
+        assert!(Entry::read_any(child.id()).is_some_and(|entry| entry.state == State::Ended));
+        child.wait().unwrap();
+        assert_eq!(Entry::read_any(child.id()), None);
     }
 }

@@ -328,14 +328,16 @@ impl Listener {
     }
 }
 
-/// Connects to the orchestrator's socket. Needs a running tokio runtime.
+/// Connects to the orchestrator's socket. Needs a running tokio runtime. The second value is another descriptor of the
+/// same connection, by which its end can be watched for without the runtime; the connection is closed when that is
+/// closed as well.
 ///
 /// The connection is made by a blocking call, which for a local socket takes microseconds: interprocess 2.4.7 takes
 /// the `EAGAIN` of a full backlog in its asynchronous connect for a connection, and returns a socket that has none.
 ///
 /// # Errors
 /// When nobody listens there, or somebody else does.
-pub fn connect(path: &Path) -> Result<Stream, SocketError> {
+pub fn connect(path: &Path) -> Result<(Stream, OwnedFd), SocketError> {
     use interprocess::local_socket::Stream as BlockingStream;
 
     let name = path
@@ -346,8 +348,11 @@ pub fn connect(path: &Path) -> Result<Stream, SocketError> {
         .nonblocking_stream(true)
         .connect_sync()
         .map_err(failed("connect to", path))?;
-    let stream =
-        UnixSocketStream::try_from(OwnedFd::from(blocking)).map_err(failed("register", path))?;
+    let connection = OwnedFd::from(blocking);
+    let lifeline = connection
+        .try_clone()
+        .map_err(failed("watch the end of", path))?;
+    let stream = UnixSocketStream::try_from(connection).map_err(failed("register", path))?;
     let peer = stream
         .peer_creds()
         .map_err(failed("identify the owner of", path))?;
@@ -356,7 +361,7 @@ pub fn connect(path: &Path) -> Result<Stream, SocketError> {
             path: path.to_owned(),
         });
     }
-    Ok(stream.into())
+    Ok((stream.into(), lifeline))
 }
 
 #[cfg(test)]
@@ -389,7 +394,7 @@ mod tests {
         let path = listener.path().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
 
-        let near = connect(&path).unwrap();
+        let (near, _lifeline) = connect(&path).unwrap();
         assert!(is_closed_on_exec(&near), "an agent would hold it");
         let (mut reader, mut writer) = ExecutorLink::new(near, samples::fence()).split();
         send_hello(&mut writer, 1, "0.1.0").await.unwrap();
@@ -416,7 +421,7 @@ mod tests {
         let directory = SocketDir::create_at(&place).unwrap();
         let listener = Listener::bind(&directory, "1").unwrap();
         let path = listener.path().to_owned();
-        let near = connect(&path).unwrap();
+        let (near, _lifeline) = connect(&path).unwrap();
         let deadline = Duration::from_millis(50);
         let accepted = tokio::time::timeout(deadline, listener.accept(1)).await;
         assert!(accepted.is_err());

@@ -32,6 +32,7 @@ mod recovery;
 #[path = "../sim/rng.rs"]
 mod rng;
 mod scratch;
+mod stuck;
 mod terminal;
 mod windows;
 
@@ -49,6 +50,7 @@ type Part = fn() -> Vec<String>;
 /// The parts that are played one after the other.
 const PARTS: &[(&str, Part)] = &[
     ("matrix", || matrix::play("")),
+    ("stuck", stuck::play),
     ("windows", windows::play),
     (KILLS, kills::play),
     ("quiet", quiet::play),
@@ -146,7 +148,6 @@ fn play_part(name: &str, part: &dyn Fn() -> Vec<String>) -> Vec<String> {
         .collect()
 }
 
-/// What this program itself has left: processes with one of its marks, and children.
 /// Starts this program once more where it was started with signals ignored, as a shell does in the background: what it
 /// starts would not hear a Ctrl-C that comes before it has learned to listen.
 fn with_usual_signals(arguments: &[String]) {
@@ -168,6 +169,7 @@ fn with_usual_signals(arguments: &[String]) {
     }
 }
 
+/// What this program itself has left: processes with one of its marks, and children.
 fn left_behind() -> Vec<String> {
     let family = scratch::family();
     let gone = Scope::Marked(&family).await_none(Instant::now(), bounds::SLACK);

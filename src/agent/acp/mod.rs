@@ -23,7 +23,7 @@ use super::opencode::OpenCode;
 use super::qwen::Qwen;
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Input, Invocation, Output, Permissions,
-    Program, StreamEvent, StreamReader, Task, TaskError, Turn,
+    Program, StreamEvent, StreamReader, Task, TaskError, Tools, Turn,
 };
 use crate::process::SessionExit;
 use session::{Habits, Session, Wanted};
@@ -224,6 +224,10 @@ struct Reader {
 }
 
 impl StreamReader for Reader {
+    fn tools(&self) -> Tools {
+        Tools::Told
+    }
+
     fn read(&mut self, line: &[u8]) -> Vec<StreamEvent> {
         self.session.read(line)
     }

@@ -1,10 +1,11 @@
 //! What `/proc` tells of a tree of processes. A process that ends while it is looked at is left out, and so is what
 //! may not be read.
 
-use super::super::table;
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
+use super::super::table::{self, Entry, State};
 use super::{Counters, Identity, Snapshot, Wait, sockets};
 
 /// More processes than this are not looked at, nor more threads.
@@ -20,17 +21,16 @@ pub(super) fn snapshot(owner: u32) -> Snapshot {
         if processes.len() >= MOST {
             break;
         }
-        let Some(stat) = read(&format!("/proc/{pid}/stat")).and_then(|text| parse_stat(&text))
-        else {
+        let Some(entry) = Entry::read_any(pid) else {
             continue;
         };
-        let io = read(&format!("/proc/{pid}/io"));
+        let io = read(format!("/proc/{pid}/io"));
         let counters = Counters {
-            cpu_ms: stat.ticks * tick_ms,
+            cpu_ms: entry.used * tick_ms,
             io_bytes: io.map_or(0, |text| parse_io(&text)),
-            rss_kib: stat.pages * page_kib,
+            rss_kib: entry.resident * page_kib,
         };
-        processes.insert((pid, stat.start), counters);
+        processes.insert((pid, entry.started), counters);
         open.extend(table::children(pid));
     }
     Snapshot {
@@ -64,40 +64,19 @@ pub(super) fn wait_of(snapshot: &Snapshot) -> Option<Wait> {
     }
 }
 
-pub(super) fn read(path: &str) -> Option<String> {
+pub(super) fn read(path: impl AsRef<Path>) -> Option<String> {
     fs::read_to_string(path).ok()
 }
 
 /// The folders of the threads of a process.
-fn threads_of(pid: u32) -> Vec<String> {
+fn threads_of(pid: u32) -> Vec<PathBuf> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
     };
     tasks
         .filter_map(Result::ok)
-        .filter_map(|task| task.file_name().into_string().ok())
-        .map(|task| format!("/proc/{pid}/task/{task}"))
+        .map(|task| task.path())
         .collect()
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    /// Processor time, with that of children whose end was seen.
-    ticks: u64,
-    start: u64,
-    pages: u64,
-}
-
-/// `proc_pid_stat(5)`. The name in field 2 may hold anything, so counting starts after its last parenthesis.
-fn parse_stat(stat: &str) -> Option<Stat> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-    Some(Stat {
-        ticks: number(14)? + number(15)? + number(16)? + number(17)?,
-        start: number(22)?,
-        pages: number(24)?,
-    })
 }
 
 /// `proc_pid_io(5)`: all bytes together.
@@ -110,25 +89,21 @@ fn parse_io(io: &str) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
-fn is_in_disk_wait(task: &str) -> bool {
-    let stat = read(&format!("{task}/stat"));
-    stat.is_some_and(|stat| {
-        stat.rsplit_once(')')
-            .is_some_and(|(_, rest)| rest.trim_start().starts_with('D'))
-    })
+fn is_in_disk_wait(task: &Path) -> bool {
+    Entry::read_in(task).is_some_and(|entry| entry.state == State::InDiskWait)
 }
 
 /// Whether a process has a POSIX timer. Whether it is armed is not told.
 fn has_timer(pid: u32) -> bool {
-    read(&format!("/proc/{pid}/timers")).is_some_and(|timers| !timers.is_empty())
+    read(format!("/proc/{pid}/timers")).is_some_and(|timers| !timers.is_empty())
 }
 
 /// Whether a thread is in a system call that ends by itself.
-fn has_time_limit(task: &str) -> bool {
-    match read(&format!("{task}/syscall")).and_then(|text| parse_call(&text)) {
+fn has_time_limit(task: &Path) -> bool {
+    match read(task.join("syscall")).and_then(|text| parse_call(&text)) {
         Some(call) => is_timed(&call),
         // Where arguments may not be read, the name of the place still tells of sleeps, though not of time limits.
-        None => read(&format!("{task}/wchan")).is_some_and(|place| place.contains("nanosleep")),
+        None => read(task.join("wchan")).is_some_and(|place| place.contains("nanosleep")),
     }
 }
 
@@ -370,17 +345,6 @@ mod tests {
         assert!(usage.processes >= 1 && usage.rss_kib > 0, "{usage:?}");
         let (_, of_shell) = tree.watch.look();
         assert!(of_shell.processes <= 1, "{of_shell:?}");
-    }
-
-    #[test]
-    fn a_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 0 0 0 0 11 22 3 4 20 0 1 0 5 1000 333 1";
-        let expected = Stat {
-            ticks: 40,
-            start: 5,
-            pages: 333,
-        };
-        assert_eq!(parse_stat(stat), Some(expected));
     }
 
     #[test]
