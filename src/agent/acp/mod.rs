@@ -2,7 +2,7 @@
 //!
 //! `acp` is any of them, by its command; `acp:<name>` is one whose command is known, or one that the configuration
 //! describes. Keys, places and the provider of a known one are those of the adapter of its command line. What is
-//! particular to one is in [`Known`] and in `updates`; all else is the protocol. Its types do not leave this folder.
+//! particular to one is in [`Acp`] and in `updates`; all else is the protocol. Its types do not leave this folder.
 //!
 //! Less is told of failures than by the streams of the command lines (`docs/agents.md`): an agent that tries a request
 //! again is silent, but for Codex, so that the watches over quiet agents are what finds a provider that never answers.

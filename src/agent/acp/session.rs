@@ -236,6 +236,10 @@ impl Session {
             Asked::Prompt if self.interrupted => {
                 self.fail(Trouble::new(TroubleKind::Interrupted, told.message))
             }
+            // Nothing of the story has begun: another attempt may find the agent in order.
+            Asked::Initialize | Asked::New if told.kind == TroubleKind::Other => {
+                self.fail(Trouble::new(TroubleKind::Connection, told.message))
+            }
             _ => self.fail(told),
         }
     }

@@ -336,6 +336,9 @@ fn an_agent_of_another_version_is_not_driven() {
         "Refused(\"the agent speaks version 2 of the Agent Client Protocol, and not version 1\")"
     );
     let mut play = Play::new(Permissions::Bypass);
+    play.hear(&json!({"id": 1, "error": {"code": -32603, "message": "cannot start"}}));
+    assert_eq!(play.end(), "Crashed(\"cannot start\")");
+    let mut play = Play::new(Permissions::Bypass);
     play.hear(&answer(1, &json!("hello")));
     assert!(play.end().contains("is not understood"), "{}", play.end());
 }
