@@ -1,11 +1,20 @@
-//! The `mock` agent: answers every task at once and changes nothing, as the predecessor's did.
+//! The agents `mock` and `dry-run`, which ask no model: they answer every task at once and change nothing, as the
+//! predecessor's did.
 
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Output, Program, Task, TaskError, Turn,
 };
 use crate::process::SessionExit;
 
-pub(super) struct Mock;
+/// How much of the prompt `dry-run` repeats, in characters.
+const SHOWN: usize = 100;
+
+pub(super) enum Mock {
+    /// Always says the same.
+    SaysTheSame,
+    /// Says what it would have asked.
+    SaysThePrompt,
+}
 
 impl Agent for Mock {
     fn capabilities(&self) -> Capabilities {
@@ -25,8 +34,14 @@ impl Agent for Mock {
         Program::None
     }
 
-    fn approach(&self, _task: &Task) -> Result<Approach, TaskError> {
-        Ok(Approach::Answer("mock response".to_owned()))
+    fn approach(&self, task: &Task) -> Result<Approach, TaskError> {
+        Ok(Approach::Answer(match self {
+            Self::SaysTheSame => "mock response".to_owned(),
+            Self::SaysThePrompt => {
+                let shown: String = task.prompt.chars().take(SHOWN).collect();
+                format!("[DRY RUN] No actual AI query performed. Prompt: {shown}...")
+            }
+        }))
     }
 
     fn conclude(&self, _turn: &Turn, _exit: SessionExit, _stderr: &str) -> Conclusion {

@@ -335,6 +335,7 @@ pub const NAMES: &[&str] = &[
     "command",
     "script",
     "mock",
+    "dry-run",
 ];
 
 /// The agent of a demonstration: it needs no model, no key and no network.
@@ -353,7 +354,8 @@ pub fn find(name: &str) -> Option<&'static dyn Agent> {
         "qwen" => Some(&qwen::Qwen),
         "command" => Some(&command::Command),
         "script" => Some(&script::Script),
-        "mock" => Some(&mock::Mock),
+        "mock" => Some(&mock::Mock::SaysTheSame),
+        "dry-run" => Some(&mock::Mock::SaysThePrompt),
         name => acp::find(name),
     }
 }

@@ -266,7 +266,7 @@ pub(super) struct RunArgs {
     /// Go on with the last run: after it was killed as that run, else with the stories that it was stopped before or in
     #[arg(long = "continue", conflicts_with_all = ["story", "batch", "epic", "watch", "max_concurrent"])]
     pub(super) continues: bool,
-    /// The agent for stories that name none [script, mock]
+    /// The agent for stories that name none [default: `AI_SDLC_PROVIDER`, else `ai.provider`, else claude]
     #[arg(long, value_name = "NAME")]
     pub(super) agent: Option<String>,
     /// Stop when the agents of this run have cost so much, in US dollars [default: `limits.run.costUsd`]

@@ -32,6 +32,9 @@ use crate::protocol::{
 /// second time.
 const HAND_BACKS: u32 = 1;
 
+/// An answer that takes no longer is no wait that anybody should be told of.
+const ANSWERED_AT_ONCE: Duration = Duration::from_millis(500);
+
 /// The attempt that this executor is for.
 pub(super) struct Attempt<'a> {
     identity: &'a Identity,
@@ -379,14 +382,18 @@ impl<'a> Attempt<'a> {
 
     /// Waits until the agent may begin a turn. The orchestrator answers, stops the attempt, or is gone.
     async fn await_turn(&self, talk: &Talk, orders: &mut Orders) -> Result<(), Setback> {
-        let activity = Activity::new("waits for its turn");
-        self.status(&Turn::default(), talk, Some(activity));
         let asked = self.hands.outbox.reliable(FromExecutor::PermitRequest);
-        if asked.await.is_ok() && orders.may_begin_turn().await {
-            Ok(())
-        } else {
-            Err(Setback::Stopped)
-        }
+        asked.await.map_err(|_| Setback::Stopped)?;
+        let mut answered = std::pin::pin!(orders.may_begin_turn());
+        let may_begin = match tokio::time::timeout(ANSWERED_AT_ONCE, &mut answered).await {
+            Ok(may_begin) => may_begin,
+            Err(_) => {
+                let activity = Activity::new("waits for its turn");
+                self.status(&Turn::default(), talk, Some(activity));
+                answered.await
+            }
+        };
+        may_begin.then_some(()).ok_or(Setback::Stopped)
     }
 
     /// The file for what the agent tells in that turn.

@@ -349,7 +349,7 @@ fn what_cannot_be_driven_is_said_before_anything_starts() {
     insta::assert_snapshot!(call().run().shown(&env), @"
     exit: 2
     --- stderr
-    error: S-0001: there is no agent `cluade` (did you mean `claude`?) (there are: acp, acp:claude, acp:codex, acp:gemini, acp:opencode, acp:qwen, claude, codex, command, gemini, mock, opencode, qwen, script)
+    error: S-0001: there is no agent `cluade` (did you mean `claude`?) (there are: acp, acp:claude, acp:codex, acp:gemini, acp:opencode, acp:qwen, claude, codex, command, dry-run, gemini, mock, opencode, qwen, script)
     hint: choose another one with --agent, with AI_SDLC_PROVIDER, with `ai.provider` in .ai-sdlc.json, or with `agent:` in the story
     ");
     env.story("S-0001").agent("command").write();
@@ -364,7 +364,7 @@ fn what_cannot_be_driven_is_said_before_anything_starts() {
     exit: 2
     --- stderr
     error: the configuration describes an agent `mine`, and there is no adapter `mine`
-    hint: `agents.mine.adapter` says how it is driven: claude, codex, gemini, opencode, qwen, acp, acp:claude, acp:codex, acp:gemini, acp:opencode, acp:qwen, command, script, mock
+    hint: `agents.mine.adapter` says how it is driven: claude, codex, gemini, opencode, qwen, acp, acp:claude, acp:codex, acp:gemini, acp:opencode, acp:qwen, command, script, mock, dry-run
     ");
     env.write(
         ".ai-sdlc.json",

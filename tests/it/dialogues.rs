@@ -246,7 +246,7 @@ fn an_agent_that_nobody_has_described_is_said_before_anything_starts() {
     insta::assert_snapshot!(refused("acp:codec"), @"
     exit: 2
     --- stderr
-    error: S-0001: there is no agent `acp:codec` (did you mean `acp:codex`?) (there are: acp, acp:claude, acp:codex, acp:gemini, acp:opencode, acp:qwen, claude, codex, command, gemini, mock, opencode, qwen, script)
+    error: S-0001: there is no agent `acp:codec` (did you mean `acp:codex`?) (there are: acp, acp:claude, acp:codex, acp:gemini, acp:opencode, acp:qwen, claude, codex, command, dry-run, gemini, mock, opencode, qwen, script)
     hint: choose another one with --agent, with AI_SDLC_PROVIDER, with `ai.provider` in .ai-sdlc.json, or with `agent:` in the story
     ");
     insta::assert_snapshot!(refused("acp:codex"), @"

@@ -134,6 +134,15 @@ fn the_mock_agent_succeeds_without_a_change() {
 }
 
 #[test]
+fn the_dry_run_agent_says_what_it_would_have_asked() {
+    let env = TestEnv::new();
+    env.story("S-0001").without("agent").write();
+    let output = env.ai_sdlc(&["run", "--agent", "dry-run"]).run();
+    output.assert_code(0);
+    output.assert_stderr("[DRY RUN] No actual AI query performed. Prompt: Work on story S-0001");
+}
+
+#[test]
 fn the_agent_of_the_story_counts_before_all_others() {
     let env = TestEnv::new();
     env.write(".ai-sdlc.json", "{\"ai\": {\"provider\": \"nobody\"}}");
@@ -156,7 +165,7 @@ fn an_agent_that_is_not_known_is_an_error_before_anything_starts() {
     insta::assert_snapshot!(output.shown(&env), @"
     exit: 2
     --- stderr
-    error: S-0002: there is no agent `hal9000` (there are: acp, acp:claude, acp:codex, acp:gemini, acp:opencode, acp:qwen, claude, codex, command, gemini, mock, opencode, qwen, script)
+    error: S-0002: there is no agent `hal9000` (there are: acp, acp:claude, acp:codex, acp:gemini, acp:opencode, acp:qwen, claude, codex, command, dry-run, gemini, mock, opencode, qwen, script)
     hint: choose another one with --agent, with AI_SDLC_PROVIDER, with `ai.provider` in .ai-sdlc.json, or with `agent:` in the story
     ");
     assert!(env.branches().is_empty());
