@@ -13,7 +13,7 @@ use super::run_settings::{limits, settings};
 use super::run_start::Start;
 use crate::config::Project;
 use crate::engine::{
-    LeftOut, Limits, Obstacle, PlannedStory, RunId, Selection, Settings, WhenIdle,
+    LeftOut, Limits, Obstacle, PlannedStory, Restart, RunId, Selection, Settings, WhenIdle,
 };
 use crate::git::Repository;
 use crate::orchestrator::{Base, Continued, Past};
@@ -135,8 +135,11 @@ impl Intent {
             settings,
             past: given.past.map(|past| Continued {
                 past: *past,
-                slots,
-                run_limits: (limits != Limits::default()).then_some(run_limits),
+                restart: Restart {
+                    slots,
+                    run_limits: (limits != Limits::default()).then_some(run_limits),
+                    ..Restart::default()
+                },
             }),
             base: base(project, repository)?,
             files: FileLimit::raise(),

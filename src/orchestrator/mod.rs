@@ -50,7 +50,6 @@ pub use workspace::Workspaces;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +59,7 @@ use tokio::time::Instant;
 
 use crate::disk::Bytes;
 use crate::engine::{
-    Event, Limits, Moment, Opening, PlannedStory, Prices, RunId, Settings, Usage, Verdict,
+    Event, Moment, Opening, PlannedStory, Prices, Restart, RunId, Settings, Usage, Verdict,
 };
 use crate::journal::JournalError;
 use crate::launcher::Launcher;
@@ -105,10 +104,8 @@ pub struct Replan {
 pub struct Continued {
     /// What its journal tells.
     pub past: Past,
-    /// How many executors may be alive at once, when that is not to be as before.
-    pub slots: Option<NonZeroUsize>,
-    /// What it may use, when that is not to be as before.
-    pub run_limits: Option<Limits>,
+    /// What is not to be as before; what is found besides is added when it goes on.
+    pub restart: Restart,
 }
 
 /// Everything that a run needs to know before it starts.

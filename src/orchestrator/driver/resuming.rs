@@ -20,11 +20,7 @@ use crate::story::{Status, StoryId};
 impl<L: Launcher> Driver<L> {
     /// Goes on with a run.
     pub(in crate::orchestrator) fn go_on(&mut self, continued: Continued) {
-        let Continued {
-            past,
-            slots,
-            run_limits,
-        } = continued;
+        let Continued { past, restart } = continued;
         self.clock = RunClock::go_on(
             past.last,
             tokio::time::Instant::now(),
@@ -47,10 +43,9 @@ impl<L: Launcher> Driver<L> {
         let away = away.unwrap_or_default();
         self.tell_day(self.request.used_today);
         self.feed(Event::Resumed(Restart {
-            slots,
-            run_limits,
             found,
             away,
+            ..restart
         }));
     }
 
