@@ -84,7 +84,7 @@ struct Reader;
 
 impl StreamReader for Reader {
     fn read(&mut self, line: &[u8]) -> Vec<StreamEvent> {
-        let result = object(line).filter(|value| text(value, "/outcome").is_some());
+        let result = object(line).filter(|value| value.get("outcome").is_some());
         if let Some(result) = result {
             return outcome(&result);
         }
@@ -116,10 +116,10 @@ fn outcome(result: &Value) -> Vec<StreamEvent> {
         Some("failed") => failed(TroubleKind::Other),
         other => StreamEvent::Failed(Trouble::new(
             TroubleKind::Other,
-            format!(
-                "its result has the unknown outcome `{}`",
-                other.unwrap_or_default()
-            ),
+            match other {
+                Some(other) => format!("its result has the unknown outcome `{other}`"),
+                None => "the outcome of its result is no text".to_owned(),
+            },
         )),
     };
     let used = result.get("usage").map(|_| StreamEvent::TurnUsed {

@@ -37,6 +37,8 @@ pub struct Turn {
     denied: Vec<String>,
     asked: Option<String>,
     reset: Option<Reset>,
+    /// How many tools run: agents have several run at once.
+    open_tools: u32,
     finished: bool,
     failed: Option<Trouble>,
 }
@@ -97,8 +99,15 @@ impl Turn {
                     None => name.clone(),
                 });
                 self.tool = Some(name);
+                self.open_tools = self.open_tools.saturating_add(1);
             }
-            StreamEvent::ToolEnded => self.tool = None,
+            StreamEvent::ToolEnded => {
+                self.open_tools = self.open_tools.saturating_sub(1);
+                // Which of several has ended is not known.
+                if self.open_tools == 0 {
+                    self.tool = None;
+                }
+            }
             StreamEvent::RequestUsed { request, usage } => self.request_used(request, usage),
             StreamEvent::TurnUsed { usage, requests } => {
                 self.totals = Some(usage);
@@ -171,6 +180,11 @@ impl Turn {
     /// The tool that runs.
     pub fn tool(&self) -> Option<&str> {
         self.tool.as_deref()
+    }
+
+    /// Whether a tool runs.
+    pub fn runs_tools(&self) -> bool {
+        self.open_tools > 0
     }
 
     /// What goes on, in a line.
@@ -354,8 +368,10 @@ impl Conclusion {
                 reset: None,
                 reason,
             },
-            TroubleKind::Unauthorized | TroubleKind::NoCredit | TroubleKind::Misconfigured => {
-                Self::Refused(reason)
+            TroubleKind::Unauthorized | TroubleKind::NoCredit => Self::Refused(reason),
+            // Its provider serves others.
+            TroubleKind::Misconfigured => {
+                Self::Blocked(format!("the agent is not set up as it must be: {reason}"))
             }
             TroubleKind::OwnLimit => Self::Exceeded(reason),
             TroubleKind::UnknownConversation => Self::ConversationLost(reason),

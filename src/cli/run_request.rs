@@ -60,7 +60,8 @@ pub(super) async fn request(
     let folder = run_folder(&project, &run)?;
     prune_in_the_background(&project, &run);
     let launcher = LocalLauncher::new(files, &project.config.kept_processes, folder.group())?;
-    let used_today = orchestrator::used_today(&project.runs(), &run);
+    let (used_today, unknown) = orchestrator::used_today(&project.runs(), &run);
+    let limits_days = project.config.rules.limits.day != Limits::default();
     let place = place(&project, &repository);
     let board_folder = inside(repository.root(), &project.board);
     let board_folder = board_folder.filter(|folder| !folder.is_empty());
@@ -128,7 +129,10 @@ pub(super) async fn request(
         environment: project.config.allowed_environment,
         keep: project.config.kept_processes,
         fence,
-        remarks: no_fence.into_iter().collect(),
+        remarks: no_fence
+            .into_iter()
+            .chain(unknown.into_iter().filter(|_| limits_days))
+            .collect(),
         run,
     };
     Ok((request, launcher))

@@ -38,7 +38,7 @@ pub struct AgentRules {
 
 /// The keys of one agent.
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct AgentSection {
     adapter: Option<String>,
     provider: Option<String>,

@@ -15,7 +15,7 @@ const MOST_TURNS: u32 = 10_000;
 
 /// What may be used, as somebody wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct WantedLimits {
     /// Time in minutes.
     pub minutes: Option<f64>,
@@ -64,7 +64,7 @@ const OF_DAY: LimitNames = LimitNames {
 
 /// The keys of `limits`.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct LimitSections {
     #[serde(deserialize_with = "section")]
     story: WantedLimits,
@@ -110,7 +110,7 @@ struct Providers(BTreeMap<String, Wrapped>);
 struct Wrapped(#[serde(deserialize_with = "section")] ProviderSection);
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 struct ProviderSection {
     max_concurrent: Option<usize>,
     requests_per_minute: Option<u32>,
@@ -120,7 +120,7 @@ impl LimitSections {
     /// What may be used: what is not said of a story is as `of_story` says.
     pub(super) fn rules(self, of_story: Limits, old: &CostLimits) -> Result<UsageRules, Invalid> {
         if self.day.minutes.is_some() {
-            return Err(Invalid::new(OF_DAY.minutes, "cannot be limited"));
+            return Err(Invalid::new(OF_DAY.minutes, "must be left out"));
         }
         let mut story = of_story.overridden_by(self.story.limits(&OF_STORY)?);
         let mut run = self.run.limits(&OF_RUN)?;
@@ -291,7 +291,7 @@ mod tests {
             ),
             (
                 r#"{"day":{"minutes":5}}"#,
-                "limits.day.minutes cannot be limited",
+                "limits.day.minutes must be left out",
             ),
         ] {
             assert_eq!(rules(text), Err(expected.to_owned()));

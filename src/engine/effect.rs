@@ -115,6 +115,13 @@ pub enum Notice {
     },
     /// It is over: stories of this provider start again.
     ProviderResumed(Provider),
+    /// A provider has had the turns that it has in a minute, and stories wait for the next one.
+    TurnsUsedUp {
+        /// Which.
+        provider: Provider,
+        /// For how long.
+        wait: Duration,
+    },
     /// This provider serves nothing before a person has seen to that: none of its stories is started any more.
     ProviderRefused {
         /// Which.

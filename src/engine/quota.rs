@@ -42,6 +42,15 @@ impl Default for QuotaWaits {
     }
 }
 
+/// The furthest that a provider is believed about when it will serve again: limits are by the minute, by some hours, and by
+/// the week. Whoever says more is asked again then.
+const FURTHEST: Duration = Duration::from_secs(8 * 24 * 60 * 60);
+
+/// The moment that a provider has named, as far as it is believed.
+pub(super) fn believed(told: Moment, now: Moment) -> Moment {
+    told.min(now + FURTHEST)
+}
+
 impl QuotaWaits {
     /// The wait after a provider has said that often in a row that it serves no more, with a jitter of up to a quarter
     /// less, so that the runs of several people do not come back together.

@@ -23,6 +23,7 @@ use crate::agent::{
 };
 use crate::engine::Phase;
 use crate::git::{self, CommitError, CommitId, CommitOutcome, CommitRequest, Git};
+use crate::process::SessionExit;
 use crate::protocol::{
     self, Activity, AgentSetup, Change, Claim, Evidence, FromExecutor, Label, Log, LogLevel,
     OutboxHandle, Reason, Retrying, Start, StatusUpdate, identity,
@@ -172,7 +173,7 @@ impl Talk {
 
     fn count(&mut self, turn: &Turn) {
         self.used = self.used.plus(turn.usage());
-        self.requests = self.requests.saturating_add(turn.requests());
+        self.requests = self.requests.saturating_add(requests_of(turn));
         self.hear(turn.conversation());
         if let Some(total) = turn.conversation_total() {
             self.now.total = total;
@@ -370,6 +371,10 @@ impl<'a> Attempt<'a> {
             return Err(Setback::Stopped);
         }
         let conclusion = match ended.exit {
+            // How it ended after that was our doing.
+            Some(_) if ended.was_through => {
+                agent.conclude(&ended.turn, SessionExit::Code(0), &ended.stderr)
+            }
             Some(exit) => agent.conclude(&ended.turn, exit, &ended.stderr),
             None => ended.turn.conclude_retrying(),
         };
@@ -527,7 +532,7 @@ impl<'a> Attempt<'a> {
                 output_tokens: used.output_tokens,
                 cached_tokens: used.cached_tokens,
                 cost_micros_usd: used.cost_micros_usd,
-                turns: talk.requests.saturating_add(turn.requests()),
+                turns: talk.requests.saturating_add(requests_of(turn)),
             },
             agent_session: session.map(Label::new),
             model: turn.model().map(Label::new),
@@ -555,6 +560,11 @@ fn setup(agent: &AgentSetup) -> Setup {
         most_requests: agent.most_requests,
         most_cost_micros_usd: None,
     }
+}
+
+/// The requests to the model of a turn: at least one when it is over, also of agents that do not tell how many.
+fn requests_of(turn: &Turn) -> u32 {
+    turn.requests().max(u32::from(turn.is_finished()))
 }
 
 /// The project's folder in the worktree; the worktree itself where the commit does not have that folder.

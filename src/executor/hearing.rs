@@ -162,7 +162,7 @@ impl Hearing {
 fn beat(reader: &dyn StreamReader, turn: &Turn) -> Beat {
     let now = std::time::Instant::now();
     match reader.tools() {
-        Tools::Told if turn.tool().is_none() => Beat::Thinking(now),
+        Tools::Told if !turn.runs_tools() => Beat::Thinking(now),
         Tools::Processes => Beat::BesideTools(now),
         Tools::Told | Tools::Unseen => Beat::Telling(now),
     }

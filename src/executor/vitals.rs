@@ -87,6 +87,9 @@ struct Vitals {
     progress: Option<(Instant, Sign)>,
     waits: Option<Wait>,
     usage: TreeUsage,
+    /// The fewest processes that there were of an agent that tells by its stream: it and its own servers. More are tools,
+    /// told or not.
+    fewest: u32,
     output: watch::Receiver<Seen>,
     pulse: watch::Receiver<Beat>,
     tree: Look<TreeWatch, (Evidence, TreeUsage)>,
@@ -114,6 +117,7 @@ impl Vitals {
             progress: None,
             waits: None,
             usage: TreeUsage::default(),
+            fewest: u32::MAX,
             output,
             pulse,
             tree: Look::Ready(TreeWatch::new(std::process::id())),
@@ -151,8 +155,11 @@ impl Vitals {
     }
 
     fn note_evidence(&mut self, evidence: Evidence) {
+        if self.usage.processes > 0 && *self.pulse.borrow() != Beat::Writing {
+            self.fewest = self.fewest.min(self.usage.processes);
+        }
         let thinks = match *self.pulse.borrow() {
-            Beat::Thinking(_) => true,
+            Beat::Thinking(_) => self.usage.processes <= self.fewest,
             Beat::BesideTools(_) => self.usage.processes <= 1,
             Beat::Writing | Beat::Telling(_) => false,
         };
@@ -260,9 +267,15 @@ mod tests {
         let output = Output::of_nothing();
         let mut vitals = Vitals::new(Duration::ZERO, output.seen(), beat);
         pulse.set(Beat::Thinking(Instant::now()));
-        vitals.note_evidence(Evidence::Works(Work::Processes));
+        vitals.usage.processes = 2;
+        vitals.note_evidence(Evidence::Works(Work::Cpu));
         let response = vitals.response(1);
         assert_eq!((response.sign, response.waits), (None, Some(Wait::Network)));
+        // Something that it has left in the background works on.
+        vitals.usage.processes = 3;
+        vitals.note_evidence(Evidence::Works(Work::Io));
+        assert_eq!(vitals.response(1).sign, Some(Sign::Io));
+        vitals.progress = None;
         pulse.set(Beat::BesideTools(Instant::now()));
         vitals.usage.processes = 1;
         vitals.note_evidence(Evidence::Works(Work::Cpu));

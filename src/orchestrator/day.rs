@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use jiff::Zoned;
 
 use super::note::JournalRecord;
-use super::past::Past;
+use super::past::{Past, PastError};
 use super::retention::run_ids;
 use super::run_folder::JOURNAL;
 use crate::engine::{CalendarDay, DayUsage, Record, RunId, Usage};
@@ -31,39 +31,41 @@ pub fn midnight() -> Option<SystemTime> {
     Some(midnight.timestamp().into())
 }
 
-/// What all runs below `runs` but `current` have used today. A run whose journal cannot be read counts as having used
-/// nothing, and is told in the diagnostics. Blocks.
-pub fn used_today(runs: &Path, current: &RunId) -> Usage {
+/// What all runs below `runs` but `current` have used today, and what is to be told of those of which that is not known: they
+/// count as having used nothing. Blocks.
+pub fn used_today(runs: &Path, current: &RunId) -> (Usage, Vec<String>) {
     let (day, midnight) = (today(), midnight());
     let mut used = Usage::default();
+    let mut unknown = Vec::new();
     for run in run_ids(runs).into_iter().filter(|run| run != current) {
         let journal = runs.join(run.as_str()).join(JOURNAL);
         // What was not written to today has used nothing today.
         let changed = last_change(&journal)
             .is_some_and(|changed| midnight.is_none_or(|midnight| changed >= midnight));
-        let of_run = changed.then(|| used_last(&run, &journal)).flatten();
-        if let Some(of_run) = of_run.filter(|of_run| of_run.day == day) {
-            used = used + of_run.usage;
+        if !changed {
+            continue;
+        }
+        match used_last(&run, &journal) {
+            Ok(Some(of_run)) if of_run.day == day => used = used + of_run.usage,
+            Ok(_) | Err(PastError::Empty(_)) => {}
+            Err(error) => unknown.push(format!(
+                "what the run {run} has used today is not known, and counts for nothing: {}",
+                chain(&error)
+            )),
         }
     }
-    used
+    (used, unknown)
 }
 
 /// What a run has used on the last day on which it worked.
-fn used_last(run: &RunId, journal: &Path) -> Option<DayUsage> {
+fn used_last(run: &RunId, journal: &Path) -> Result<Option<DayUsage>, PastError> {
     if let Ok(Some(entry)) = last_record::<JournalRecord>(journal)
         && let Record::Closed(view) = entry.record
     {
-        return view.day;
+        return Ok(view.day);
     }
     // One that was killed has to be played again.
-    match Past::read(run, journal) {
-        Ok(past) => past.engine.view().day,
-        Err(error) => {
-            tracing::warn!(error = chain(&error), %run, "what a run has used is not known");
-            None
-        }
-    }
+    Past::read(run, journal).map(|past| past.engine.view().day)
 }
 
 #[cfg(test)]

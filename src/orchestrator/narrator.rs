@@ -300,6 +300,10 @@ impl Narrator {
             Notice::ProviderResumed(provider) => RunEvent::ProviderResumed {
                 provider: provider.into(),
             },
+            Notice::TurnsUsedUp { provider, wait } => RunEvent::TurnsUsedUp {
+                provider: provider.into(),
+                wait_ms: millis(wait),
+            },
             Notice::ProviderRefused { provider, reason } => RunEvent::ProviderRefused {
                 provider: provider.into(),
                 reason,

@@ -231,6 +231,13 @@ pub enum RunEvent {
         /// Which.
         provider: String,
     },
+    /// A provider has had the turns that it has in a minute, and stories wait for the next one.
+    TurnsUsedUp {
+        /// Which.
+        provider: String,
+        /// For how long, in milliseconds.
+        wait_ms: u64,
+    },
     /// A provider serves nothing before a person has seen to that: none of its stories is started any more.
     ProviderRefused {
         /// Which.

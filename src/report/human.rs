@@ -274,6 +274,13 @@ impl Human {
                 let text = format!("{provider}: its stories start again");
                 (loud && was_told).then(|| self.colour.line(Tone::Good, "Resumed", &text))
             }
+            RunEvent::TurnsUsedUp { provider, wait_ms } => {
+                let text = format!(
+                    "{provider} has had its turns of this minute; the next one begins in {}",
+                    duration(*wait_ms)
+                );
+                loud.then(|| self.colour.line(Tone::Good, "Waiting", &text))
+            }
             RunEvent::ProviderRefused { provider, reason } => {
                 let text = format!("{provider}, so that no story of it starts any more: {reason}");
                 let mut lines = line(Tone::Bad, "Refused", &text);

@@ -198,6 +198,9 @@ fn a_provider_has_no_more_turns_in_a_minute_than_it_may_have() {
     assert!(run.ends_within(DEADLINE));
     let output = run.wait();
     output.assert_code(130);
+    let wait = &output.events("turns_used_up")[0];
+    assert_eq!(wait["provider"], "fake");
+    assert!(wait["wait_ms"].as_u64().unwrap() > 30_000, "{wait}");
     let started = output.events("story_started");
     let started: Vec<&Value> = started.iter().map(|event| &event["story"]).collect();
     assert_eq!(started, ["S-0001", "S-0002"]);

@@ -287,6 +287,7 @@ impl Engine {
         if let Progress::Going { .. } = self.progress {
             self.answer_turns(&mut effects);
             self.fill_slots(&mut effects);
+            self.tell_of_waits(&mut effects);
             self.finish_when_through(&mut effects);
         }
         effects
@@ -471,6 +472,9 @@ impl Engine {
             let Some(key) = self.next_story() else {
                 return;
             };
+            if let Some(overrun) = self.nothing_left() {
+                return self.exceed_run(overrun.scope, overrun.budget, effects);
+            }
             self.start(key, effects);
         }
     }

@@ -15,7 +15,7 @@ use crate::engine::fault::{self, Fault};
 use crate::engine::lifecycle::Input;
 use crate::engine::outcome::{Claim, Skip, StopReason};
 use crate::engine::pace::Pace;
-use crate::engine::quota::Brake;
+use crate::engine::quota::{Brake, believed};
 use crate::engine::time::Moment;
 
 /// How a provider serves.
@@ -34,6 +34,8 @@ pub(super) struct Service {
     pub(super) asking: VecDeque<Unit>,
     /// How many attempts have a slot and have not begun their first turn.
     pub(super) promised: usize,
+    /// Whether it was told that stories wait for its next turn.
+    pub(super) told_of_wait: bool,
 }
 
 impl Service {
@@ -73,6 +75,10 @@ impl Service {
             None if self.pace.has_room_beside(0) => Answer::Granted,
             None => Answer::NotYet,
         }
+    }
+
+    pub(super) fn paused_until(&self) -> Option<Moment> {
+        self.paused_until
     }
 
     fn has_room(&self) -> bool {
@@ -149,6 +155,7 @@ impl Engine {
         effects: &mut Effects,
     ) -> Moment {
         let now = self.now;
+        let told = told.map(|told| believed(told, now));
         let tracked = self.story(key);
         let (provider, waits) = (tracked.provider, tracked.tries.quota_waits);
         let (quota, seed) = (&self.settings.retry.quota, self.settings.retry.seed);
@@ -235,6 +242,7 @@ impl Engine {
         effects: &mut Effects,
     ) {
         let key = self.line_of(Some(provider));
+        let until = believed(until, self.now);
         self.pause(key, until, reason, effects);
     }
 

@@ -54,6 +54,13 @@ pub(super) struct Line {
     put_off: BTreeSet<(Place, Key)>,
 }
 
+impl Line {
+    /// Whether stories of it could start, or attempts at them wait for a turn.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.clear.is_empty() || !self.put_off.is_empty() || !self.service.asking.is_empty()
+    }
+}
+
 impl Queue {
     /// The line of a provider, which serves by these limits when it is new.
     pub(super) fn provider(

@@ -7,7 +7,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::queue::ProviderKey;
-use super::{Account, Effect, Effects, Engine, Input, Key, Overrun, Scope, Stage, Unit};
+use super::{
+    Account, Effect, Effects, Engine, Input, Key, Limits, Notice, Overrun, Scope, Stage, Unit,
+    Usage,
+};
 use crate::engine::fault::{self, Fault};
 use crate::engine::outcome::StopReason;
 
@@ -55,26 +58,15 @@ impl Engine {
             Stage::Attempting(attempt) => attempt.trial.usage,
             _ => return None,
         };
-        let settings = &self.settings;
         let of_story = tracked.account.usage + used;
-        let budgets = [
-            (Scope::Story, settings.story_limits, of_story),
-            (Scope::Run, settings.run_limits, self.usage),
-            (
-                Scope::Day,
-                settings.day_limits,
-                self.today.usage(self.usage),
-            ),
-        ];
-        budgets.into_iter().find_map(|(scope, mut limits, usage)| {
-            limits.time = None;
-            let account = Account {
-                usage,
-                ..Account::default()
-            };
-            let budget = limits.used_up_by(account)?;
-            Some(Overrun { scope, budget })
-        })
+        used_up(Scope::Story, self.settings.story_limits, of_story).or_else(|| self.nothing_left())
+    }
+
+    /// The budget of the run or of the day of which nothing is left for anybody; time has its own clock.
+    pub(super) fn nothing_left(&self) -> Option<Overrun> {
+        let of_run = used_up(Scope::Run, self.settings.run_limits, self.usage);
+        let of_day = self.today.usage(self.usage);
+        of_run.or_else(|| used_up(Scope::Day, self.settings.day_limits, of_day))
     }
 
     /// Answers those who ask, as far as there is an answer.
@@ -84,6 +76,26 @@ impl Engine {
             service.pace.look(self.now);
             if !service.asking.is_empty() {
                 self.answer_turns_of(provider, effects);
+            }
+        }
+    }
+
+    /// Says once that stories wait for the next turn of a provider.
+    pub(super) fn tell_of_waits(&mut self, effects: &mut Effects) {
+        let now = self.now;
+        for line in &mut self.queue.lines {
+            let waits = line.has_waiting() && line.service.paused_until().is_none();
+            let service = &mut line.service;
+            match (service.pace.next_room(), &line.provider) {
+                (Some(until), Some(provider)) if waits && !service.told_of_wait => {
+                    service.told_of_wait = true;
+                    effects.tell(Notice::TurnsUsedUp {
+                        provider: provider.clone(),
+                        wait: until.since(now),
+                    });
+                }
+                (Some(_), _) => {}
+                (None, _) => service.told_of_wait = false,
             }
         }
     }
@@ -132,4 +144,17 @@ impl Engine {
         }
         self.reschedule(key);
     }
+}
+
+fn used_up(scope: Scope, limits: Limits, usage: Usage) -> Option<Overrun> {
+    let account = Account {
+        usage,
+        ..Account::default()
+    };
+    let counted = Limits {
+        time: None,
+        ..limits
+    };
+    let budget = counted.used_up_by(account)?;
+    Some(Overrun { scope, budget })
 }

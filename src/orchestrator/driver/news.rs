@@ -39,7 +39,10 @@ impl<L: Launcher> Driver<L> {
                     .said(&unit, FromExecutor::HealthResponse(health));
                 self.feed(Event::Answered(unit, health.vitals()));
             }
-            FromExecutor::PermitRequest => self.feed(Event::TurnAsked(unit)),
+            FromExecutor::PermitRequest => {
+                self.see_day();
+                self.feed(Event::TurnAsked(unit));
+            }
             message => self.narrator.said(&unit, message),
         }
     }
@@ -151,14 +154,18 @@ impl<L: Launcher> Driver<L> {
             self.feed(Event::PhaseEntered(unit.clone(), update.phase));
         }
         if used {
-            if self.engine.day() != Some(day::today()) {
-                // Another day has begun, and no other run works on the board.
-                self.tell_day(Usage::default());
-            }
+            self.see_day();
             self.feed(Event::Used(unit.clone(), usage));
         }
         if let Some(retrying) = update.retrying.as_ref().filter(|_| retries) {
             self.note_retry(unit, retrying);
+        }
+    }
+
+    /// Tells when another day has begun, on which no other run has worked on the board yet.
+    fn see_day(&mut self) {
+        if self.engine.day() != Some(day::today()) {
+            self.tell_day(Usage::default());
         }
     }
 

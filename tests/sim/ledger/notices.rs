@@ -91,6 +91,7 @@ impl Ledger {
                 self.exceeded = true;
                 self.closed = Some("the budget of the run is used up");
             }
+            Notice::TurnsUsedUp { .. } => self.count("turns used up"),
             Notice::BudgetNear {
                 story,
                 scope,
