@@ -264,15 +264,15 @@ mod linux {
                 if has_no_children() {
                     return swept;
                 }
-                // Somebody is there, and who has been seen does not explain it: it was in no list at that moment.
-                let is_explained = left.others && !left.unclear;
-                let is_still = REAPED.load(Ordering::Relaxed) == reaped_before;
-                let is_quiet = is_explained && is_still;
+                if left.unclear {
+                    std::thread::sleep(KILLED_NAP);
+                }
+                let is_quiet = !left.unclear && REAPED.load(Ordering::Relaxed) == reaped_before;
                 quiet_looks = if is_quiet { quiet_looks + 1 } else { 0 };
                 if quiet_looks == QUIET_LOOKS || elapsed >= sweep.polite + sweep.within {
                     return swept;
                 }
-                if is_still {
+                if is_quiet {
                     std::thread::sleep(QUIET_NAP);
                 }
                 continue;
@@ -301,19 +301,23 @@ mod linux {
     pub(in crate::process) fn kill_descendants(within: Duration) {
         let began = Instant::now();
         // No lock is taken here: whoever holds it may be what hangs. So each is signalled through its descriptor, and
-        // reaping is left to others. What forks and ends all the time is in no list at some moments, so that the time
-        // is used up unless there is no child at all.
-        while began.elapsed() < within && !has_no_children() {
+        // reaping is left to others.
+        let mut quiet_looks = 0;
+        while began.elapsed() < within && quiet_looks < QUIET_LOOKS {
             let mut open = vec![std::process::id()];
+            let mut killed = 0;
             while let Some(parent) = open.pop() {
                 for pid in table::children(parent) {
                     let handle = Handle::open(pid, |entry| entry.parent == parent);
                     if let Some(handle) = handle.filter(|_| !is_stranger(pid)) {
                         handle.signal(Ending::Kill);
+                        killed += 1;
                         open.push(pid);
                     }
                 }
             }
+            // One that is just losing its parent may be in no list for a moment.
+            quiet_looks = if killed == 0 { quiet_looks + 1 } else { 0 };
             std::thread::sleep(KILLED_NAP);
         }
     }
@@ -328,8 +332,6 @@ mod linux {
         first: Option<Handle>,
         /// Whether there are children of which it is not clear yet whether they are orphans.
         unclear: bool,
-        /// Whether there are children that are not to be ended: owned ones, and those that may stay.
-        others: bool,
     }
 
     impl Left {
@@ -364,7 +366,6 @@ mod linux {
         for entry in orphans {
             // What is asked here of a process may hang with it, so nothing is locked.
             if entry.is_named(sweep.keep) || is_spared(&entry, &sweep.whose) {
-                left.others = true;
                 continue;
             }
             let first = note(&entry, signalled, swept);
@@ -409,12 +410,11 @@ mod linux {
         let mut living = Vec::new();
         for pid in table::try_children(std::process::id())? {
             match list.standing(pid) {
-                Standing::Orphan(_) if is_stranger(pid) => left.others = true,
+                Standing::Orphan(_) if is_stranger(pid) => {}
                 Standing::Orphan(entry) if entry.state == State::Ended => reap_one(&list, pid),
                 Standing::Orphan(entry) => living.push(entry),
                 Standing::Unclear => left.unclear = true,
-                Standing::Owned => left.others = true,
-                Standing::Gone => {}
+                Standing::Owned | Standing::Gone => {}
             }
         }
         Some(living)
