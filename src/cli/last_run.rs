@@ -101,13 +101,16 @@ impl LastRun {
         }
     }
 
-    /// Brings the board to what the journal says, where a kill came between the two.
+    /// Brings the board to what the journal says, where a kill came between the two, or the end of the time that a stop
+    /// may take.
     pub(super) fn repair(&self, store: &Store, board: &Board, repository: &Repository) {
-        let Self::Killed(past) = self else { return };
+        let (Self::Killed(past) | Self::Ended(past)) = self else {
+            return;
+        };
         for (story, result) in orchestrator::repair_board(store, board, past, repository) {
             match result {
                 Ok(()) => report::warning(&format!(
-                    "the board did not say how {story} ended in the run that was killed; it does now"
+                    "the board did not say how {story} ended in the last run; it does now"
                 )),
                 Err(reason) => {
                     report::warning(&format!("the board does not say how {story} is: {reason}"));

@@ -10,6 +10,17 @@ use super::worktree::{WorktreeRequest, Worktrees};
 use super::{CommitId, Git, Repository};
 use crate::story::id::Slug;
 
+/// A folder in memory, where there is a place for that: git waits for the disk again and again.
+fn scratch() -> TempDir {
+    let in_memory = Path::new("/dev/shm");
+    let made = if in_memory.is_dir() {
+        tempfile::tempdir_in(in_memory)
+    } else {
+        tempfile::tempdir()
+    };
+    made.unwrap()
+}
+
 pub(super) struct Fixture {
     _dir: TempDir,
     pub(super) root: PathBuf,
@@ -28,7 +39,7 @@ impl Fixture {
 
     /// A repository without a commit.
     pub(super) async fn empty() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let root = dir.path().canonicalize().unwrap().join("my répo");
         std::fs::create_dir(&root).unwrap();
         let git = Git::new()
@@ -42,7 +53,7 @@ impl Fixture {
             git,
         };
         fixture.sh(
-            "git init -q -b trunk && git config user.name Tester && git config user.email t@example.org",
+            "git init -q --template= -b trunk && mkdir .git/hooks .git/info && git config user.name Tester && git config user.email t@example.org",
         );
         fixture
     }

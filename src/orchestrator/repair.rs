@@ -1,4 +1,5 @@
-//! A board that a kill came before: what the journal knows of a story and its file does not say yet.
+//! A board that was not written to its end: what the journal knows of a story and its file does not say yet, since the run
+//! was killed, or had no time left when it was stopped.
 //!
 //! Only how stories ended is written, and only where the file still says what the run had found or written there: what a
 //! person has changed since stays.
@@ -12,7 +13,7 @@ use crate::engine::{BoardEntry, Outcome};
 use crate::git::Repository;
 use crate::story::{Board, Status, Store, StoryId};
 
-/// Writes what the journal of a run that was killed owes the board, and says of each story what came of it. Blocks.
+/// Writes what the journal of a run that is over owes the board, and says of each story what came of it. Blocks.
 pub fn repair_board(
     store: &Store,
     board: &Board,

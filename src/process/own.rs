@@ -75,7 +75,11 @@ impl Starting {
 
     /// The child is there, and owned. At no moment is it neither that nor being started.
     fn owns(self, pid: u32) -> Ownership {
-        children().owned.insert(pid);
+        {
+            let mut children = children();
+            children.owned.insert(pid);
+            children.starts.remove(&self.0);
+        }
         Ownership(pid)
     }
 }

@@ -302,8 +302,11 @@ impl<L: Launcher> Driver<L> {
             }
         };
         if tokio::time::timeout(patience, writing).await.is_err() {
-            self.narrator
-                .warn("the board does not say how some stories are".to_owned());
+            let owed = self.engine.owed_entries().len();
+            self.narrator.warn(format!(
+                "the board does not say yet how stories ended, {owed} of them: there was no time to write that. \
+                 The next run does it"
+            ));
         }
     }
 

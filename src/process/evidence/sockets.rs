@@ -38,7 +38,7 @@ pub(super) fn look(pids: impl Iterator<Item = u32>) -> Found {
             } else if target == "anon_inode:[timerfd]" {
                 let name = descriptor.file_name();
                 let name = name.to_string_lossy();
-                let info = read(&format!("/proc/{pid}/fdinfo/{name}"));
+                let info = read(format!("/proc/{pid}/fdinfo/{name}"));
                 found.timer = found.timer || info.is_some_and(|info| is_armed(&info));
             }
         }

@@ -8,6 +8,7 @@ mod processes;
 mod replays;
 mod running;
 mod story;
+mod template;
 
 pub(crate) use fifo::{Gates, HOLD, pipe};
 pub(crate) use output::Output;
@@ -47,7 +48,9 @@ pub(crate) struct TestEnv {
 impl TestEnv {
     /// A repository with one commit on the branch `trunk` and an empty board.
     pub(crate) fn new() -> Self {
-        Self::on_branch("trunk")
+        let env = Self::without_repository();
+        template::copy(template::repository(), &env.repository).unwrap();
+        env
     }
 
     /// A repository with one commit on that branch and an empty board.
