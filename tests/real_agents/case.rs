@@ -33,6 +33,10 @@ pub(crate) const CASES: &[Case] = &[
         play: |program| recovers(program, "fail=503,n=2,ra=1"),
     },
     Case {
+        name: "500 twice",
+        play: |program| recovers(program, "fail=500,n=2,ra=1"),
+    },
+    Case {
         name: "stream cut once",
         play: |program| recovers(program, "cut=1"),
     },
@@ -41,8 +45,8 @@ pub(crate) const CASES: &[Case] = &[
         play: |program| ends(program, "fail=429,ra=1", &["quota_exhausted", "stalled"]),
     },
     Case {
-        name: "429, reset in an hour",
-        play: |program| ends(program, "fail=429,ra=3600", &["quota_exhausted", "stalled"]),
+        name: "429, reset in an hour, and others go on",
+        play: limited_for_an_hour,
     },
     Case {
         name: "529 for ever",
@@ -55,6 +59,10 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "never an answer",
         play: |program| ends(program, "hang=-1", &["stalled"]),
+    },
+    Case {
+        name: "silent in the middle of an answer",
+        play: |program| ends(program, "midhang=-1", &["stalled"]),
     },
     Case {
         name: "kill -9, then on",
@@ -167,6 +175,25 @@ fn ends(program: &Program, scenario: &str, outcomes: &[&str]) -> Result<String, 
     run.wait()?;
     let outcome = event["outcome"].as_str().unwrap_or_default().to_owned();
     check(outcomes.contains(&outcome.as_str()), || event.to_string())?;
+    no_survivors(&scene)?;
+    Ok(format!("{outcome} after {:.0} s", after.as_secs_f64()))
+}
+
+/// One slot, two stories: the provider of the first one serves no more for an hour, and the second one is done meanwhile.
+fn limited_for_an_hour(program: &Program) -> Result<String, String> {
+    let scene = Scene::new(program, "fail=429,ra=3600", 1, &one_edit());
+    scene.add_script("S-0002");
+    let mut run = scene.run(&["--concurrent", "1"]);
+    let (event, after) = first_end(&mut run)?;
+    let (other, _) = run.await_event("the end of the other story", |event| {
+        event["type"] == "story_settled" && event["story"] == "S-0002"
+    })?;
+    run.signal(Signal::INT);
+    run.wait()?;
+    let outcome = event["outcome"].as_str().unwrap_or_default().to_owned();
+    let known = ["quota_exhausted", "stalled"].contains(&outcome.as_str());
+    check(known && event["story"] == "S-0001", || event.to_string())?;
+    check(other["outcome"] == "succeeded", || other.to_string())?;
     no_survivors(&scene)?;
     Ok(format!("{outcome} after {:.0} s", after.as_secs_f64()))
 }

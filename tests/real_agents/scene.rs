@@ -79,6 +79,16 @@ impl<'a> Scene<'a> {
         scene
     }
 
+    /// Adds a story of an agent without a model.
+    pub(crate) fn add_script(&self, id: &str) {
+        let folder = self.path(&format!("repository/.ai-sdlc/stories/{id}"));
+        fs::create_dir_all(&folder).expect("a folder can be made");
+        let text = format!(
+            "---\nid: {id}\ntitle: Other\nslug: work\nstatus: ready\nagent: script\n---\n\n```sh\necho other > other.txt\n```\n"
+        );
+        fs::write(folder.join("story.md"), text).expect("a file can be written");
+    }
+
     /// A path below the scene's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
