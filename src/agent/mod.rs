@@ -12,6 +12,7 @@ mod answer;
 mod claude;
 mod codex;
 mod command;
+mod conclusion;
 mod environment;
 mod event;
 mod gemini;
@@ -27,11 +28,12 @@ mod recordings;
 mod script;
 mod turn;
 
+pub use conclusion::Conclusion;
 pub use environment::Environment;
 pub use event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
 pub use place::Place;
 pub use prompt::{Brief, Earlier};
-pub use turn::{Conclusion, ExitCodes, Heard, Turn};
+pub use turn::{ExitCodes, Heard, Turn};
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::answer::Answer;
+use super::conclusion::Conclusion;
 use super::event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
 use crate::process::SessionExit;
 
@@ -333,54 +334,6 @@ impl Turn {
 /// What an exit code of an agent stands for, where it stands for something of its own. A code above 127 is no signal.
 pub type ExitCodes = fn(i32) -> Option<TroubleKind>;
 
-/// What the end of a turn means for the story.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Conclusion {
-    /// The agent is done, and the worktree holds its work; or nothing has to be changed, for this reason.
-    Finished(Option<String>),
-    /// The agent says no.
-    Failed(String),
-    /// A person has to decide something.
-    Blocked(String),
-    /// The agent ended by a fault.
-    Crashed(String),
-    /// The provider serves no more for now.
-    Limited {
-        /// When it will serve again, where it says so.
-        reset: Option<Reset>,
-        /// Why, in one line.
-        reason: String,
-    },
-    /// The provider does not serve before a person has mended something.
-    Refused(String),
-    /// What the agent was given is used up.
-    Exceeded(String),
-    /// The conversation that was to go on is not there any more.
-    ConversationLost(String),
-}
-
-impl Conclusion {
-    fn of(trouble: &Trouble) -> Self {
-        let reason = trouble.message.clone();
-        match trouble.kind {
-            TroubleKind::RateLimited { reset } => Self::Limited { reset, reason },
-            TroubleKind::Overloaded => Self::Limited {
-                reset: None,
-                reason,
-            },
-            TroubleKind::Unauthorized | TroubleKind::NoCredit => Self::Refused(reason),
-            // Its provider serves others.
-            TroubleKind::Misconfigured => {
-                Self::Blocked(format!("the agent is not set up as it must be: {reason}"))
-            }
-            TroubleKind::OwnLimit => Self::Exceeded(reason),
-            TroubleKind::UnknownConversation => Self::ConversationLost(reason),
-            TroubleKind::Connection | TroubleKind::Interrupted => Self::Crashed(reason),
-            TroubleKind::BadRequest | TroubleKind::Other => Self::Failed(reason),
-        }
-    }
-}
-
 fn last_line(text: &str) -> Option<&str> {
     let lines = text.lines().rev().map(str::trim);
     lines.into_iter().find(|line| !line.is_empty())
@@ -479,7 +432,7 @@ mod tests {
             (
                 vec![failed(TroubleKind::Misconfigured)],
                 bad,
-                Conclusion::Refused(so()),
+                Conclusion::Blocked(so()),
             ),
             (
                 vec![failed(TroubleKind::OwnLimit)],

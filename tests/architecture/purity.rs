@@ -9,6 +9,7 @@ const PURE: &[&str] = &[
     "agent/claude.rs",
     "agent/codex.rs",
     "agent/command.rs",
+    "agent/conclusion.rs",
     "agent/event.rs",
     "agent/gemini.rs",
     "agent/json.rs",

@@ -333,7 +333,7 @@ fn an_agent_of_another_version_is_not_driven() {
     play.hear(&answer(1, &json!({"protocolVersion": 2})));
     assert_eq!(
         play.end(),
-        "Refused(\"the agent speaks version 2 of the Agent Client Protocol, and not version 1\")"
+        "Blocked(\"the agent speaks version 2 of the Agent Client Protocol, and not version 1\")"
     );
     let mut play = Play::new(Permissions::Bypass);
     play.hear(&json!({"id": 1, "error": {"code": -32603, "message": "cannot start"}}));
@@ -372,7 +372,7 @@ fn a_model_is_chosen_where_there_is_a_choice() {
     play.hear(&json!({"id": 3, "error": {"code": -32602, "message": "Invalid params"}}));
     assert_eq!(
         play.end(),
-        "Refused(\"the agent does not take the model `huge` (it has: small, large): Invalid params\")"
+        "Blocked(\"the agent does not take the model `huge` (it has: small, large): Invalid params\")"
     );
     let mut play = wants("large");
     play.hear(&answer(2, &json!({"sessionId": "s-1"})));
