@@ -83,8 +83,12 @@ pub struct Housekeeping {
     /// For another run that is just ending to give the board back.
     #[serde(with = "crate::engine::time::millis")]
     pub lock: Duration,
-    /// For the disk to take a record of the journal, then what follows from it is done all the same; and to give the
-    /// end of a log, then that is not told.
+    /// For the disk to take a record of the journal, then what follows from it is done all the same: a disk with much to do
+    /// takes seconds at times.
+    #[serde(with = "crate::engine::time::millis", default = "busy_disk")]
+    pub busy_disk: Duration,
+    /// The same while the run stops, which is to take no longer than it was said; and for the disk to give the end of a
+    /// log, then that is not told.
     #[serde(with = "crate::engine::time::millis")]
     pub journal: Duration,
     /// For the last board entries to be written when a run was cut off.
@@ -106,11 +110,16 @@ impl Default for Housekeeping {
             late: Duration::from_secs(1),
             catch_up: Duration::from_secs(2),
             lock: Duration::from_millis(500),
+            busy_disk: busy_disk(),
             journal: Duration::from_millis(500),
             last_entries: Duration::from_secs(2),
             show: Duration::from_secs(5),
         }
     }
+}
+
+fn busy_disk() -> Duration {
+    Duration::from_secs(10)
 }
 
 /// How much later than the engine and the driver themselves the process is ended when it hangs.

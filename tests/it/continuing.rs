@@ -360,7 +360,7 @@ fn a_journal_that_cannot_be_read_is_told_of_and_the_board_says_what_is_left() {
     insta::assert_snapshot!(format!("{before}{after}"), @"
     exit: 0
     --- stderr
-    warning: what run <run> did is not known: <dir>/my répo/.ai-sdlc/runs/<run>/journal.jsonl: line 2: the checksum is <commit>, and the line says <commit>
+    warning: what run <run> did is not known: <dir>/my répo/.ai-sdlc/runs/<run>/journal.jsonl: line 3: the checksum is <commit>, and the line says <commit>
     hint: the board and the branches say how its stories are
          Running 1 story, 1 at a time, from branch trunk (<commit>)
         Starting S-0001 Do S-0001 (attempt 2)

@@ -88,7 +88,7 @@ const ENDS: &[(&str, &str, &str)] = &[
     ("open; end end_turn", "failed", "the agent changed nothing"),
     (
         "hear; answer 1 '{\"protocolVersion\":7}'",
-        "provider_refused",
+        "blocked",
         "version 7",
     ),
     (

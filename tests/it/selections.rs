@@ -384,8 +384,8 @@ fn a_run_can_be_played_again_up_to_any_record() {
     env.ai_sdlc(&["replay", &copy])
         .run()
         .assert_code(2)
-        .assert_stderr("line 2")
-        .assert_stderr("--at 1 shows");
+        .assert_stderr("line 3")
+        .assert_stderr("--at 2 shows");
     std::fs::write(&copy, &text[..text.len() - 20]).unwrap();
     let output = env.ai_sdlc(&["replay", &copy]).run();
     output.assert_code(0);

@@ -85,7 +85,13 @@ impl<L: Launcher> Driver<L> {
     /// When the journal has been waited for long enough.
     pub(in crate::orchestrator) fn patience_ends(&self) -> Option<Instant> {
         let since = self.held.since?;
-        Some(since + self.request.settings.housekeeping.journal)
+        let housekeeping = &self.request.settings.housekeeping;
+        let patience = if self.engine.is_stopping() {
+            housekeeping.journal
+        } else {
+            housekeeping.busy_disk
+        };
+        Some(since + patience)
     }
 
     /// The journal has been waited for long enough.
