@@ -390,13 +390,13 @@ impl<'a> Attempt<'a> {
         let asked = self.hands.outbox.reliable(FromExecutor::PermitRequest);
         asked.await.map_err(|_| Setback::Stopped)?;
         let mut answered = std::pin::pin!(orders.may_begin_turn());
-        let may_begin = match tokio::time::timeout(ANSWERED_AT_ONCE, &mut answered).await {
-            Ok(may_begin) => may_begin,
-            Err(_) => {
-                let activity = Activity::new("waits for its turn");
-                self.status(&Turn::default(), talk, Some(activity));
-                answered.await
-            }
+        let at_once = tokio::time::timeout(ANSWERED_AT_ONCE, &mut answered).await;
+        let may_begin = if let Ok(may_begin) = at_once {
+            may_begin
+        } else {
+            let activity = Activity::new("waits for its turn");
+            self.status(&Turn::default(), talk, Some(activity));
+            answered.await
         };
         may_begin.then_some(()).ok_or(Setback::Stopped)
     }

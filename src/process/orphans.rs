@@ -150,6 +150,9 @@ mod linux {
     /// How many looks in a row must find nothing, and have nothing ended meanwhile, before it counts as nothing. What
     /// forks and ends all the time is in no list for long, but it leaves something to be reaped with every step.
     const QUIET_LOOKS: u32 = 5;
+    /// The same while the system says that there is a child, and nobody who was seen explains that: a process that is just
+    /// losing its parent is in no list, and on a machine with much to do it can stay in that moment for a while.
+    const UNEXPLAINED_LOOKS: u32 = 200;
     /// The time between two such looks: longer than a step of the fastest runner takes, which is a fork.
     const QUIET_NAP: Duration = Duration::from_micros(500);
 
@@ -269,7 +272,13 @@ mod linux {
                 }
                 let is_quiet = !left.unclear && REAPED.load(Ordering::Relaxed) == reaped_before;
                 quiet_looks = if is_quiet { quiet_looks + 1 } else { 0 };
-                if quiet_looks == QUIET_LOOKS || elapsed >= sweep.polite + sweep.within {
+                // Somebody is there. When nobody who was seen explains that, it was in no list at that moment.
+                let enough = if left.others {
+                    QUIET_LOOKS
+                } else {
+                    UNEXPLAINED_LOOKS
+                };
+                if quiet_looks >= enough || elapsed >= sweep.polite + sweep.within {
                     return swept;
                 }
                 if is_quiet {
@@ -301,23 +310,19 @@ mod linux {
     pub(in crate::process) fn kill_descendants(within: Duration) {
         let began = Instant::now();
         // No lock is taken here: whoever holds it may be what hangs. So each is signalled through its descriptor, and
-        // reaping is left to others.
-        let mut quiet_looks = 0;
-        while began.elapsed() < within && quiet_looks < QUIET_LOOKS {
+        // reaping is left to others. What forks and ends all the time is in no list at some moments, so that the time
+        // is used up unless there is no child at all.
+        while began.elapsed() < within && !has_no_children() {
             let mut open = vec![std::process::id()];
-            let mut killed = 0;
             while let Some(parent) = open.pop() {
                 for pid in table::children(parent) {
                     let handle = Handle::open(pid, |entry| entry.parent == parent);
                     if let Some(handle) = handle.filter(|_| !is_stranger(pid)) {
                         handle.signal(Ending::Kill);
-                        killed += 1;
                         open.push(pid);
                     }
                 }
             }
-            // One that is just losing its parent may be in no list for a moment.
-            quiet_looks = if killed == 0 { quiet_looks + 1 } else { 0 };
             std::thread::sleep(KILLED_NAP);
         }
     }
@@ -332,6 +337,8 @@ mod linux {
         first: Option<Handle>,
         /// Whether there are children of which it is not clear yet whether they are orphans.
         unclear: bool,
+        /// Whether there are children that are not to be ended: owned ones, and those that may stay.
+        others: bool,
     }
 
     impl Left {
@@ -366,6 +373,7 @@ mod linux {
         for entry in orphans {
             // What is asked here of a process may hang with it, so nothing is locked.
             if entry.is_named(sweep.keep) || is_spared(&entry, &sweep.whose) {
+                left.others = true;
                 continue;
             }
             let first = note(&entry, signalled, swept);
@@ -410,11 +418,12 @@ mod linux {
         let mut living = Vec::new();
         for pid in table::try_children(std::process::id())? {
             match list.standing(pid) {
-                Standing::Orphan(_) if is_stranger(pid) => {}
+                Standing::Orphan(_) if is_stranger(pid) => left.others = true,
                 Standing::Orphan(entry) if entry.state == State::Ended => reap_one(&list, pid),
                 Standing::Orphan(entry) => living.push(entry),
                 Standing::Unclear => left.unclear = true,
-                Standing::Owned | Standing::Gone => {}
+                Standing::Owned => left.others = true,
+                Standing::Gone => {}
             }
         }
         Some(living)

@@ -22,7 +22,7 @@ const LONG_TALK: &str = r#"cat > /dev/null
     said two 400
     sleep 1000 & wait"#;
 
-fn with(env: &TestEnv, adapter: &str, script: &str, limits: Value) {
+fn with(env: &TestEnv, adapter: &str, script: &str, limits: &Value) {
     let script = script.replace('\n', "\n ");
     let config = json!({
         "limits": limits,
@@ -58,7 +58,7 @@ fn outcomes(output: &Output, count: u32) -> Vec<String> {
 fn a_turn_that_goes_past_its_budget_is_ended_and_its_work_is_kept() {
     let env = TestEnv::new();
     let limits = json!({"story": {"tokens": 1100}});
-    with(&env, "claude", LONG_TALK, limits);
+    with(&env, "claude", LONG_TALK, &limits);
     stories(&env, 1);
     let (run, _go) = long_talk(&env);
     let output = run.wait();
@@ -80,7 +80,7 @@ fn a_turn_that_goes_past_its_budget_is_ended_and_its_work_is_kept() {
 #[test]
 fn turns_are_counted_as_they_are_told() {
     let env = TestEnv::new();
-    with(&env, "claude", LONG_TALK, json!({"story": {"turns": 1}}));
+    with(&env, "claude", LONG_TALK, &json!({"story": {"turns": 1}}));
     stories(&env, 1);
     let (run, _go) = long_talk(&env);
     let output = run.wait();
@@ -98,7 +98,7 @@ fn the_command_line_says_what_a_run_may_use() {
         &env,
         "command",
         HALF_A_DOLLAR,
-        json!({"run": {"costUsd": 100}}),
+        &json!({"run": {"costUsd": 100}}),
     );
     stories(&env, 4);
     let run = ["run", "--concurrent", "1", "--max-cost", "0.8", "--json"];
@@ -139,7 +139,7 @@ fn the_command_line_says_what_a_run_may_use() {
 fn runs_of_a_day_share_its_budget() {
     let env = TestEnv::new();
     let limits = json!({"day": {"cost": 1.2}});
-    with(&env, "command", HALF_A_DOLLAR, limits);
+    with(&env, "command", HALF_A_DOLLAR, &limits);
     stories(&env, 4);
     let once = || env.ai_sdlc(&["run", "--json"]).run();
     let first = once();
@@ -165,7 +165,7 @@ fn what_a_killed_run_has_used_counts_for_the_day() {
     let env = TestEnv::new();
     env.kills_runs();
     let limits = json!({"day": {"tokens": 1500}});
-    with(&env, "claude", LONG_TALK, limits);
+    with(&env, "claude", LONG_TALK, &limits);
     stories(&env, 1);
     let (mut run, _go) = long_talk(&env);
     run.event_where("1300 tokens are told", |event| {
@@ -186,7 +186,7 @@ fn what_a_killed_run_has_used_counts_for_the_day() {
 fn a_provider_has_no_more_turns_in_a_minute_than_it_may_have() {
     let env = TestEnv::new();
     let limits = json!({"providers": {"fake": {"requestsPerMinute": 2}}});
-    with(&env, "command", HALF_A_DOLLAR, limits);
+    with(&env, "command", HALF_A_DOLLAR, &limits);
     stories(&env, 3);
     let mut run = env.ai_sdlc(&["run", "--concurrent", "3", "--json"]).start();
     let settled = Cell::new(0);

@@ -71,9 +71,8 @@ impl Service {
                     reason: format!("{name} serves no more before its limit is lifted"),
                 })
             }
-            Some(_) => Answer::NotYet,
             None if self.pace.has_room_beside(0) => Answer::Granted,
-            None => Answer::NotYet,
+            Some(_) | None => Answer::NotYet,
         }
     }
 
