@@ -39,9 +39,7 @@ impl Conclusion {
             },
             TroubleKind::Unauthorized | TroubleKind::NoCredit => Self::Refused(reason),
             // Its provider serves others.
-            TroubleKind::Misconfigured => {
-                Self::Blocked(format!("the agent is not set up as it must be: {reason}"))
-            }
+            TroubleKind::Misconfigured => Self::Blocked(reason),
             TroubleKind::OwnLimit => Self::Exceeded(reason),
             TroubleKind::UnknownConversation => Self::ConversationLost(reason),
             TroubleKind::Connection | TroubleKind::Interrupted => Self::Crashed(reason),
