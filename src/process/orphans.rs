@@ -225,7 +225,8 @@ mod linux {
                 Standing::Orphan(_) | Standing::Owned | Standing::Gone => {}
             }
         }
-        unclear
+        // The list may have missed one, of whose end nobody tells again.
+        unclear || (!has_strangers() && has_ended_child())
     }
 
     /// Reaps an orphan. That the list is held is what makes sure that it still is one.
@@ -235,6 +236,12 @@ mod linux {
         if matches!(waitid(WaitId::Pid(number), options), Ok(Some(_))) {
             REAPED.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether a child has ended that is not reaped yet, owned or not.
+    fn has_ended_child() -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        matches!(waitid(WaitId::All, options), Ok(Some(_)))
     }
 
     /// Whether this process has no child at all. The list of children may miss one, this does not.
