@@ -611,6 +611,23 @@ mod tests {
     }
 
     #[test]
+    fn a_tool_runs_until_all_have_ended() {
+        let mut turn = Turn::default();
+        let started = |name: &str| StreamEvent::ToolStarted {
+            name: name.to_owned(),
+            detail: None,
+        };
+        turn.hear(started("Bash"));
+        turn.hear(started("Read"));
+        turn.hear(StreamEvent::ToolEnded);
+        assert!(turn.runs_tools());
+        turn.hear(StreamEvent::ToolEnded);
+        turn.hear(StreamEvent::ToolEnded);
+        assert!(!turn.runs_tools());
+        assert_eq!(turn.tool(), None);
+    }
+
+    #[test]
     fn one_that_only_tries_again_is_judged_by_what_it_tries() {
         let retry = |kind, delay| StreamEvent::Retrying {
             trouble: Trouble::new(kind, "so it is"),

@@ -13,7 +13,7 @@ use super::worktrees::room;
 use crate::agent;
 use crate::config::Project;
 use crate::diagnostics;
-use crate::engine::{Limits, RunId, Selection};
+use crate::engine::{RunId, Selection};
 use crate::git::{Git, Repository, Worktrees, check_identity};
 use crate::launcher::LocalLauncher;
 use crate::orchestrator::{
@@ -61,7 +61,7 @@ pub(super) async fn request(
     prune_in_the_background(&project, &run);
     let launcher = LocalLauncher::new(files, &project.config.kept_processes, folder.group())?;
     let (used_today, unknown) = orchestrator::used_today(&project.runs(), &run);
-    let limits_days = project.config.rules.limits.day != Limits::default();
+    let limits_days = project.config.rules.limits.has_day_limits();
     let place = place(&project, &repository);
     let board_folder = inside(repository.root(), &project.board);
     let board_folder = board_folder.filter(|folder| !folder.is_empty());
@@ -148,7 +148,7 @@ fn is_fenced(name: &str, setups: &BTreeMap<String, AgentSetup>) -> bool {
 fn prune_in_the_background(project: &Project, run: &RunId) {
     let rules = &project.config.rules;
     let (runs, keep, run) = (project.runs(), rules.kept_runs, run.clone());
-    let limits_days = rules.limits.day != Limits::default();
+    let limits_days = rules.limits.has_day_limits();
     let since = limits_days.then(orchestrator::midnight).flatten();
     tokio::task::spawn_blocking(move || {
         prune_runs(&runs, keep, &run, since);

@@ -100,6 +100,13 @@ pub struct UsageRules {
     pub turns_per_minute: BTreeMap<Provider, NonZeroU32>,
 }
 
+impl UsageRules {
+    /// Whether anything is limited by the day, so that what other runs have used counts.
+    pub fn has_day_limits(&self) -> bool {
+        self.day != Limits::default()
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(transparent)]
 struct Providers(BTreeMap<String, Wrapped>);

@@ -181,6 +181,17 @@ impl Budget {
     const COUNTED: [Self; 3] = [Self::Cost, Self::Tokens, Self::Turns];
 }
 
+impl fmt::Display for Budget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Time => "time",
+            Self::Tokens => "token budget",
+            Self::Cost => "cost budget",
+            Self::Turns => "budget of turns",
+        })
+    }
+}
+
 /// What is used of a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
@@ -220,13 +231,7 @@ impl fmt::Display for Overrun {
             Scope::Run => "the run's",
             Scope::Day => "the day's",
         };
-        let what = match self.budget {
-            Budget::Time => "time",
-            Budget::Tokens => "token budget",
-            Budget::Cost => "cost budget",
-            Budget::Turns => "budget of turns",
-        };
-        write!(formatter, "{whose} {what} is used up")
+        write!(formatter, "{whose} {} is used up", self.budget)
     }
 }
 

@@ -31,7 +31,8 @@ use crate::process::{Ending, Follower, Limits, Session, SessionExit, own_output_
 /// What is read of the agent's last words on its standard error, in bytes.
 const LAST_WORDS: u64 = 8 * 1024;
 
-/// How long an agent that was interrupted, or told to stop, may take to tell what it has used: those that do take a quarter of a second.
+/// How long an agent that was interrupted, or told to stop, may take to tell what it has used: those that do take a
+/// quarter of a second.
 const LAST_REPORT: Duration = Duration::from_millis(1500);
 
 /// How long an agent may take to end that was asked to because it only tries again.

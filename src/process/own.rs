@@ -253,7 +253,11 @@ mod tests {
     #[test]
     fn what_was_there_before_a_start_is_an_orphan_during_it() {
         let mut before = Command::new("sleep").arg("1000").spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(30));
+        // Starts are told apart by ticks of the system's clock.
+        let born = table::Entry::read_any(before.id()).unwrap().started;
+        while ticks_now() <= born {
+            std::thread::yield_now();
+        }
         let starting = Starting::new();
         let standing = children().standing(before.id());
         assert!(matches!(standing, Standing::Orphan(_)), "{standing:?}");

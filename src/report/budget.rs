@@ -23,12 +23,6 @@ pub(super) fn little_left(story: Option<&StoryId>, scope: Scope, share: Share) -
         Scope::Story | Scope::Run => "its",
         Scope::Day => "their",
     };
-    let what = match budget {
-        Budget::Time => "time",
-        Budget::Tokens => "token budget",
-        Budget::Cost => "cost budget",
-        Budget::Turns => "budget of turns",
-    };
     let number = |number: u64| match budget {
         Budget::Time => duration(number),
         Budget::Tokens => amount(number).unwrap_or_default(),
@@ -36,7 +30,7 @@ pub(super) fn little_left(story: Option<&StoryId>, scope: Scope, share: Share) -
         Budget::Turns => number.to_string(),
     };
     let (used, limit) = (number(used), number(limit));
-    format!("{who} used {percent} % of {whose} {what}: {used} of {limit}")
+    format!("{who} used {percent} % of {whose} {budget}: {used} of {limit}")
 }
 
 #[cfg(test)]

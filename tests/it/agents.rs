@@ -168,10 +168,7 @@ const ENDS: &[(&str, &str, &str)] = &[
 fn exit_code_0_is_no_success_by_itself_and_every_end_has_its_reason() {
     for (script, outcome, words) in ENDS {
         let env = with_claude(script);
-        let settled = run(&env).settled("S-0001");
-        assert_eq!(settled["outcome"], *outcome, "{script}: {settled}");
-        let reason = settled["reason"].as_str().unwrap_or_default();
-        assert!(reason.contains(words), "{script}: {reason}");
+        run(&env).assert_end(script, "S-0001", outcome, words);
     }
 }
 

@@ -1,6 +1,8 @@
 //! What an agent tells while a turn goes on: `session/update`. Pure.
 //!
-//! Keeps what later updates are understood by: one tool, one message, the cost. None of it grows with the turn.
+//! Keeps what later updates are understood by: the tools that run, one message, the cost. None of it grows with the turn.
+
+use std::collections::BTreeSet;
 
 use agent_client_protocol_schema::v1::{ContentBlock, SessionUpdate, ToolCallStatus};
 use serde::Deserialize as _;
@@ -16,6 +18,9 @@ const KEPT_OF_PART: usize = 1024;
 /// What is kept of a name or an id, in bytes: what is longer is not told apart from what begins like it.
 const KEPT_OF_NAME: usize = 160;
 
+/// How many tools are known to run at once. Of further ones is told only that something is done.
+const MOST_TOOLS: usize = 64;
+
 /// What was told so far.
 #[derive(Debug, Default)]
 pub(super) struct Updates {
@@ -23,6 +28,8 @@ pub(super) struct Updates {
     speaks: Option<String>,
     last_part: String,
     tool: Option<Tool>,
+    /// The tools that run, by their ids.
+    running: BTreeSet<String>,
     /// How many requests told what they have used.
     requests: u32,
     /// Codex says that its thread has failed.
@@ -107,7 +114,7 @@ impl Updates {
         }
     }
 
-    /// A tool is called, more is known of the call, or it is over.
+    /// A tool is called, more is known of the call, or it is over. Each that begins ends once.
     fn tool_called(&mut self, id: &str, status: ToolCallStatus, call: &Value) -> Vec<StreamEvent> {
         let known = self.tool.as_ref().filter(|tool| tool.id == id);
         let name = match (words::tool_name(call), known) {
@@ -115,28 +122,37 @@ impl Updates {
             (Some(name), None) => shortened(name),
             (None, None) => "tool".to_owned(),
         };
-        let over = matches!(status, ToolCallStatus::Completed | ToolCallStatus::Failed);
-        let ended = over.then_some(StreamEvent::ToolEnded);
         let detail = words::tool_detail(call);
-        let is_news = match known {
-            // One that was forgotten meanwhile, because others were called, only ends.
-            None => !over || text(call, "/sessionUpdate") == Some("tool_call"),
-            Some(tool) => !over && detail.is_some() && tool.detail != detail,
-        };
-        let started = is_news.then(|| StreamEvent::ToolStarted {
+        let says_more = known.is_some_and(|tool| detail.is_some() && tool.detail != detail);
+        let is_over = matches!(status, ToolCallStatus::Completed | ToolCallStatus::Failed);
+        let is_call = text(call, "/sessionUpdate") == Some("tool_call");
+        let started = StreamEvent::ToolStarted {
             name: name.clone(),
             detail: detail.clone(),
-        });
-        if over {
+        };
+        if is_over {
             self.tool = None;
-        } else if is_news {
-            let id = id.to_owned();
-            self.tool = Some(Tool { id, name, detail });
+            return match (self.running.remove(id), is_call) {
+                (true, _) => vec![StreamEvent::ToolEnded],
+                (false, true) => vec![started, StreamEvent::ToolEnded],
+                (false, false) => vec![StreamEvent::Thinking],
+            };
         }
-        let nothing = started.is_none() && ended.is_none();
-        // What a tool writes meanwhile is progress.
-        let goes_on = nothing.then_some(StreamEvent::Thinking);
-        started.into_iter().chain(ended).chain(goes_on).collect()
+        let events = if self.running.contains(id) {
+            // What a tool writes meanwhile is progress.
+            if !says_more {
+                return vec![StreamEvent::Thinking];
+            }
+            vec![StreamEvent::ToolEnded, started]
+        } else if self.running.len() < MOST_TOOLS {
+            self.running.insert(id.to_owned());
+            vec![started]
+        } else {
+            return vec![StreamEvent::Thinking];
+        };
+        let id = id.to_owned();
+        self.tool = Some(Tool { id, name, detail });
+        events
     }
 
     /// What Codex tells of its thread. Others tell the title here.
@@ -194,4 +210,39 @@ fn beginning(text: &str, most: usize) -> &str {
         end -= 1;
     }
     &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::agent::Turn;
+
+    #[test]
+    fn each_of_several_tools_begins_and_ends_once() {
+        let (mut updates, mut turn) = (Updates::default(), Turn::default());
+        let mut runs_on = |update: &str, id: &str, title: Option<&str>, status: Option<&str>| {
+            let mut update = json!({"sessionUpdate": update, "toolCallId": id});
+            for (name, value) in [("title", title), ("status", status)] {
+                if let Some(value) = value {
+                    update[name] = json!(value);
+                }
+            }
+            for event in updates.take(&update, true) {
+                turn.hear(event);
+            }
+            turn.runs_tools()
+        };
+        let (call, more) = ("tool_call", "tool_call_update");
+        assert!(runs_on(call, "a", Some("one"), None));
+        assert!(runs_on(call, "b", Some("two"), None));
+        // More is known of one, another one writes, and one ends: the other runs on.
+        assert!(runs_on(more, "b", Some("two of them"), None));
+        assert!(runs_on(more, "a", None, Some("in_progress")));
+        assert!(runs_on(more, "a", None, Some("completed")));
+        assert!(runs_on(more, "a", None, Some("completed")));
+        assert!(runs_on(call, "c", Some("at once"), Some("completed")));
+        assert!(!runs_on(more, "b", None, Some("failed")));
+    }
 }

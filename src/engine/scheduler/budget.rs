@@ -55,12 +55,8 @@ impl Engine {
             self.warned.retain(|(scope, _)| *scope != Scope::Day);
         }
         self.today.is(day, elsewhere, self.usage);
-        let account = Account {
-            time: Duration::ZERO,
-            usage: self.today.usage(self.usage),
-        };
-        if let Some(budget) = self.settings.day_limits.used_up_by(account) {
-            self.exceed_run(Scope::Day, budget, effects);
+        if let Some(overrun) = self.nothing_left_of_day() {
+            self.exceed_run(overrun.scope, overrun.budget, effects);
         }
     }
 
@@ -200,6 +196,28 @@ impl Engine {
         })
     }
 
+    /// The budget of which nothing is left for a further turn of a story; time has its own clock.
+    pub(super) fn nothing_left_for(&self, key: Key) -> Option<Overrun> {
+        let tracked = self.story(key);
+        let used = match &tracked.stage {
+            Stage::Attempting(attempt) => attempt.trial.usage,
+            _ => return None,
+        };
+        let of_story = tracked.account.usage + used;
+        used_up(Scope::Story, self.settings.story_limits, of_story).or_else(|| self.nothing_left())
+    }
+
+    /// The budget of the run or of the day of which nothing is left for anybody; time has its own clock.
+    pub(super) fn nothing_left(&self) -> Option<Overrun> {
+        let of_run = used_up(Scope::Run, self.settings.run_limits, self.usage);
+        of_run.or_else(|| self.nothing_left_of_day())
+    }
+
+    fn nothing_left_of_day(&self) -> Option<Overrun> {
+        let of_day = self.today.usage(self.usage);
+        used_up(Scope::Day, self.settings.day_limits, of_day)
+    }
+
     /// An attempt that lasted until `end` at the latest counts against what its story may use.
     pub(super) fn charge(&mut self, key: Key, trial: Trial, end: Moment) {
         let tracked = self.story_mut(key);
@@ -236,6 +254,19 @@ impl Engine {
             });
         attempting.collect()
     }
+}
+
+fn used_up(scope: Scope, limits: Limits, usage: Usage) -> Option<Overrun> {
+    let account = Account {
+        usage,
+        ..Account::default()
+    };
+    let counted = Limits {
+        time: None,
+        ..limits
+    };
+    let budget = counted.used_up_by(account)?;
+    Some(Overrun { scope, budget })
 }
 
 /// Whether nothing is left: that is told as what it is.

@@ -24,11 +24,10 @@ impl Engine {
 
     fn patience_with(&self, key: Key) -> Patience {
         let patience = self.settings.patience;
-        match &self.story(key).stage {
-            Stage::Attempting(attempt) if attempt.trial.waits_for_turn => {
-                patience.without_progress()
-            }
-            _ => patience,
+        if self.waits_for_turn(key) {
+            patience.without_progress()
+        } else {
+            patience
         }
     }
 

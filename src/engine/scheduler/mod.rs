@@ -8,9 +8,10 @@
 //! - no number of an attempt is used twice, and never two attempts at one story at a time;
 //! - the same events give the same state.
 //!
-//! Parts: `queue` (who is next), `providers` (whom their limits let start), `contention` (whose files overlap), `turns` (whose agents may begin one), `admission` (who joins), `ends` (what
-//! follows the end of an attempt), `budget` (what may be used), `clock` (deadlines), `shutdown` (how a run is
-//! stopped), `recovery` (how it goes on after a `kill -9`), `view` (what can be seen of it).
+//! Parts: `queue` (who is next), `providers` (whom their limits let start), `contention` (whose files overlap), `turns`
+//! (whose agents may begin one), `admission` (who joins), `ends` (what follows the end of an attempt), `budget` (what may
+//! be used), `clock` (deadlines), `shutdown` (how a run is stopped), `recovery` (how it goes on after a `kill -9`), `view`
+//! (what can be seen of it).
 
 mod admission;
 mod budget;
@@ -176,9 +177,8 @@ struct Trial {
     /// its story takes.
     ended: Option<Moment>,
     usage: Usage,
-    /// How many turns its agent was granted, and whether it waits for one.
-    turns: u32,
-    waits_for_turn: bool,
+    /// Whether its agent was granted a turn.
+    has_begun: bool,
 }
 
 /// What the board says of a story, as far as this run is concerned.
@@ -494,8 +494,7 @@ impl Engine {
             began: now,
             ended: None,
             usage: Usage::default(),
-            turns: 0,
-            waits_for_turn: false,
+            has_begun: false,
         };
         tracked.queued_at = None;
         let unit = Unit {
@@ -540,7 +539,7 @@ impl Engine {
         self.occupied = self.occupied.saturating_sub(1);
         let tracked = self.story(key);
         let began = match &tracked.stage {
-            Stage::Attempting(attempt) => attempt.trial.turns > 0,
+            Stage::Attempting(attempt) => attempt.trial.has_begun,
             _ => false,
         };
         self.queue.give_room_back(tracked.provider, began);

@@ -7,10 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::queue::ProviderKey;
-use super::{
-    Account, Effect, Effects, Engine, Input, Key, Limits, Notice, Overrun, Scope, Stage, Unit,
-    Usage,
-};
+use super::{Effect, Effects, Engine, Input, Key, Notice, Scope, Stage, Unit};
 use crate::engine::fault::{self, Fault};
 use crate::engine::outcome::StopReason;
 
@@ -47,26 +44,8 @@ impl Engine {
         let asking = &mut self.queue.lines[provider.0].service.asking;
         if !asking.contains(unit) {
             asking.push_back(unit.clone());
-            self.set_waiting_for_turn(key, true);
+            self.reschedule(key);
         }
-    }
-
-    /// The budget of which nothing is left for a further turn of a story; time has its own clock.
-    fn nothing_left_for(&self, key: Key) -> Option<Overrun> {
-        let tracked = self.story(key);
-        let used = match &tracked.stage {
-            Stage::Attempting(attempt) => attempt.trial.usage,
-            _ => return None,
-        };
-        let of_story = tracked.account.usage + used;
-        used_up(Scope::Story, self.settings.story_limits, of_story).or_else(|| self.nothing_left())
-    }
-
-    /// The budget of the run or of the day of which nothing is left for anybody; time has its own clock.
-    pub(super) fn nothing_left(&self) -> Option<Overrun> {
-        let of_run = used_up(Scope::Run, self.settings.run_limits, self.usage);
-        let of_day = self.today.usage(self.usage);
-        of_run.or_else(|| used_up(Scope::Day, self.settings.day_limits, of_day))
     }
 
     /// Answers those who ask, as far as there is an answer.
@@ -116,10 +95,7 @@ impl Engine {
                     effects.push(Effect::GrantTurn(unit));
                 }
                 Answer::NotYet => waiting.push_back(unit),
-                Answer::PutOff(reason) => {
-                    self.set_waiting_for_turn(key, false);
-                    self.feed(&unit, Input::PutOff(reason), effects);
-                }
+                Answer::PutOff(reason) => self.feed(&unit, Input::PutOff(reason), effects),
             }
         }
         self.queue.lines[provider.0].service.asking = waiting;
@@ -128,33 +104,17 @@ impl Engine {
     fn grant_turn(&mut self, key: Key, provider: ProviderKey) {
         let service = &mut self.queue.lines[provider.0].service;
         service.pace.grant(self.now);
-        if let Stage::Attempting(attempt) = &mut self.stories[key.index()].stage {
-            if attempt.trial.turns == 0 {
-                service.promised = service.promised.saturating_sub(1);
-            }
-            attempt.trial.turns += 1;
+        if let Stage::Attempting(attempt) = &mut self.stories[key.index()].stage
+            && !std::mem::replace(&mut attempt.trial.has_begun, true)
+        {
+            service.promised = service.promised.saturating_sub(1);
         }
-        self.set_waiting_for_turn(key, false);
     }
 
-    /// Nothing is expected of an agent that waits for its turn.
-    fn set_waiting_for_turn(&mut self, key: Key, waits: bool) {
-        if let Stage::Attempting(attempt) = &mut self.story_mut(key).stage {
-            attempt.trial.waits_for_turn = waits;
-        }
-        self.reschedule(key);
+    /// Whether an attempt at a story waits for its turn: nothing is expected of its agent then.
+    pub(super) fn waits_for_turn(&self, key: Key) -> bool {
+        let tracked = self.story(key);
+        let asking = &self.queue.lines[tracked.provider.0].service.asking;
+        asking.iter().any(|unit| unit.story == tracked.id)
     }
-}
-
-fn used_up(scope: Scope, limits: Limits, usage: Usage) -> Option<Overrun> {
-    let account = Account {
-        usage,
-        ..Account::default()
-    };
-    let counted = Limits {
-        time: None,
-        ..limits
-    };
-    let budget = counted.used_up_by(account)?;
-    Some(Overrun { scope, budget })
 }

@@ -74,6 +74,15 @@ impl Output {
         settled.remove(0)
     }
 
+    /// How a story ended, and that its reason has these words. `what` is what was tried.
+    #[track_caller]
+    pub(crate) fn assert_end(&self, what: &str, story: &str, outcome: &str, words: &str) {
+        let settled = self.settled(story);
+        assert_eq!(settled["outcome"], outcome, "{what}: {settled}");
+        let reason = settled["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains(words), "{what}: {reason}");
+    }
+
     /// The outcome of a story.
     #[track_caller]
     pub(crate) fn outcome(&self, story: &str) -> String {
