@@ -256,6 +256,11 @@ pub trait StreamReader: Send {
     /// The turn is to end: what there is to say for that is said next.
     fn interrupt(&mut self) {}
 
+    /// What the agent has to answer before it can be told what to do; nothing once it was told.
+    fn prepares(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether there is nothing more to say, so that the agent's standard input can end.
     fn is_over(&self) -> bool {
         true

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::event::{Provider, Unit};
 use crate::engine::files::FilePattern;
 use crate::engine::health::Wait;
-use crate::engine::limits::{Overrun, Scope, Share};
+use crate::engine::limits::{Allowance, Overrun, Scope, Share};
 use crate::engine::outcome::{Outcome, StopReason};
 use crate::engine::retry::Delay;
 use crate::story::StoryId;
@@ -22,8 +22,8 @@ pub enum Effect {
     AbandonPreparation(Unit),
     /// Start the executor: answered by `Connected`, `LaunchFailed` or `Exited`.
     Launch(Unit),
-    /// Tell the executor that its agent may begin a turn.
-    GrantTurn(Unit),
+    /// Tell the executor that its agent may begin a turn, in which it may use so much.
+    GrantTurn(Unit, Allowance),
     /// Send `shutdown` and SIGTERM. The executor has `grace` to end its agent.
     AskToStop {
         /// Whom.

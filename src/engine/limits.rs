@@ -149,12 +149,42 @@ impl Limits {
         self.time.map(|time| time * NEAR_PERCENT / 100)
     }
 
+    /// What may still be used after `usage`.
+    pub fn left_after(&self, usage: Usage) -> Allowance {
+        let left = |limit: Option<u64>, used| limit.map(|limit| limit.saturating_sub(used));
+        Allowance {
+            cost_micros_usd: left(self.cost_micros_usd, usage.cost_micros_usd),
+            turns: left(self.turns, usage.turns),
+        }
+    }
+
     fn of(&self, budget: Budget) -> Option<u64> {
         match budget {
             Budget::Cost => self.cost_micros_usd,
             Budget::Tokens => self.tokens,
             Budget::Turns => self.turns,
             Budget::Time => None,
+        }
+    }
+}
+
+/// What an agent may use in one turn of its own, in as far as there are agents that can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Allowance {
+    /// Cost in millionths of a US dollar; none when that is not limited.
+    pub cost_micros_usd: Option<u64>,
+    /// Requests to the model; none when they are not limited.
+    pub turns: Option<u64>,
+}
+
+impl Allowance {
+    /// What both allow.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let less = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
+        Self {
+            cost_micros_usd: less(self.cost_micros_usd, other.cost_micros_usd),
+            turns: less(self.turns, other.turns),
         }
     }
 }
@@ -278,6 +308,22 @@ mod tests {
         assert_eq!(used_up(60, 9, 4, 3), Some(Budget::Turns));
         assert_eq!(used_up(60, 10, 4, 3), Some(Budget::Tokens));
         assert_eq!(used_up(60, 10, 5, 3), Some(Budget::Cost));
+    }
+
+    #[test]
+    fn a_turn_may_use_what_the_narrowest_budget_has_left() {
+        let left = LIMITS.left_after(used(9, 4, 5));
+        assert_eq!((left.cost_micros_usd, left.turns), (Some(1), Some(0)));
+        assert_eq!(left.and(Allowance::default()), left);
+        let other = Allowance {
+            cost_micros_usd: Some(7),
+            turns: None,
+        };
+        assert_eq!(other.and(left), left);
+        assert_eq!(
+            Limits::default().left_after(used(1, 1, 1)),
+            Allowance::default()
+        );
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub use health::{Patience, Sign, Vitals, Wait};
 pub use id::{AttemptNumber, Phase, RunId};
 pub use intensity::Intensity;
 pub use lifecycle::{Deadlines, Retention};
-pub use limits::{Account, Budget, Limits, Overrun, Scope, Share, Usage};
+pub use limits::{Account, Allowance, Budget, Limits, Overrun, Scope, Share, Usage};
 pub use outcome::{Claim, Exit, Outcome, OutcomeKind, Skip, StopReason};
 pub use plan::{
     Candidate, Candidates, Completeness, EpicName, Fingerprint, LeftOut, Obstacle, Plan,

@@ -21,7 +21,7 @@ use crate::agent::{
     self, Agent, Approach, Conclusion, Conversation, Environment, Output, Permissions, Reset,
     Setup, Task, TroubleKind, Turn, Usage,
 };
-use crate::engine::Phase;
+use crate::engine::{Allowance, Phase};
 use crate::git::{self, CommitError, CommitId, CommitOutcome, CommitRequest, Git};
 use crate::process::SessionExit;
 use crate::protocol::{
@@ -305,12 +305,13 @@ impl<'a> Attempt<'a> {
         orders: &mut Orders,
     ) -> Result<Option<String>, Setback> {
         let folder = work_folder(worktree, &self.start.work_folder);
+        let allowance = self.await_turn(talk, orders).await?;
         let task = Task {
             story_text: self.start.story_text.clone(),
             prompt,
             conversation,
             folder: folder.clone(),
-            setup: setup(&self.start.agent),
+            setup: setup(&self.start.agent, allowance),
         };
         let invocation = match agent.approach(&task) {
             Err(error) => return Err(Setback::failed(error.to_string())),
@@ -321,7 +322,6 @@ impl<'a> Attempt<'a> {
             }
             Ok(Approach::Run(invocation)) => invocation,
         };
-        self.await_turn(talk, orders).await?;
         talk.turns += 1;
         self.status(
             &Turn::default(),
@@ -386,19 +386,19 @@ impl<'a> Attempt<'a> {
     }
 
     /// Waits until the agent may begin a turn. The orchestrator answers, stops the attempt, or is gone.
-    async fn await_turn(&self, talk: &Talk, orders: &mut Orders) -> Result<(), Setback> {
+    async fn await_turn(&self, talk: &Talk, orders: &mut Orders) -> Result<Allowance, Setback> {
         let asked = self.hands.outbox.reliable(FromExecutor::PermitRequest);
         asked.await.map_err(|_| Setback::Stopped)?;
         let mut answered = std::pin::pin!(orders.may_begin_turn());
         let at_once = tokio::time::timeout(ANSWERED_AT_ONCE, &mut answered).await;
-        let may_begin = if let Ok(may_begin) = at_once {
-            may_begin
+        let granted = if let Ok(granted) = at_once {
+            granted
         } else {
             let activity = Activity::new("waits for its turn");
             self.status(&Turn::default(), talk, Some(activity));
             answered.await
         };
-        may_begin.then_some(()).ok_or(Setback::Stopped)
+        granted.ok_or(Setback::Stopped)
     }
 
     /// The file for what the agent tells in that turn.
@@ -546,8 +546,11 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// How the agent is set up, as the orchestrator says it.
-fn setup(agent: &AgentSetup) -> Setup {
+/// How the agent is set up, as the orchestrator says it, when it may use so much.
+fn setup(agent: &AgentSetup, allowance: Allowance) -> Setup {
+    let turns = allowance
+        .turns
+        .map(|turns| u32::try_from(turns).unwrap_or(u32::MAX));
     Setup {
         command: agent.command.clone(),
         arguments: agent.arguments.clone(),
@@ -557,8 +560,8 @@ fn setup(agent: &AgentSetup) -> Setup {
         } else {
             Permissions::Bypass
         },
-        most_requests: agent.most_requests,
-        most_cost_micros_usd: None,
+        most_requests: agent.most_requests.into_iter().chain(turns).min(),
+        most_cost_micros_usd: allowance.cost_micros_usd,
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Owns the pipe to the agent, and writes without ever waiting for it: what the agent does not take yet is kept, up to a
 //! limit. When there is nothing more to say the pipe is closed, and the agent is to end by itself. One that takes nothing
-//! for too long, closes its end, or stays, is to be ended; the first two are failures of the turn, and are told as such.
-//! Signals are the business of the turn.
+//! for too long, does not get ready, closes its end, or stays, is to be ended; all but the last are failures of the turn,
+//! and are told as such. Signals are the business of the turn.
 
 use std::io;
 use std::process::{Command, Stdio};
@@ -23,6 +23,14 @@ const MOST_WAITING: usize = 8 * 1024 * 1024;
 /// How long an agent may take nothing of what was said. One that starts on a busy machine takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long an agent may take for one step on the way to its prompt: it may have to fetch and start servers of its own for
+/// a conversation, or read a long one.
+const PREPARATION: Duration = Duration::from_secs(120);
+
+/// How much later than it should one may be woken on a busy machine. What is later was no time of the agent: the processes
+/// were stopped, or the machine was.
+const LATE: Duration = Duration::from_secs(5);
+
 /// How long an agent may take to end when nothing more is said to it. Most take less than a second, Codex takes seven;
 /// nobody waits for that, since every story would.
 const LINGERING: Duration = Duration::from_secs(3);
@@ -40,8 +48,10 @@ struct Talk {
     written: u64,
     taken: u64,
     next_look: Instant,
+    /// What the agent prepares, and until when it may.
+    prepares: Option<(&'static str, Instant)>,
     /// When the agent is to be ended that does not end by itself; and why that is a failure, if it is one.
-    ends: Option<(Instant, Option<&'static str>)>,
+    ends: Option<(Instant, Option<String>)>,
     is_done: bool,
 }
 
@@ -93,28 +103,34 @@ impl Talk {
             written: 0,
             taken: 0,
             next_look: Instant::now() + PATIENCE,
+            prepares: None,
             ends: None,
             is_done: false,
         }
     }
 
     /// Works until the agent is to be ended, and says why that is a failure, if it is one.
-    async fn work(&mut self) -> Option<&'static str> {
+    async fn work(&mut self) -> Option<String> {
         loop {
-            let ends = self.ends;
+            let ends = self.ends.as_ref().map(|(moment, _)| *moment);
+            let prepared = self.prepares.map(|(_, moment)| moment);
             let can_write = !self.waiting.is_empty();
             // All of them can be dropped and taken up again.
             tokio::select! {
                 biased;
-                () = until(ends.map(|(moment, _)| moment)) => return ends.and_then(|(_, why)| why),
+                () = until(ends) => return self.ends.take().and_then(|(_, why)| why),
                 heard = self.heard.changed() => {
                     if heard.is_err() || self.listen().is_err() {
-                        return Some("the agent does not read what is said to it");
+                        return Some(DEAF.to_owned());
                     }
                 }
+                () = until(prepared) => if let Some(what) = self.is_unprepared() {
+                    let seconds = PREPARATION.as_secs();
+                    return Some(format!("the agent has not answered to `{what}` for {seconds} s"));
+                },
                 () = writable(self.pipe.as_ref()), if can_write => self.write(),
                 () = sleep_until(self.next_look) => if self.is_deaf() {
-                    return Some("the agent does not read what is said to it");
+                    return Some(DEAF.to_owned());
                 },
             }
             self.close_when_over();
@@ -124,6 +140,10 @@ impl Talk {
     /// Takes what is to be said.
     fn listen(&mut self) -> Result<(), ()> {
         let said = self.hearing.say();
+        let prepares = self.hearing.prepares();
+        if prepares != self.prepares.map(|(what, _)| what) {
+            self.prepares = prepares.map(|what| (what, Instant::now() + PREPARATION));
+        }
         if self.waiting.is_empty() && self.unread() == 0 {
             self.next_look = Instant::now() + PATIENCE;
         }
@@ -146,7 +166,7 @@ impl Talk {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => {
                 // It may just be about to end, and then that tells more.
-                let why = "the agent has closed its standard input";
+                let why = "the agent has closed its standard input".to_owned();
                 self.pipe = None;
                 self.waiting.clear();
                 self.ends = Some((Instant::now() + LINGERING, Some(why)));
@@ -161,13 +181,25 @@ impl Talk {
         }
     }
 
+    /// What the agent has had all its time to prepare, and has not.
+    fn is_unprepared(&mut self) -> Option<&'static str> {
+        let (what, until) = self.prepares?;
+        let now = Instant::now();
+        if now > until + LATE {
+            self.prepares = Some((what, now + PREPARATION));
+            return None;
+        }
+        Some(what)
+    }
+
     /// Whether the agent has taken nothing since the last look, although there was something.
     fn is_deaf(&mut self) -> bool {
+        let is_late = Instant::now() > self.next_look + LATE;
         let unread = self.unread();
         let taken = self.written - unread;
         let took = std::mem::replace(&mut self.taken, taken) < taken;
         self.next_look = Instant::now() + PATIENCE;
-        !took && (unread > 0 || !self.waiting.is_empty())
+        !is_late && !took && (unread > 0 || !self.waiting.is_empty())
     }
 
     /// How many bytes of those that were written the agent has not read, as far as the system tells.
@@ -177,6 +209,9 @@ impl Talk {
         unread.unwrap_or(0).min(self.written)
     }
 }
+
+/// What is wrong with an agent that takes nothing.
+const DEAF: &str = "the agent does not read what is said to it";
 
 async fn writable(pipe: Option<&pipe::Sender>) {
     match pipe {
@@ -206,17 +241,27 @@ mod tests {
     struct Echo {
         said: Vec<u8>,
         is_over: bool,
+        prepares: Option<&'static str>,
     }
 
     impl StreamReader for Echo {
         fn read(&mut self, line: &[u8]) -> Vec<StreamEvent> {
             self.said.extend_from_slice(line);
             self.is_over = line == b"bye";
+            self.prepares = match line {
+                b"one" => Some("one"),
+                b"two" => Some("two"),
+                _ => None,
+            };
             Vec::new()
         }
 
         fn say(&mut self) -> Vec<u8> {
             std::mem::take(&mut self.said)
+        }
+
+        fn prepares(&self) -> Option<&'static str> {
+            self.prepares
         }
 
         fn is_over(&self) -> bool {
@@ -268,6 +313,43 @@ mod tests {
             assert!(began.elapsed() <= PATIENCE * 2, "{:?}", began.elapsed());
             assert!(failure(&hearing).contains("does not read"), "{length}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_has_its_time_for_every_step_on_the_way_to_its_prompt() {
+        let (mut theirs, hearing, mut dialogue) = talk();
+        let mut passes = async |line: &[u8], time| {
+            hearing.event(line);
+            let early = tokio::time::timeout(Duration::from_secs(1), dialogue.until_to_be_ended());
+            assert!(early.await.is_err());
+            theirs.read_exact(&mut [0; 3]).unwrap();
+            let ended = tokio::time::timeout(time, dialogue.until_to_be_ended());
+            ended.await.is_err()
+        };
+        let almost = PREPARATION / 2;
+        assert!(passes(b"one", almost).await);
+        assert!(passes(b"two", almost).await);
+        assert!(!passes(b"two", PREPARATION).await);
+        assert!(failure(&hearing).contains("has not answered to `two` for 120 s"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_in_which_everything_stood_still_does_not_count() {
+        let (mut theirs, hearing, mut dialogue) = talk();
+        hearing.event(b"one");
+        let early = tokio::time::timeout(Duration::from_secs(1), dialogue.until_to_be_ended());
+        assert!(early.await.is_err());
+        theirs.read_exact(&mut [0; 3]).unwrap();
+        tokio::time::advance(PREPARATION * 2).await;
+        let late = tokio::time::timeout(PREPARATION / 2, dialogue.until_to_be_ended());
+        assert!(late.await.is_err());
+        hearing.event(b"three");
+        let prompted = tokio::time::timeout(PATIENCE / 2, dialogue.until_to_be_ended());
+        assert!(prompted.await.is_err());
+        theirs.read_exact(&mut [0; 5]).unwrap();
+        let thinks = tokio::time::timeout(PREPARATION * 9, dialogue.until_to_be_ended());
+        assert!(thinks.await.is_err());
+        assert_eq!(failure(&hearing), "Finished(None)");
     }
 
     #[tokio::test(start_paused = true)]

@@ -91,6 +91,11 @@ impl Hearing {
         state.saying.is_empty() && state.reader.as_ref().is_none_or(|reader| reader.is_over())
     }
 
+    /// What the agent has to answer before it can be told what to do.
+    pub(super) fn prepares(&self) -> Option<&'static str> {
+        self.state().reader.as_ref()?.prepares()
+    }
+
     /// The turn is to end: what there is to say for that is to be said.
     pub(super) fn interrupt(&self) {
         self.take_line(|reader| {

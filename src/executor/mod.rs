@@ -198,7 +198,7 @@ async fn connect(
     match first {
         Order::Start(start) => Ok(((handle, sender), (orders, Some(start)))),
         Order::Stop { .. } => Ok(((handle, sender), (orders, None))),
-        Order::Turn => Err("it granted a turn before it gave any work".to_owned()),
+        Order::Turn(_) => Err("it granted a turn before it gave any work".to_owned()),
         Order::Gone => Err("it went away before it gave any work".to_owned()),
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::output::Seen;
 use super::pulse::Beat;
 use super::vitals;
+use crate::engine::Allowance;
 use crate::process::LastDeadline;
 use crate::protocol::{LinkReader, OutboxHandle, Start, ToExecutor};
 
@@ -38,7 +39,7 @@ pub(super) enum Order {
     /// End, within this time.
     Stop { grace: Duration },
     /// The agent may begin its turn.
-    Turn,
+    Turn(Allowance),
     /// The orchestrator is gone.
     Gone,
 }
@@ -46,7 +47,7 @@ pub(super) enum Order {
 /// What came of waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
-    Turn,
+    Turn(Allowance),
     Step(StopStep),
 }
 
@@ -109,9 +110,15 @@ impl Orders {
         }
     }
 
-    /// Waits until the agent may begin a turn. Gives whether it may: not when it was told to stop.
-    pub(super) async fn may_begin_turn(&mut self) -> bool {
-        !self.is_stopping() && self.told().await == Told::Turn
+    /// Waits until the agent may begin a turn. Gives what it may use in it; nothing when it was told to stop.
+    pub(super) async fn may_begin_turn(&mut self) -> Option<Allowance> {
+        if self.is_stopping() {
+            return None;
+        }
+        match self.told().await {
+            Told::Turn(allowance) => Some(allowance),
+            Told::Step(_) => None,
+        }
     }
 
     async fn told(&mut self) -> Told {
@@ -123,7 +130,7 @@ impl Orders {
             let grace = tokio::select! {
                 order = self.received.recv(), if self.orchestrator == Orchestrator::There => match order {
                     Some(Order::Stop { grace }) => grace,
-                    Some(Order::Turn) => return Told::Turn,
+                    Some(Order::Turn(allowance)) => return Told::Turn(allowance),
                     Some(Order::Start(_)) => continue,
                     Some(Order::Gone) | None => {
                         self.orchestrator = Orchestrator::Gone;
@@ -192,7 +199,7 @@ pub(super) async fn listen(
                 }
                 continue;
             }
-            Ok(Some(ToExecutor::PermitGrant)) => Order::Turn,
+            Ok(Some(ToExecutor::PermitGrant(allowance))) => Order::Turn(allowance),
             Ok(Some(ToExecutor::Shutdown { reason, grace_ms })) => {
                 tracing::info!(?reason, grace_ms, "told to stop");
                 Order::Stop {
@@ -244,14 +251,18 @@ mod tests {
     async fn a_turn_begins_when_it_is_granted_and_not_after_a_stop() {
         let (sender, mut orders) = orders();
         assert!(timeout(LONG, orders.may_begin_turn()).await.is_err());
-        sender.send(Order::Turn).await.unwrap();
-        assert!(orders.may_begin_turn().await);
+        let allowance = Allowance {
+            turns: Some(3),
+            ..Allowance::default()
+        };
+        sender.send(Order::Turn(allowance)).await.unwrap();
+        assert_eq!(orders.may_begin_turn().await, Some(allowance));
         let grace = Duration::from_secs(1);
         sender.send(Order::Stop { grace }).await.unwrap();
-        sender.send(Order::Turn).await.unwrap();
-        assert!(!orders.may_begin_turn().await);
+        sender.send(Order::Turn(allowance)).await.unwrap();
+        assert_eq!(orders.may_begin_turn().await, None);
         assert!(orders.is_stopping());
-        assert!(!orders.may_begin_turn().await);
+        assert_eq!(orders.may_begin_turn().await, None);
         // A turn that is granted too late is none.
         assert_eq!(orders.next_step().await, StopStep::Kill);
     }

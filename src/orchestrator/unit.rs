@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::engine::{Exit, Housekeeping, Unit};
+use crate::engine::{Allowance, Exit, Housekeeping, Unit};
 use crate::launcher::{AttemptSpec, Connection, Launched, Launcher};
 use crate::process::Ending;
 use crate::protocol::{
@@ -45,7 +45,7 @@ pub(super) enum Command {
         grace: Duration,
     },
     Kill,
-    GrantTurn,
+    GrantTurn(Allowance),
 }
 
 /// Starts an executor and stays with it until it is reaped; every ending sends [`News::NotLaunched`] or
@@ -170,7 +170,7 @@ async fn attend(
                     control.end(Ending::Terminate);
                 }
                 Command::Kill => control.end(Ending::Kill),
-                Command::GrantTurn => say(&line, ToExecutor::PermitGrant),
+                Command::GrantTurn(allowance) => say(&line, ToExecutor::PermitGrant(allowance)),
             },
             _ = health.tick() => {
                 sequence += 1;

@@ -165,6 +165,11 @@ mod tests {
         length
     }
 
+    /// The version, which is one byte.
+    fn ours() -> u8 {
+        u8::try_from(PROTOCOL_VERSION).unwrap()
+    }
+
     #[test]
     fn a_version_is_seen_whatever_else_has_changed() {
         for (frame, theirs) in [(&[1_u8, 0xff, 0xff][..], 1), (&[0], 0), (&[250], 250)] {
@@ -187,7 +192,7 @@ mod tests {
         assert_eq!(up(&commands), Err(CodecError::Truncated));
         let phases = [header(), vec![0; 14], bomb()].concat();
         assert_eq!(down(&phases), Err(CodecError::Truncated));
-        let run = [vec![4], bomb()].concat();
+        let run = [vec![ours()], bomb()].concat();
         assert_eq!(up(&run), Err(CodecError::Length));
         assert!(begun.elapsed() < Duration::from_secs(1));
     }
@@ -205,7 +210,7 @@ mod tests {
         assert!(matches!(up(&not_text), Err(CodecError::Malformed(_))));
         let percent = [header(), vec![1, 4, 1, 101, 0, 0, 0, 0, 0, 0, 0]].concat();
         assert!(matches!(up(&percent), Err(CodecError::Malformed(_))));
-        let bad_run = vec![4, 1, b'x', 0];
+        let bad_run = vec![ours(), 1, b'x', 0];
         assert!(matches!(up(&bad_run), Err(CodecError::Malformed(_))));
         let trailing = [header(), vec![1, 5, 0]].concat();
         assert_eq!(down(&trailing), Err(CodecError::Trailing { extra: 1 }));

@@ -8,11 +8,11 @@ use super::message::{
     ToExecutor, Usage,
 };
 use super::samples;
-use crate::engine::{Phase, Sign, Wait};
+use crate::engine::{Allowance, Phase, Sign, Wait};
 
-/// What comes before the body: version 4, run, story, attempt 3, sequence 7, time.
+/// What comes before the body: version 5, run, story, attempt 3, sequence 7, time.
 const ENVELOPE: &str =
-    "041432303236313132322d3231313330362d6162313206532d303034320307fdd0021b05a2010000";
+    "051432303236313132322d3231313330362d6162313206532d303034320307fdd0021b05a2010000";
 
 fn check<B>(body: B, golden: &str)
 where
@@ -47,10 +47,10 @@ fn reason() -> Reason {
 fn hello_keeps_its_bytes() {
     let hello = Hello {
         pid: 4_242,
-        protocol_version: 4,
+        protocol_version: 5,
         binary_version: Label::new("0.1.0"),
     };
-    check(FromExecutor::Hello(hello), "00fb92100405302e312e30");
+    check(FromExecutor::Hello(hello), "00fb92100505302e312e30");
 }
 
 #[test]
@@ -159,7 +159,12 @@ fn error_keeps_its_bytes() {
 #[test]
 fn permits_keep_their_bytes() {
     check(FromExecutor::PermitRequest, "06");
-    check(ToExecutor::PermitGrant, "03");
+    let allowance = Allowance {
+        cost_micros_usd: Some(250),
+        turns: Some(0),
+    };
+    check(ToExecutor::PermitGrant(allowance), "0301fa0100");
+    check(ToExecutor::PermitGrant(Allowance::default()), "030000");
 }
 
 #[test]

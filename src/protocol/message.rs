@@ -21,11 +21,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::text::{LogText, OneLine};
-use crate::engine::{AttemptNumber, Phase, RunId, Sign, Vitals, Wait};
+use crate::engine::{Allowance, AttemptNumber, Phase, RunId, Sign, Vitals, Wait};
 use crate::story::StoryId;
 
 /// The version of everything in this file. At most 250, so that it stays one byte.
-pub const PROTOCOL_VERSION: u16 = 4;
+pub const PROTOCOL_VERSION: u16 = 5;
 
 /// What the agent does right now, for the person who watches.
 pub type Activity = OneLine<200>;
@@ -364,8 +364,8 @@ pub enum ToExecutor {
         /// The time until it is killed, in milliseconds.
         grace_ms: u64,
     },
-    /// The agent may begin the turn that [`FromExecutor::PermitRequest`] asked for.
-    PermitGrant,
+    /// The agent may begin the turn that [`FromExecutor::PermitRequest`] asked for, and may use so much in it.
+    PermitGrant(Allowance),
 }
 
 /// Everything that an executor needs to know. Fits a frame when the story's text is at most 512 KiB, as the story

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::link::Fence;
 use super::message::*;
 use super::text::OneLine;
-use crate::engine::{AttemptNumber, Phase, RunId, Sign, Wait};
+use crate::engine::{Allowance, AttemptNumber, Phase, RunId, Sign, Wait};
 use crate::story::StoryId;
 
 pub(super) fn fence() -> Fence {
@@ -357,7 +357,12 @@ pub(super) fn any_to_executor() -> impl Strategy<Value = ToExecutor> {
         any::<u64>().prop_map(|sequence| ToExecutor::HealthCheck { sequence }),
         (reason, any::<u64>())
             .prop_map(|(reason, grace_ms)| ToExecutor::Shutdown { reason, grace_ms }),
-        Just(ToExecutor::PermitGrant),
+        (any::<Option<u64>>(), any::<Option<u64>>()).prop_map(|(cost_micros_usd, turns)| {
+            ToExecutor::PermitGrant(Allowance {
+                cost_micros_usd,
+                turns,
+            })
+        }),
     ]
 }
 

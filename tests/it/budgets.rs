@@ -91,6 +91,25 @@ fn turns_are_counted_as_they_are_told() {
     );
 }
 
+/// An agent that keeps what it was started with, and has cost half a dollar in one request.
+const KEEPS_ITS_OPTIONS: &str = r#"cat > /dev/null; echo "$@" > options.txt
+    echo '{"type":"result","subtype":"success","is_error":false,"result":"done","num_turns":1,"total_cost_usd":0.5,"usage":{"input_tokens":10}}'"#;
+
+#[test]
+fn an_agent_that_can_be_told_what_is_left_is_told() {
+    let env = TestEnv::new();
+    let limits = json!({"run": {"cost": 2}, "story": {"turns": 7, "cost": 1.75}});
+    with(&env, "claude", KEEPS_ITS_OPTIONS, &limits);
+    stories(&env, 3);
+    let output = env.ai_sdlc(&["run", "--json", "--concurrent", "1"]).run();
+    output.assert_code(0);
+    for (number, left) in [(1, "1.750000"), (2, "1.500000"), (3, "1.000000")] {
+        let options = env.git(&["show", &format!("ai-sdlc/S-{number:04}-work:options.txt")]);
+        let expected = format!("--max-turns 7 --max-budget-usd {left}");
+        assert!(options.contains(&expected), "{options}");
+    }
+}
+
 #[test]
 fn the_command_line_says_what_a_run_may_use() {
     let env = TestEnv::new();

@@ -128,6 +128,13 @@ const ENDS: &[(&str, &str, &str)] = &[
         "succeeded",
         "",
     ),
+    // What only a person can answer is declined and told.
+    (
+        r#"open; tell '{"id":7,"method":"elicitation/create","params":{"mode":"form","message":"Which one?"}}'; hear
+        case "$line" in *decline*) echo x > x.txt;; esac; end end_turn"#,
+        "blocked",
+        "the agent asks: Which one?",
+    ),
     (
         "hear; exec 0<&-; answer 1 '{\"protocolVersion\":1}'; exec sleep 1000",
         "crashed",
@@ -147,6 +154,18 @@ fn every_end_has_its_outcome_and_its_reason() {
         let env = with_agent(script);
         run(&env).assert_end(script, "S-0001", outcome, words);
     }
+}
+
+#[test]
+fn a_model_that_cannot_be_chosen_is_not_replaced_by_another_one() {
+    let env = with_agent_and(
+        "open; echo x > x.txt; end end_turn",
+        r#", "model": "large""#,
+        "",
+    );
+    let words = "the agent offers no choice of models";
+    run(&env).assert_end("no models", "S-0001", "blocked", words);
+    assert_eq!(said(&env).len(), 2, "it was given its prompt");
 }
 
 #[test]

@@ -591,7 +591,7 @@ impl Ledger {
             }
             Effect::LookAtBoard => self.look = false,
             Effect::LookAtFiles(_) => {}
-            Effect::GrantTurn(unit) => self.grant_turn(unit),
+            Effect::GrantTurn(unit, _) => self.grant_turn(unit),
         }
     }
 

@@ -8,6 +8,7 @@
 //! again is silent, but for Codex, so that the watches over quiet agents are what finds a provider that never answers.
 
 mod offer;
+mod questions;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -243,6 +244,10 @@ impl StreamReader for Reader {
 
     fn interrupt(&mut self) {
         self.session.interrupt();
+    }
+
+    fn prepares(&self) -> Option<&'static str> {
+        self.session.prepares()
     }
 
     fn is_over(&self) -> bool {

@@ -9,16 +9,15 @@ use std::path::PathBuf;
 
 use agent_client_protocol_schema::ProtocolVersion;
 use agent_client_protocol_schema::v1::{
-    AGENT_METHOD_NAMES, CLIENT_METHOD_NAMES, CancelNotification, ContentBlock, Error,
-    Implementation, InitializeRequest, InitializeResponse, LoadSessionRequest, NewSessionRequest,
-    PermissionOption, PermissionOptionKind, PromptRequest, RequestPermissionOutcome,
-    RequestPermissionResponse, SelectedPermissionOutcome, SessionId, SetSessionConfigOptionRequest,
-    SetSessionModeRequest, TextContent,
+    AGENT_METHOD_NAMES, CLIENT_METHOD_NAMES, CancelNotification, ContentBlock, Implementation,
+    InitializeRequest, InitializeResponse, LoadSessionRequest, NewSessionRequest, PromptRequest,
+    SessionId, SetSessionConfigOptionRequest, SetSessionModeRequest, TextContent,
 };
 use serde::{Deserialize as _, Serialize};
 use serde_json::Value;
 
 use super::offer::Offer;
+use super::questions;
 use super::trouble;
 use super::updates::Updates;
 use super::wire::{self, Answer, Message};
@@ -133,6 +132,18 @@ impl Session {
         self.asked.is_none()
     }
 
+    /// What the agent has to answer before it can be told what to do.
+    pub(super) fn prepares(&self) -> Option<&'static str> {
+        match self.asked?.1 {
+            Asked::Initialize => Some(AGENT_METHOD_NAMES.initialize),
+            Asked::New => Some(AGENT_METHOD_NAMES.session_new),
+            Asked::Load => Some(AGENT_METHOD_NAMES.session_load),
+            Asked::Mode => Some(AGENT_METHOD_NAMES.session_set_mode),
+            Asked::Model => Some(AGENT_METHOD_NAMES.session_set_config_option),
+            Asked::Prompt => None,
+        }
+    }
+
     /// What a line of the agent tells.
     pub(super) fn read(&mut self, line: &[u8]) -> Vec<StreamEvent> {
         let Some((number, asked)) = self.asked else {
@@ -195,10 +206,7 @@ impl Session {
                 Conversation::Resumed(name) => self.opened(SessionId::new(name.as_str()), &result),
                 Conversation::New(_) => Vec::new(),
             },
-            Asked::Mode => {
-                self.choose_model();
-                Vec::new()
-            }
+            Asked::Mode => self.choose_model(),
             Asked::Model => {
                 self.prompt();
                 self.wanted
@@ -217,10 +225,7 @@ impl Session {
         let told = trouble::of_error(error);
         match asked {
             // It asks before it does what it could do without asking in that mode, and is allowed to.
-            Asked::Mode => {
-                self.choose_model();
-                Vec::new()
-            }
+            Asked::Mode => self.choose_model(),
             Asked::Model => {
                 let model = self.wanted.model.as_deref().unwrap_or_default();
                 let models = self.offer.models().join(", ");
@@ -290,24 +295,28 @@ impl Session {
         self.id = Some(id);
         match mode {
             Some(mode) => self.ask(Asked::Mode, AGENT_METHOD_NAMES.session_set_mode, &mode),
-            None => self.choose_model(),
+            None => events.extend(self.choose_model()),
         }
         events
     }
 
-    /// Has the model set where one is wanted and the agent lists them, else goes on to the prompt.
-    fn choose_model(&mut self) {
-        let choice = self.wanted.model.as_ref().zip(self.offer.model_option());
-        let choice = choice.zip(self.id.clone()).map(|((model, option), id)| {
-            SetSessionConfigOptionRequest::new(id, option.to_owned(), model.as_str())
-        });
-        match choice {
-            Some(choice) => {
-                let method = AGENT_METHOD_NAMES.session_set_config_option;
-                self.ask(Asked::Model, method, &choice);
-            }
-            None => self.prompt(),
-        }
+    /// Has the model set where one is wanted, else goes on to the prompt.
+    fn choose_model(&mut self) -> Vec<StreamEvent> {
+        let (Some(model), Some(id)) = (&self.wanted.model, self.id.clone()) else {
+            self.prompt();
+            return Vec::new();
+        };
+        let Some(option) = self.offer.model_option() else {
+            let message = format!(
+                "the agent offers no choice of models, so that it cannot be told to use `{model}`: its own settings, or \
+                 its `args` or `env` in the configuration, may choose one"
+            );
+            return self.fail(Trouble::new(TroubleKind::Misconfigured, message));
+        };
+        let choice = SetSessionConfigOptionRequest::new(id, option.to_owned(), model.as_str());
+        let method = AGENT_METHOD_NAMES.session_set_config_option;
+        self.ask(Asked::Model, method, &choice);
+        Vec::new()
     }
 
     fn prompt(&mut self) {
@@ -365,54 +374,11 @@ impl Session {
     }
 
     fn requested(&mut self, id: &Value, method: &str, params: &Value) -> Vec<StreamEvent> {
-        if method != CLIENT_METHOD_NAMES.session_request_permission {
-            let line = wire::refusal(id, &Error::method_not_found());
-            self.waiting.extend(line);
-            return Vec::new();
-        }
-        let (outcome, denied) = self.permission(params);
-        let answer = RequestPermissionResponse::new(outcome);
-        self.waiting.extend(wire::answer(id, &answer));
-        denied.into_iter().collect()
-    }
-
-    /// Answers a question for permission; nobody is there who could think about it.
-    fn permission(&mut self, params: &Value) -> (RequestPermissionOutcome, Option<StreamEvent>) {
-        if self.interrupted {
-            return (RequestPermissionOutcome::Cancelled, None);
-        }
-        let offered = params.get("options").and_then(Value::as_array);
-        let offered = offered.into_iter().flatten();
-        // One of a kind that is not known is not chosen.
-        let offered: Vec<PermissionOption> = offered
-            .filter_map(|option| PermissionOption::deserialize(option).ok())
-            .collect();
-        let wanted = match self.wanted.permissions {
-            Permissions::Bypass => [
-                PermissionOptionKind::AllowAlways,
-                PermissionOptionKind::AllowOnce,
-            ],
-            Permissions::Configured => [
-                PermissionOptionKind::RejectOnce,
-                PermissionOptionKind::RejectAlways,
-            ],
-        };
-        let chosen = wanted
-            .iter()
-            .find_map(|kind| offered.iter().find(|option| option.kind == *kind));
-        let outcome = match chosen {
-            Some(option) => RequestPermissionOutcome::Selected(SelectedPermissionOutcome::new(
-                option.option_id.clone(),
-            )),
-            None => RequestPermissionOutcome::Cancelled,
-        };
-        let allowed = chosen.is_some() && self.wanted.permissions == Permissions::Bypass;
-        if allowed {
-            return (outcome, None);
-        }
-        self.denied = true;
-        let what = params.get("toolCall").and_then(words::tool);
-        let what = what.unwrap_or_else(|| "something that it did not name".to_owned());
-        (outcome, Some(StreamEvent::Denied { what }))
+        let permissions = self.wanted.permissions;
+        let permissions = (!self.interrupted).then_some(permissions);
+        let reply = questions::reply(id, method, params, permissions);
+        self.waiting.extend(reply.line);
+        self.denied |= reply.event.is_some();
+        reply.event.into_iter().collect()
     }
 }

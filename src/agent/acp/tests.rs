@@ -245,6 +245,35 @@ fn a_question_that_cannot_be_answered_is_not_waited_for() {
 }
 
 #[test]
+fn what_only_a_person_can_answer_is_declined_and_blocks_the_story() {
+    let ask = |params: &Value| json!({"id": "q", "method": "elicitation/create", "params": params});
+    let rows = [
+        (
+            json!({"mode": "form", "message": "Which\n database?", "requestedSchema": {}}),
+            "Which database?",
+        ),
+        (
+            json!({"mode": "url", "message": "Log in:", "url": "https://localhost/x"}),
+            "Log in: https://localhost/x",
+        ),
+        (json!({}), "something that it did not say"),
+    ];
+    for (params, question) in rows {
+        let mut play = Play::prompted(Permissions::Bypass);
+        play.hear(&ask(&params));
+        assert_eq!(play.says(), "\"q\" answer {\"action\":\"decline\"}\n");
+        play.hear(&answer(3, &json!({"stopReason": "end_turn"})));
+        let blocked = format!("Blocked(\"the agent asks: {question}\")");
+        assert_eq!(play.end(), blocked);
+    }
+    let mut play = Play::prompted(Permissions::Bypass);
+    play.reader.interrupt();
+    play.says();
+    assert_eq!(play.hear(&ask(&json!({"message": "Which?"}))), []);
+    assert!(play.says().contains("decline"));
+}
+
+#[test]
 fn every_end_has_its_meaning() {
     let rows = [
         ("end_turn", "Finished(None)"),
@@ -374,9 +403,15 @@ fn a_model_is_chosen_where_there_is_a_choice() {
         play.end(),
         "Blocked(\"the agent does not take the model `huge` (it has: small, large): Invalid params\")"
     );
+    // Whoever wants a certain model does not want to pay for another one.
     let mut play = wants("large");
     play.hear(&answer(2, &json!({"sessionId": "s-1"})));
-    assert!(play.says().contains("session/prompt"));
+    assert_eq!(play.says(), "");
+    let end = play.end();
+    assert!(
+        end.starts_with("Blocked(\"the agent offers no choice of models"),
+        "{end}"
+    );
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    Account, Budget, Effects, Engine, Gate, Input, Key, Limits, Moment, Notice, Overrun, Progress,
-    Scope, Skip, Stage, Stop, Trial, Unit, Usage,
+    Account, Allowance, Budget, Effects, Engine, Gate, Input, Key, Limits, Moment, Notice, Overrun,
+    Progress, Scope, Skip, Stage, Stop, Trial, Unit, Usage,
 };
 use crate::engine::day::CalendarDay;
 use crate::engine::fault::{self, Fault};
@@ -198,13 +198,27 @@ impl Engine {
 
     /// The budget of which nothing is left for a further turn of a story; time has its own clock.
     pub(super) fn nothing_left_for(&self, key: Key) -> Option<Overrun> {
-        let tracked = self.story(key);
-        let used = match &tracked.stage {
-            Stage::Attempting(attempt) => attempt.trial.usage,
-            _ => return None,
-        };
-        let of_story = tracked.account.usage + used;
+        let of_story = self.counts_for(key);
         used_up(Scope::Story, self.settings.story_limits, of_story).or_else(|| self.nothing_left())
+    }
+
+    /// What a further turn of a story may use. What is left of the run and of the day is there for all of its agents, so
+    /// that together they may use more; whoever has it ends is told when it is used up.
+    pub(super) fn allowance(&self, key: Key) -> Allowance {
+        let settings = &self.settings;
+        let of_story = settings.story_limits.left_after(self.counts_for(key));
+        let of_run = settings.run_limits.left_after(self.usage);
+        let of_day = settings.day_limits.left_after(self.today.usage(self.usage));
+        of_story.and(of_run).and(of_day)
+    }
+
+    /// What counts for a story, with the attempt that goes on.
+    fn counts_for(&self, key: Key) -> Usage {
+        let tracked = self.story(key);
+        match &tracked.stage {
+            Stage::Attempting(attempt) => tracked.account.usage + attempt.trial.usage,
+            _ => tracked.account.usage,
+        }
     }
 
     /// The budget of the run or of the day of which nothing is left for anybody; time has its own clock.

@@ -43,7 +43,7 @@ use crate::engine::files::FilePattern;
 use crate::engine::id::AttemptNumber;
 use crate::engine::intensity::RecentEnds;
 use crate::engine::lifecycle::{Input, Rules, Scene, Sequel, State, Step};
-use crate::engine::limits::{Account, Budget, Limits, Overrun, Scope, Usage};
+use crate::engine::limits::{Account, Allowance, Budget, Limits, Overrun, Scope, Usage};
 use crate::engine::outcome::{Outcome, Skip};
 use crate::engine::plan::{Fingerprint, PlannedStory};
 use crate::engine::retry::{Delay, Tries};

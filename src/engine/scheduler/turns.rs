@@ -92,7 +92,7 @@ impl Engine {
                 Answer::Granted => {
                     self.grant_turn(key, provider);
                     self.feed(&unit, Input::Progressed, effects);
-                    effects.push(Effect::GrantTurn(unit));
+                    effects.push(Effect::GrantTurn(unit, self.allowance(key)));
                 }
                 Answer::NotYet => waiting.push_back(unit),
                 Answer::PutOff(reason) => self.feed(&unit, Input::PutOff(reason), effects),

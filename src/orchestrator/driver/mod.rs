@@ -200,7 +200,9 @@ impl<L: Launcher> Driver<L> {
             Effect::Prepare(unit) => self.refuse(unit),
             Effect::AbandonPreparation(unit) => self.tasks.abort(&Work::Prepare(unit)),
             Effect::Launch(unit) => self.launch(unit),
-            Effect::GrantTurn(unit) => self.command(&unit, Command::GrantTurn),
+            Effect::GrantTurn(unit, allowance) => {
+                self.command(&unit, Command::GrantTurn(allowance));
+            }
             Effect::AskToStop {
                 unit,
                 reason,

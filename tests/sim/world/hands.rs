@@ -23,7 +23,7 @@ impl World<'_> {
                 }
             }
             Effect::Launch(unit) => self.launch(unit),
-            Effect::GrantTurn(unit) => self.turn(unit),
+            Effect::GrantTurn(unit, _) => self.turn(unit),
             Effect::AskToStop { unit, grace, .. } => {
                 let deaf = self.slow.contains(&unit) || self.wrong();
                 if deaf {

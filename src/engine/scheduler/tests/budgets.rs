@@ -57,6 +57,39 @@ fn little_that_is_left_is_told_once_of_each_budget() {
 }
 
 #[test]
+fn a_turn_may_use_what_is_left_of_every_budget() {
+    let cost = |most| Limits {
+        cost_micros_usd: Some(most),
+        ..Limits::default()
+    };
+    let used = |cost_micros_usd| Usage {
+        cost_micros_usd,
+        ..Usage::default()
+    };
+    let settings = Settings {
+        story_limits: cost(100),
+        run_limits: cost(150),
+        ..rules(2)
+    };
+    let mut run = Run::begin(settings, &[1, 2]);
+    run.work(1);
+    run.work(2);
+    let mut allowed = |story, uses| {
+        run.use_up(story, used(uses));
+        run.tell(Event::TurnAsked(run.unit(story)));
+        let granted = run.asked.iter().rev().find_map(|effect| match effect {
+            Effect::GrantTurn(_, allowance) => Some(*allowance),
+            _ => None,
+        });
+        granted.unwrap()
+    };
+    assert_eq!(allowed(1, 0).cost_micros_usd, Some(100));
+    assert_eq!(allowed(1, 90).cost_micros_usd, Some(10));
+    assert_eq!(allowed(2, 30).cost_micros_usd, Some(30));
+    assert_eq!(allowed(2, 30).turns, None);
+}
+
+#[test]
 fn what_is_used_up_at_once_is_told_as_that_alone() {
     let settings = Settings {
         run_limits: of_tokens(10),

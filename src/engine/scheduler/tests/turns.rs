@@ -20,7 +20,7 @@ impl Run {
     /// Whose turns were granted, in that order.
     fn granted(&self) -> Vec<Number> {
         let granted = self.asked.iter().filter_map(|effect| match effect {
-            Effect::GrantTurn(unit) => Some(unit.story.clone()),
+            Effect::GrantTurn(unit, _) => Some(unit.story.clone()),
             _ => None,
         });
         granted
