@@ -8,8 +8,8 @@ use std::num::NonZeroUsize;
 
 use ai_sdlc::engine::{
     AttemptNumber, BoardWrite, Candidate, Candidates, Claim, Comparison, Effect, Engine, Event,
-    Exit, FilePattern, Fingerprint, Moment, Phase, PlannedStory, Selection, Settings, Settlement,
-    Vitals, plan,
+    Exit, FilePattern, Fingerprint, Moment, Phase, PlannedStory, Resources, Selection, Settings,
+    Settlement, Vitals, plan,
 };
 use ai_sdlc::story::{Status, StoryId};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -42,6 +42,7 @@ fn stories(count: u64) -> Vec<PlannedStory> {
             index % 20
         ))],
         fingerprint: Fingerprint::default(),
+        resources: Resources::default(),
     };
     (0..count).map(planned).collect()
 }
@@ -130,6 +131,7 @@ fn candidates(stories: Vec<PlannedStory>) -> Candidates {
                 files: planned.files,
                 next_attempt: AttemptNumber::FIRST,
                 fingerprint: planned.fingerprint,
+                resources: Resources::default(),
                 usable: Ok(()),
             })
             .collect(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::error::CliError;
 use crate::agent::{self, Agent, Program};
 use crate::config::{AgentRules, Config};
-use crate::engine::Provider;
+use crate::engine::{Provider, Resources};
 use crate::protocol::AgentSetup;
 
 /// The variable that names the model of every agent that has none, as in the predecessor.
@@ -22,6 +22,7 @@ pub(super) struct Agents {
 struct Known {
     setup: AgentSetup,
     provider: Provider,
+    resources: Resources,
 }
 
 /// Why an agent cannot be driven.
@@ -95,7 +96,13 @@ impl Agents {
                 environment: rules.environment.clone(),
             };
             let provider = Provider::from(provider);
-            known.insert(name.to_owned(), Known { setup, provider });
+            let resources = rules.resources;
+            let described = Known {
+                setup,
+                provider,
+                resources,
+            };
+            known.insert(name.to_owned(), described);
         }
         let limits = &config.rules.limits;
         let paced = limits.turns_per_minute.keys();
@@ -132,6 +139,12 @@ impl Agents {
             Some(known) => known.provider.clone(),
             None => Provider::from(name.to_owned()),
         }
+    }
+
+    /// What an agent wants of the machine.
+    pub(super) fn resources(&self, name: &str) -> Resources {
+        let known = self.known.get(name);
+        known.map(|known| known.resources).unwrap_or_default()
     }
 
     /// Whether an agent can be driven on this machine.

@@ -110,8 +110,8 @@ async fn run_project(
         return Ok((code, None));
     }
     let fence = fence(&project, &repository, !args.no_fence)?;
-    let (request, launcher) = request(project, repository, intent, fence).await?;
-    // It holds the whole run, and need not lie in the futures around it.
+    // They hold the whole run, and need not lie in the futures around them.
+    let (request, launcher) = Box::pin(request(project, repository, intent, fence)).await?;
     let running = Box::pin(orchestrator::run(request, launcher, reporters, code_of));
     let (verdict, counts) = running
         .await

@@ -125,6 +125,9 @@ impl Intent {
             settings.run_limits = past.engine.run_limits().overridden_by(limits);
             stories.clone_from(&past.opening.plan);
         }
+        for remark in plan.of_greedy(&settings.capacity) {
+            report::warning(&remark);
+        }
         let run_limits = settings.run_limits;
         let intent = Self {
             run,

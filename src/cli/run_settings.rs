@@ -7,8 +7,10 @@ use super::args::RunArgs;
 use super::error::CliError;
 use crate::config::{Config, EpicFailure, EpicWorktrees, LimitNames, MOST_SLOTS, WantedLimits};
 use crate::engine::{
-    Deadlines, Housekeeping, Limits, OnFailure, Retention, RetryPolicy, Selection, Settings,
+    Capacity, Deadlines, Housekeeping, Limits, OnFailure, Retention, RetryPolicy, Selection,
+    Settings,
 };
+use crate::process::Machine;
 use crate::report;
 
 /// The rules of a run, which may use what `limits` say. `seed` makes its random waits its own.
@@ -51,11 +53,24 @@ pub(super) fn settings(
         story_limits: rules.limits.story,
         run_limits: rules.limits.run.overridden_by(limits),
         day_limits: rules.limits.day,
+        capacity: capacity(rules.limits.machine, Machine::this()),
         look_at_files: rules.look_at_files,
         housekeeping: Housekeeping {
             health_check: rules.patience.period(),
             ..Housekeeping::default()
         },
+    }
+}
+
+/// What the agents of a run may have of the machine together: all of it, where nothing else is said.
+fn capacity(said: Capacity, machine: Machine) -> Capacity {
+    let all = machine.processors.map(|processors| {
+        let processors = u64::try_from(processors.get()).unwrap_or(u64::MAX);
+        processors.saturating_mul(1000)
+    });
+    Capacity {
+        memory_bytes: said.memory_bytes.or(machine.memory_bytes),
+        millicpus: said.millicpus.or(all),
     }
 }
 

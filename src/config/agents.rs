@@ -7,7 +7,8 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 use super::Invalid;
 use super::document::section;
-use crate::engine::{Price, Prices};
+use super::resources::ResourceSection;
+use crate::engine::{Price, Prices, Resources};
 
 /// The longest name of an agent, in characters.
 const LONGEST_NAME: usize = 64;
@@ -34,6 +35,8 @@ pub struct AgentRules {
     pub own_permissions: bool,
     /// The most requests to the model in one turn.
     pub most_requests: Option<u32>,
+    /// What it wants of the machine, with all that it starts.
+    pub resources: Resources,
 }
 
 /// The keys of one agent.
@@ -49,6 +52,8 @@ pub(super) struct AgentSection {
     model: Option<String>,
     permissions: Option<String>,
     most_requests: Option<u32>,
+    #[serde(deserialize_with = "section")]
+    resources: ResourceSection,
 }
 
 /// All of them.
@@ -152,6 +157,7 @@ impl AgentSection {
             model: self.model,
             own_permissions,
             most_requests: self.most_requests,
+            resources: self.resources.resources(&key("resources"))?,
         })
     }
 }

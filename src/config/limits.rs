@@ -7,8 +7,9 @@ use serde::Deserialize;
 
 use super::Invalid;
 use super::document::section;
+use super::resources::ResourceSection;
 use super::rules::{MOST_SLOTS, some_time};
-use crate::engine::{Limits, Provider};
+use crate::engine::{Capacity, Limits, Provider};
 
 /// The most turns a minute that a provider can be configured to have. What serves more needs no such limit.
 const MOST_TURNS: u32 = 10_000;
@@ -75,6 +76,8 @@ pub(super) struct LimitSections {
     /// By their names, which may be anything: below a key of their own, so that none is `story` or `run`.
     #[serde(deserialize_with = "section")]
     providers: Providers,
+    #[serde(deserialize_with = "section")]
+    machine: ResourceSection,
 }
 
 /// The keys of `costLimits`. The predecessor read these and did nothing with them; zero is none there.
@@ -98,6 +101,8 @@ pub struct UsageRules {
     pub most_of_provider: BTreeMap<Provider, NonZeroUsize>,
     /// How many turns a minute a provider has.
     pub turns_per_minute: BTreeMap<Provider, NonZeroU32>,
+    /// What agents may have of the machine together, where that is not all of it.
+    pub machine: Capacity,
 }
 
 impl UsageRules {
@@ -138,6 +143,7 @@ impl LimitSections {
             story,
             run,
             day: self.day.limits(&OF_DAY)?,
+            machine: self.machine.capacity("limits.machine")?,
             ..UsageRules::default()
         };
         self.providers.apply(&mut rules)?;

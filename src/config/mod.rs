@@ -8,6 +8,7 @@ mod document;
 mod fence;
 mod limits;
 pub mod project;
+mod resources;
 pub mod rules;
 mod setup;
 mod size;

@@ -9,6 +9,7 @@ use crate::engine::files::FilePattern;
 use crate::engine::health::Wait;
 use crate::engine::limits::{Allowance, Overrun, Scope, Share};
 use crate::engine::outcome::{Outcome, StopReason};
+use crate::engine::resources::Lack;
 use crate::engine::retry::Delay;
 use crate::story::StoryId;
 
@@ -115,6 +116,13 @@ pub enum Notice {
     },
     /// It is over: stories of this provider start again.
     ProviderResumed(Provider),
+    /// There is too little of the machine for the agents of stories that could start, of which this is the first.
+    WaitsForRoom {
+        /// Which.
+        story: StoryId,
+        /// What there is too little of. Told once of each.
+        lack: Lack,
+    },
     /// A provider has had the turns that it has in a minute, and stories wait for the next one.
     TurnsUsedUp {
         /// Which.

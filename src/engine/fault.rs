@@ -48,6 +48,10 @@ pub enum Fault {
     ProviderRoomIgnored,
     /// Attempts that have ended count as alive for their provider.
     ProviderRoomKept,
+    /// A story starts although there is too little of the machine left for its agent.
+    CapacityIgnored,
+    /// What agents that have ended had of the machine is not given back.
+    CapacityKept,
     /// The budget of the run stops nothing.
     RunBudgetIgnored,
     /// A story with a predicted conflict does not start even when nothing else can.
@@ -104,7 +108,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 49] = [
         Self::SlotCountedTwice,
         Self::SlotNotCounted,
         Self::SlotFreedByAsking,
@@ -126,6 +130,8 @@ impl Fault {
         Self::RefusalIgnored,
         Self::ProviderRoomIgnored,
         Self::ProviderRoomKept,
+        Self::CapacityIgnored,
+        Self::CapacityKept,
         Self::PaceIgnored,
         Self::TurnForgotten,
         Self::NobodyPutOff,

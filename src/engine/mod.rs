@@ -34,6 +34,7 @@ mod properties;
 pub mod quota;
 pub mod recovery;
 pub mod replay;
+pub mod resources;
 pub mod retry;
 pub mod scheduler;
 pub mod settings;
@@ -59,6 +60,7 @@ pub use plan::{
 pub use prices::{Price, Prices, Tokens};
 pub use quota::QuotaWaits;
 pub use replay::{Opening, Record, Replay, ReplayError};
+pub use resources::{Capacity, Lack, Resource, Resources};
 pub use retry::{Delay, RetryPolicy};
 pub use scheduler::{Conflict, Engine, RunView, Standing, StoryView, Verdict};
 pub use settings::{Housekeeping, OnFailure, Order, Settings, WhenIdle};

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::event::Provider;
 use crate::engine::files::FilePattern;
 use crate::engine::id::AttemptNumber;
+use crate::engine::resources::Resources;
 use crate::engine::settings::{Order, WhenIdle};
 use crate::story::{Status, StoryId, graph};
 
@@ -39,6 +40,8 @@ pub struct Candidate {
     pub next_attempt: AttemptNumber,
     /// What its file says.
     pub fingerprint: Fingerprint,
+    /// What its agent wants of the machine.
+    pub resources: Resources,
     /// Whether it can be worked on, as far as its file and its agent are concerned.
     pub usable: Result<(), String>,
 }
@@ -168,6 +171,9 @@ pub struct PlannedStory {
     /// What its file says.
     #[serde(default)]
     pub fingerprint: Fingerprint,
+    /// What its agent wants of the machine.
+    #[serde(default)]
+    pub resources: Resources,
 }
 
 /// What a run will do.
@@ -205,6 +211,7 @@ pub fn plan(candidates: &Candidates, selection: &Selection) -> Plan {
                 provider: story.provider.clone(),
                 files: story.files.clone(),
                 fingerprint: story.fingerprint,
+                resources: story.resources,
             }),
         }
     }
@@ -337,6 +344,7 @@ mod tests {
             files: Vec::new(),
             next_attempt: AttemptNumber::FIRST,
             fingerprint: Fingerprint::default(),
+            resources: Resources::default(),
             usable: Ok(()),
         }
     }

@@ -14,6 +14,7 @@ use super::health::Vitals;
 use super::id::AttemptNumber;
 use super::outcome::{Claim, Exit, Outcome};
 use super::plan::{Fingerprint, PlannedStory};
+use super::resources::Resources;
 use super::scheduler::{Engine, Verdict};
 use super::settings::Settings;
 use super::time::Moment;
@@ -131,6 +132,7 @@ impl World {
                     .map(|name| Provider::from((*name).to_owned())),
                 files: Vec::new(),
                 fingerprint: Fingerprint::default(),
+                resources: Resources::default(),
             })
             .collect();
         let mut settings = Settings::new(NonZeroUsize::new(slots).unwrap());

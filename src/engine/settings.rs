@@ -11,6 +11,7 @@ use crate::engine::health::Patience;
 use crate::engine::intensity::Intensity;
 use crate::engine::lifecycle::{Deadlines, Retention};
 use crate::engine::limits::Limits;
+use crate::engine::resources::Capacity;
 use crate::engine::retry::RetryPolicy;
 
 /// The rules of one run.
@@ -47,6 +48,9 @@ pub struct Settings {
     /// What all runs of the board may use on one calendar day; time is not among it.
     #[serde(default)]
     pub day_limits: Limits,
+    /// What the agents of the run may want of the machine together. One that wants more runs alone.
+    #[serde(default)]
+    pub capacity: Capacity,
     /// How often the files that a running attempt has changed are looked at; none for never.
     #[serde(with = "crate::engine::time::optional_millis")]
     pub look_at_files: Option<Duration>,
@@ -151,6 +155,7 @@ impl Settings {
             story_limits: Limits::default(),
             run_limits: Limits::default(),
             day_limits: Limits::default(),
+            capacity: Capacity::default(),
             look_at_files: None,
             housekeeping: Housekeeping::default(),
         }

@@ -300,6 +300,7 @@ impl Narrator {
             Notice::ProviderResumed(provider) => RunEvent::ProviderResumed {
                 provider: provider.into(),
             },
+            Notice::WaitsForRoom { story, lack } => RunEvent::WaitsForRoom { story, lack },
             Notice::TurnsUsedUp { provider, wait } => RunEvent::TurnsUsedUp {
                 provider: provider.into(),
                 wait_ms: millis(wait),

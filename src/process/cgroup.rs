@@ -14,6 +14,8 @@ use std::time::Duration;
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{Leaf, RunGroup};
 #[cfg(target_os = "linux")]
+pub(super) use linux::most_memory;
+#[cfg(target_os = "linux")]
 pub use linux::{Leaf, RunGroup};
 
 use super::Found;
@@ -351,6 +353,26 @@ mod linux {
 
     /// Where the group that this process is in can be seen, when others can be made below it.
     fn own_group() -> io::Result<PathBuf> {
+        let path = group_of_this_process()?;
+        // A group that hands controllers down holds no processes, but for the first one, which has no type.
+        let handed = fs::read_to_string(path.join("cgroup.subtree_control"))?;
+        if !handed.trim().is_empty() && path.join("cgroup.type").exists() {
+            return Err(io::Error::other("its group hands controllers down"));
+        }
+        Ok(path)
+    }
+
+    /// The most memory that the groups let this process and what it starts have, in bytes; none when they do not say.
+    pub(in crate::process) fn most_memory() -> Option<u64> {
+        let own = group_of_this_process().ok()?;
+        // Those that are no group have no such file.
+        let limits = own
+            .ancestors()
+            .filter_map(|group| fs::read_to_string(group.join("memory.max")).ok());
+        limits.filter_map(|limit| limit.trim().parse().ok()).min()
+    }
+
+    fn group_of_this_process() -> io::Result<PathBuf> {
         let groups = fs::read_to_string("/proc/self/cgroup")?;
         let name = groups
             .lines()
@@ -363,15 +385,9 @@ mod linux {
             };
             // It is the right place only if this process is in it.
             let members = fs::read_to_string(path.join(PROCESSES)).unwrap_or_default();
-            if !members.lines().any(|pid| pid == own) {
-                continue;
+            if members.lines().any(|pid| pid == own) {
+                return Ok(path);
             }
-            // A group that hands controllers down holds no processes, but for the first one, which has no type.
-            let handed = fs::read_to_string(path.join("cgroup.subtree_control"))?;
-            if !handed.trim().is_empty() && path.join("cgroup.type").exists() {
-                return Err(io::Error::other("its group hands controllers down"));
-            }
-            return Ok(path);
         }
         Err(io::Error::other("its group cannot be seen"))
     }

@@ -1,8 +1,9 @@
-//! How much of a budget is used, in words.
+//! How much of a budget is used, or of the machine, in words.
 
 use super::duration;
 use super::event::{amount, cost};
-use crate::engine::{Budget, Scope, Share};
+use crate::disk::Bytes;
+use crate::engine::{Budget, Lack, Resource, Scope, Share};
 use crate::story::StoryId;
 
 /// Little is left of a budget: that of a story, of the run, or of the day.
@@ -33,9 +34,57 @@ pub(super) fn little_left(story: Option<&StoryId>, scope: Scope, share: Share) -
     format!("{who} used {percent} % of {whose} {budget}: {used} of {limit}")
 }
 
+/// There is too little of the machine for the agent of a story, and for those behind it.
+pub(super) fn too_little(story: &StoryId, lack: Lack) -> String {
+    let number = |number: u64| of_machine(lack.resource, number);
+    let (wanted, taken) = (number(lack.wanted), number(lack.taken));
+    let (resource, capacity) = (lack.resource, number(lack.capacity));
+    format!(
+        "{story} and those behind it, for {resource}: its agent wants {wanted}, those that run want {taken} of {capacity}"
+    )
+}
+
+/// Memory or processors, without the word for it.
+pub fn of_machine(resource: Resource, number: u64) -> String {
+    match resource {
+        Resource::Memory => Bytes(number).to_string(),
+        Resource::Processors => thousandths(number),
+    }
+}
+
+/// A number of thousandths, without zeros at its end.
+fn thousandths(number: u64) -> String {
+    let text = format!("{}.{:03}", number / 1000, number % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_told_what_the_machine_has_too_little_of() {
+        let story: StoryId = "S-0001".parse().unwrap();
+        let said = |resource, wanted, taken, capacity| {
+            let lack = Lack {
+                resource,
+                wanted,
+                taken,
+                capacity,
+            };
+            too_little(&story, lack)
+        };
+        assert_eq!(
+            [
+                said(Resource::Memory, 1 << 30, 3 << 29, 1 << 31),
+                said(Resource::Processors, 1500, 1000, 2000),
+            ],
+            [
+                "S-0001 and those behind it, for memory: its agent wants 1.0 GiB, those that run want 1.5 GiB of 2.0 GiB",
+                "S-0001 and those behind it, for processors: its agent wants 1.5, those that run want 1 of 2",
+            ]
+        );
+    }
 
     #[test]
     fn it_is_told_whose_budget_it_is_and_what_is_left() {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 
 use crate::engine::{
-    AttemptNumber, Conflict, Delay, OutcomeKind, Overrun, Phase, RunId, Scope, Share, Sign, Wait,
+    AttemptNumber, Conflict, Delay, Lack, OutcomeKind, Overrun, Phase, RunId, Scope, Share, Sign,
+    Wait,
 };
 use crate::story::StoryId;
 
@@ -230,6 +231,15 @@ pub enum RunEvent {
     ProviderResumed {
         /// Which.
         provider: String,
+    },
+    /// There is too little of the machine for the agents of stories that could start, of which this is the first. Told
+    /// once of each resource.
+    WaitsForRoom {
+        /// Which.
+        story: StoryId,
+        /// What there is too little of.
+        #[serde(flatten)]
+        lack: Lack,
     },
     /// A provider has had the turns that it has in a minute, and stories wait for the next one.
     TurnsUsedUp {

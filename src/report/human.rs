@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 
-use super::budget::little_left;
+use super::budget::{little_left, too_little};
 use super::conflicts;
 use super::event::{Change, Counts, Level, RunEvent, StorySettled, Usage, WorktreeOrigin};
 use super::pauses::{PausesTold, local_time};
@@ -273,6 +273,10 @@ impl Human {
                 let was_told = self.paused.forget(provider);
                 let text = format!("{provider}: its stories start again");
                 (loud && was_told).then(|| self.colour.line(Tone::Good, "Resumed", &text))
+            }
+            RunEvent::WaitsForRoom { story, lack } => {
+                let text = too_little(story, *lack);
+                loud.then(|| self.colour.line(Tone::Good, "Waiting", &text))
             }
             RunEvent::TurnsUsedUp { provider, wait_ms } => {
                 let text = format!(

@@ -16,6 +16,7 @@ mod style;
 mod terminal;
 
 pub use background::Background;
+pub use budget::of_machine;
 pub use event::{RunEvent, SCHEMA_VERSION};
 pub use human::Human;
 pub use json::Json;

@@ -63,7 +63,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &["engine", "story"]),
     ("agent", &["process"]),
     ("git", &["engine", "process", "story"]),
-    ("report", &["engine", "story"]),
+    ("report", &["disk", "engine", "story"]),
     ("config", &["disk", "engine"]),
     ("disk", &[]),
     ("diagnostics", &["report"]),

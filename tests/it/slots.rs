@@ -89,6 +89,46 @@ fn more_slots_than_stories_start_only_the_stories() {
 }
 
 #[test]
+fn stories_start_when_the_machine_has_enough_for_their_agents() {
+    let env = TestEnv::new();
+    env.write(
+        ".ai-sdlc.json",
+        r#"{"limits": {"machine": {"memory": "10MB"}}, "agents": {
+            "big": {"adapter": "script", "resources": {"memory": "6MB"}},
+            "small": {"adapter": "script", "resources": {"memory": "4MB"}},
+            "huge": {"adapter": "script", "resources": {"memory": "11MB"}}}}"#,
+    );
+    let agents = ["big", "small", "big", "huge", "small"];
+    let ids = ["S-0001", "S-0002", "S-0003", "S-0004", "S-0005"];
+    for (id, agent) in ids.iter().zip(agents) {
+        env.story(id).agent(agent).script(HOLD).write();
+    }
+    let gates = Gates::new(&env, &ids);
+    let run = env.ai_sdlc(&["run", "--concurrent", "5", "--json"]).start();
+    assert_eq!(gates.next_in_any_order(2), ids[..2]);
+    let waits = run.event("waits_for_room", "S-0003");
+    assert_eq!(waits["resource"], "memory");
+    assert_eq!(waits["wanted"], 6_000_000);
+    assert_eq!(waits["taken"], 10_000_000);
+    gates.release("S-0001");
+    assert_eq!(gates.next(), "S-0003");
+    for id in ["S-0002", "S-0003"] {
+        gates.assert_nobody_else();
+        gates.release(id);
+    }
+    assert_eq!(gates.next(), "S-0004");
+    gates.assert_nobody_else();
+    gates.release("S-0004");
+    assert_eq!(gates.next(), "S-0005");
+    gates.release("S-0005");
+    let output = run.wait();
+    output.assert_code(0);
+    output
+        .assert_stderr("the agent `huge` wants memory: 10.5 MiB, and agents have 9.5 MiB together");
+    assert_eq!(output.events("waits_for_room").len(), 1);
+}
+
+#[test]
 fn sixteen_stories_at_once_all_get_their_worktree() {
     let env = TestEnv::new();
     for number in 1..=16 {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use ai_sdlc::engine::{
     BoardEntry, BoardWrite, Budget, Claim, Decision, Delay, Effect, Event, Exit, FilePattern,
-    Fingerprint, Limits, Moment, OnFailure, Outcome, OutcomeKind, PlannedStory, Provider, Scope,
-    Settings, Settlement, StopReason, Unit, Usage, WhenIdle,
+    Fingerprint, Limits, Moment, OnFailure, Outcome, OutcomeKind, PlannedStory, Provider,
+    Resources, Scope, Settings, Settlement, StopReason, Unit, Usage, WhenIdle,
 };
 use ai_sdlc::story::StoryId;
 use turns::Turns;
@@ -21,6 +21,7 @@ struct Known {
     place: usize,
     dependencies: Vec<StoryId>,
     provider: Option<Provider>,
+    resources: Resources,
     attempting: Option<Unit>,
     delayed_until: Option<u64>,
     /// Whether it waits for its provider until then.
@@ -253,6 +254,7 @@ impl Ledger {
                 known.join();
                 known.dependencies.clone_from(&planned.dependencies);
                 known.provider.clone_from(&planned.provider);
+                known.resources = planned.resources;
                 known.files.clone_from(&planned.files);
                 self.joining.insert(planned.id.clone());
             }

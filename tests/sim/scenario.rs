@@ -4,8 +4,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use ai_sdlc::engine::{
-    AttemptNumber, FilePattern, Fingerprint, Limits, OnFailure, Order, OutcomeKind, PlannedStory,
-    Provider, Settings, WhenIdle,
+    AttemptNumber, Capacity, FilePattern, Fingerprint, Limits, OnFailure, Order, OutcomeKind,
+    PlannedStory, Provider, Resources, Settings, WhenIdle,
 };
 use ai_sdlc::story::StoryId;
 
@@ -104,6 +104,12 @@ impl Scenario {
             settings.patience.quiet = Duration::from_secs(1 + rng.below(60));
             settings.patience.stalled = Duration::from_secs(1 + rng.below(120));
             settings.patience.waiting = Duration::from_secs(1 + rng.below(600));
+        }
+        if rng.percent(30) {
+            settings.capacity = Capacity {
+                memory_bytes: Some(rng.below(20)),
+                millicpus: rng.percent(50).then(|| rng.below(6)),
+            };
         }
         let providers = rng.below(3);
         for provider in 0..providers {
@@ -210,6 +216,7 @@ fn limits(rng: &mut Rng, scale: u64) -> Limits {
 fn stories(rng: &mut Rng, count: usize, providers: u64) -> Vec<PlannedStory> {
     let shape = rng.below(5);
     let files = rng.percent(50);
+    let greedy = rng.percent(30);
     (0..count)
         .map(|index| {
             let mut dependencies = Vec::new();
@@ -238,6 +245,10 @@ fn stories(rng: &mut Rng, count: usize, providers: u64) -> Vec<PlannedStory> {
                     .map(|_| FilePattern::parse(pool[rng.index(pool.len())]).unwrap())
                     .collect(),
                 fingerprint: Fingerprint::default(),
+                resources: Resources {
+                    memory_bytes: if greedy { rng.below(9) } else { 0 },
+                    millicpus: if greedy { rng.below(3) } else { 0 },
+                },
             }
         })
         .collect()

@@ -215,6 +215,7 @@ mod tests {
     use super::*;
     use crate::engine::id::AttemptNumber;
     use crate::engine::plan::{Candidate, Candidates, Fingerprint, plan};
+    use crate::engine::resources::Resources;
 
     fn board(rows: &[(&str, &str, &[&str])]) -> Candidates {
         let stories = rows.iter().map(|(id, status, dependencies)| Candidate {
@@ -228,6 +229,7 @@ mod tests {
             next_attempt: AttemptNumber::FIRST,
             usable: Ok(()),
             fingerprint: Fingerprint::default(),
+            resources: Resources::default(),
         });
         Candidates {
             stories: stories.collect(),

@@ -252,6 +252,7 @@ mod tests {
     use super::*;
     use crate::engine::id::AttemptNumber;
     use crate::engine::plan::Fingerprint;
+    use crate::engine::resources::Resources;
 
     fn story(id: &str, dependencies: &[&str], files: &[&str]) -> PlannedStory {
         PlannedStory {
@@ -264,6 +265,7 @@ mod tests {
                 .map(|file| FilePattern::parse(file).unwrap())
                 .collect(),
             fingerprint: Fingerprint::default(),
+            resources: Resources::default(),
         }
     }
 

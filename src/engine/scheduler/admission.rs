@@ -146,6 +146,7 @@ impl Engine {
             turn: Turn::MayBePutOff,
             comeback: Comeback::NotYet,
             fingerprint: planned.fingerprint,
+            resources: planned.resources,
             remains: Remains::Nothing,
         });
         self.unsettled += 1;
@@ -175,6 +176,7 @@ impl Engine {
         tracked.provider = provider;
         tracked.files.clone_from(&planned.files);
         tracked.fingerprint = planned.fingerprint;
+        tracked.resources = planned.resources;
         tracked.next_attempt = tracked.next_attempt.max(planned.next_attempt);
         tracked.missing.clear();
     }

@@ -1,8 +1,8 @@
 //! The engine itself: takes one event after the other and answers with effects. Pure.
 //!
 //! Invariants, held by the simulation in `tests/sim` and the properties beside this module after every step:
-//! - never more attempts hold a slot than there are slots, and of a provider than it may have; no slot is free while a
-//!   story could start;
+//! - never more attempts hold a slot than there are slots, and of a provider than it may have, and together their agents
+//!   want no more of the machine than it has, unless there is only one; no slot is free while a story could start;
 //! - a story starts only after everything it depends on succeeded, and never after the run was asked to stop;
 //! - every story of the run is reported exactly once, and the run finishes when all of them are;
 //! - no number of an attempt is used twice, and never two attempts at one story at a time;
@@ -46,6 +46,7 @@ use crate::engine::lifecycle::{Input, Rules, Scene, Sequel, State, Step};
 use crate::engine::limits::{Account, Allowance, Budget, Limits, Overrun, Scope, Usage};
 use crate::engine::outcome::{Outcome, Skip};
 use crate::engine::plan::{Fingerprint, PlannedStory};
+use crate::engine::resources::{Lack, Resource, Resources};
 use crate::engine::retry::{Delay, Tries};
 use crate::engine::settings::{Settings, WhenIdle};
 use crate::engine::time::Moment;
@@ -93,6 +94,10 @@ pub struct Engine {
     /// When which story's deadline is.
     deadlines: BTreeSet<(Moment, Key)>,
     occupied: usize,
+    /// What the agents of those that hold a slot want of the machine.
+    taken: Resources,
+    /// What was told that there is too little of.
+    short_of: BTreeSet<Resource>,
     unsettled: usize,
     /// Board entries that were asked for and are not written yet, in order.
     unwritten: VecDeque<(Key, BoardEntry)>,
@@ -144,6 +149,8 @@ struct Tracked {
     turn: Turn,
     comeback: Comeback,
     fingerprint: Fingerprint,
+    /// What its agent wants of the machine. Does not change while it holds a slot.
+    resources: Resources,
     remains: Remains,
     /// Its entry in the deadlines of the run.
     scheduled: Option<Moment>,
@@ -252,6 +259,8 @@ impl Engine {
             contention: Contention::default(),
             deadlines: BTreeSet::new(),
             occupied: 0,
+            taken: Resources::default(),
+            short_of: BTreeSet::new(),
             unsettled: 0,
             unwritten: VecDeque::new(),
             comparing: BTreeSet::new(),
@@ -475,6 +484,10 @@ impl Engine {
             if let Some(overrun) = self.nothing_left() {
                 return self.exceed_run(overrun.scope, overrun.budget, effects);
             }
+            // Nobody overtakes it, or it might never have its turn.
+            if let Some(lack) = self.lacks_room_for(key) {
+                return self.tell_of_lack(key, lack, effects);
+            }
             self.start(key, effects);
         }
     }
@@ -523,7 +536,26 @@ impl Engine {
         }
     }
 
+    /// What of the machine there is too little of for a story. Alone, each has enough.
+    fn lacks_room_for(&self, key: Key) -> Option<Lack> {
+        if self.occupied == 0 || fault::is(Fault::CapacityIgnored) {
+            return None;
+        }
+        let wanted = self.story(key).resources;
+        self.settings.capacity.lacks(self.taken, wanted)
+    }
+
+    fn tell_of_lack(&mut self, key: Key, lack: Lack, effects: &mut Effects) {
+        if self.short_of.insert(lack.resource) {
+            effects.tell(Notice::WaitsForRoom {
+                story: self.story(key).id.clone(),
+                lack,
+            });
+        }
+    }
+
     fn take_slot(&mut self, key: Key) {
+        self.taken = self.taken + self.story(key).resources;
         if !fault::is(Fault::SlotNotCounted) {
             self.occupied += 1;
         }
@@ -537,6 +569,9 @@ impl Engine {
 
     fn release_slot(&mut self, key: Key) {
         self.occupied = self.occupied.saturating_sub(1);
+        if !fault::is(Fault::CapacityKept) {
+            self.taken = self.taken - self.story(key).resources;
+        }
         let tracked = self.story(key);
         let began = match &tracked.stage {
             Stage::Attempting(attempt) => attempt.trial.has_begun,

@@ -3,6 +3,7 @@
 mod budgets;
 mod failures;
 mod providers;
+mod resources;
 mod restarts;
 mod turns;
 mod watching;
@@ -22,6 +23,7 @@ use crate::engine::id::AttemptNumber;
 use crate::engine::limits::{Limits, Usage};
 use crate::engine::outcome::{Claim, Exit, Outcome, OutcomeKind, Skip};
 use crate::engine::plan::{Fingerprint, PlannedStory};
+use crate::engine::resources::{Capacity, Resources};
 use crate::engine::settings::{OnFailure, Settings, WhenIdle};
 use crate::engine::time::Moment;
 use crate::story::StoryId;
@@ -41,6 +43,7 @@ fn planned(number: Number) -> PlannedStory {
         provider: None,
         files: Vec::new(),
         fingerprint: Fingerprint::default(),
+        resources: Resources::default(),
     }
 }
 

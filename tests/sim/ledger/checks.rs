@@ -93,6 +93,10 @@ impl Ledger {
                 }
             };
             let idle = idle.map(|(id, _)| id.clone());
+            // Who could start but for the machine has its turn: nobody overtakes it.
+            let waits =
+                |(id, known): (&StoryId, &Known)| self.startable(id, known) && !self.fits(known);
+            let idle = idle.filter(|_| !self.stories.iter().any(waits));
             self.must(idle.is_none(), || {
                 format!("a slot is free and {idle:?} could start")
             });

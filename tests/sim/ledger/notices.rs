@@ -91,6 +91,11 @@ impl Ledger {
                 self.exceeded = true;
                 self.closed = Some("the budget of the run is used up");
             }
+            Notice::WaitsForRoom { lack, .. } => {
+                self.count("waits for the machine");
+                let lacks = lack.wanted > 0 && lack.taken + lack.wanted > lack.capacity;
+                self.must(lacks, || format!("there is too little: {lack:?}"));
+            }
             Notice::TurnsUsedUp { .. } => self.count("turns used up"),
             Notice::BudgetNear {
                 story,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ai_sdlc::engine::scheduler::MOST_OVERTAKEN;
-use ai_sdlc::engine::{Order, Outcome, Provider, Unit};
+use ai_sdlc::engine::{Order, Outcome, Provider, Resources, Unit};
 use ai_sdlc::story::StoryId;
 
 use super::{Begun, Known, Ledger};
@@ -39,6 +39,8 @@ impl Ledger {
             Some("its provider refuses")
         } else if !self.has_turn(known) {
             Some("its provider has had its turns")
+        } else if !self.fits(known) {
+            Some("the machine has too little for it")
         } else if known.attempting.is_some() {
             Some("another attempt is under way")
         } else if known.haunted.is_some() {
@@ -133,6 +135,23 @@ impl Ledger {
         let provider = known.provider.as_ref();
         let most = provider.and_then(|name| self.settings.most_of_provider.get(name));
         most.is_none_or(|most| self.holders_of(provider) < most.get())
+    }
+
+    /// Whether the machine has enough for its agent: alone it always has.
+    pub(super) fn fits(&self, known: &Known) -> bool {
+        let taken = self.holders.iter().fold(Resources::default(), |sum, unit| {
+            sum + self.stories[&unit.story].resources
+        });
+        let fits = |capacity: Option<u64>, wanted: u64, taken: u64| {
+            wanted == 0 || capacity.is_none_or(|capacity| taken + wanted <= capacity)
+        };
+        let (capacity, wanted) = (self.settings.capacity, known.resources);
+        self.holders.is_empty()
+            || (fits(
+                capacity.memory_bytes,
+                wanted.memory_bytes,
+                taken.memory_bytes,
+            ) && fits(capacity.millicpus, wanted.millicpus, taken.millicpus))
     }
 
     /// How many attempts at stories of a provider hold a slot.
