@@ -33,12 +33,14 @@ pub struct Earlier {
     pub commits: usize,
     /// The first lines of `git status --short` and of the statistics of what the branch has changed.
     pub state: String,
+    /// What it has changed, as git shows differences; empty when that is too much to be told.
+    pub diff: String,
 }
 
 impl Brief {
     /// The prompt of a new conversation, also when an earlier attempt has left something.
     pub fn first(&self, earlier: Option<&Earlier>) -> String {
-        let earlier = earlier.map(Earlier::told).unwrap_or_default();
+        let earlier = earlier.map(Earlier::told_to_a_stranger).unwrap_or_default();
         let fence = if self.fenced { FENCE } else { "" };
         format!(
             "Work on story {story} of this repository until it is done: {title}\n\
@@ -106,13 +108,32 @@ impl Earlier {
         let state = if self.state.trim().is_empty() {
             "The worktree has no other changes.\n".to_owned()
         } else {
-            format!(
-                "This is what there is:\n\n```\n{}\n```\n",
-                self.state.trim_end()
-            )
+            format!("This is what there is:\n\n{}", fenced("", &self.state))
         };
         format!("\n{ended}\n{commits} {state}")
     }
+
+    /// The same for one who has not seen how it came about.
+    fn told_to_a_stranger(&self) -> String {
+        let told = self.told();
+        if self.diff.trim().is_empty() {
+            return told;
+        }
+        let diff = fenced("diff", &self.diff);
+        format!(
+            "{told}\nThese are its changes of files that git follows, or the first of them. Go on from there where they are \
+             good.\n\n{diff}"
+        )
+    }
+}
+
+/// A block that ends where the text does, whatever is in it.
+fn fenced(language: &str, text: &str) -> String {
+    let mut fence = "```".to_owned();
+    while text.contains(&fence) {
+        fence.push('`');
+    }
+    format!("{fence}{language}\n{}\n{fence}\n", text.trim_end())
 }
 
 #[cfg(test)]
@@ -170,7 +191,17 @@ mod tests {
             ended: Some("the agent was ended by signal 9".to_owned()),
             commits: 1,
             state: " M a.txt\n?? b.txt\n".to_owned(),
+            diff: "+```\n+one\n".to_owned(),
         };
+        let stranger = earlier.told_to_a_stranger();
+        insta::assert_snapshot!(stranger.trim_start_matches(&earlier.told()), @"
+        These are its changes of files that git follows, or the first of them. Go on from there where they are good.
+
+        ````diff
+        +```
+        +one
+        ````
+        ");
         insta::assert_snapshot!(brief().resumed(Some(&earlier)), @"
         Go on with story S-0001 in this worktree, on the branch `ai-sdlc/S-0001-a`. Check what is there before you build on it: files may not be as you last saw them.
 
@@ -192,7 +223,9 @@ mod tests {
             ended: None,
             commits: 0,
             state: String::new(),
+            diff: String::new(),
         };
+        assert_eq!(earlier.told_to_a_stranger(), earlier.told());
         insta::assert_snapshot!(earlier.told(), @"
         An earlier attempt at it was cut off.
         It has committed nothing. The worktree has no other changes.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::agent::{Brief, Earlier};
-use crate::git::{self, CommitId, Git};
+use crate::git::{self, CommitId, Git, Progress};
 use crate::process;
 use crate::protocol::Start;
 use crate::story::StoryId;
@@ -23,11 +23,12 @@ impl Words {
         ended: Option<String>,
     ) -> Self {
         let earlier = if start.previous_attempt.is_some() {
-            let (commits, state) = look(start, worktree).await.unwrap_or_default();
+            let seen = look(start, worktree).await.unwrap_or_default();
             Some(Earlier {
                 ended,
-                commits,
-                state,
+                commits: seen.commits,
+                state: seen.changes,
+                diff: seen.diff,
             })
         } else {
             None
@@ -60,11 +61,11 @@ impl Words {
     }
 }
 
-async fn look(start: &Start, worktree: &Path) -> Option<(usize, String)> {
+async fn look(start: &Start, worktree: &Path) -> Option<Progress> {
     let base: CommitId = start.base.parse().ok()?;
     let git = Git::find().ok()?;
     match git::progress(&git, worktree, base).await {
-        Ok(progress) => Some((progress.commits, progress.changes)),
+        Ok(progress) => Some(progress),
         Err(error) => {
             tracing::warn!(%error, "the agent is not told what is there");
             None

@@ -210,7 +210,7 @@ fn a_conversation_goes_on_after_everything_was_killed() {
 fn a_conversation_that_is_gone_begins_anew_with_what_there_is() {
     let lost = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["No conversation found with session ID: x"]}"#;
     let script = format!(
-        "case $calls in\n1) INIT; echo one > one.txt; exit 1;;\n2) echo '{lost}'; exit 1;;\n*) INIT; DONE;;\nesac"
+        "case $calls in\n1) INIT; echo one > one.txt; echo two > two.txt; git add two.txt; exit 1;;\n2) echo '{lost}'; exit 1;;\n*) INIT; DONE;;\nesac"
     );
     let env = with_claude(&script);
     run(&env).assert_code(1);
@@ -224,8 +224,11 @@ fn a_conversation_that_is_gone_begins_anew_with_what_there_is() {
         prompt.contains("An earlier attempt at it ended: the agent ended with exit code 1"),
         "{prompt}"
     );
-    assert!(prompt.contains("?? one.txt"), "{prompt}");
-    assert!(prompt.contains("The story:"), "{prompt}");
+    for told in ["?? one.txt", "```diff", "+two", "The story:"] {
+        assert!(prompt.contains(told), "{told} is not in: {prompt}");
+    }
+    // Who has seen how it came about is not told once more.
+    assert!(!given(&env, "prompt-2").contains("+two"));
 }
 
 #[test]

@@ -65,6 +65,10 @@ pub(crate) const CASES: &[Case] = &[
         play: |program| ends(program, "midhang=-1", &["stalled"]),
     },
     Case {
+        name: "budget used up in the middle",
+        play: exceeds,
+    },
+    Case {
         name: "kill -9, then on",
         play: killed,
     },
@@ -202,6 +206,33 @@ fn first_end(run: &mut Run) -> Result<(Value, Duration), String> {
     run.await_event("the end of an attempt", |event| {
         event["type"] == "story_retrying" || event["type"] == "story_settled"
     })
+}
+
+/// Nine requests, and a budget that the third one goes beyond. Who tells what it uses while it works, or can be told what
+/// is left, is ended; of the others it is known when they are done, and then the work is too.
+fn exceeds(program: &Program) -> Result<String, String> {
+    let edit = |step: u32| json!({"sh": format!("echo {step} > made-{step}.txt")});
+    let mut steps: Vec<Value> = (1..=8).map(edit).collect();
+    steps.push(json!({"say": "All done."}));
+    let scene = Scene::new(program, "", 1, &json!(steps));
+    let over = scene
+        .run(&["--max-tokens", "2500", "--max-cost", "0.006"])
+        .wait()?;
+    let settled = over.settled("S-0001");
+    let (requests, code) = (scene.server.count("requests"), over.status.code());
+    no_survivors(&scene)?;
+    if !program.is_held_to_its_budget() {
+        check(settled["outcome"] == "succeeded", || settled.to_string())?;
+        return Ok(format!("known at its end, after {requests} requests"));
+    }
+    let ended = settled["outcome"] == "budget_exceeded" && code == Some(4);
+    check(ended, || format!("{code:?}: {settled}"))?;
+    check((3..9).contains(&requests), || {
+        format!("{requests} requests")
+    })?;
+    let file = scene.path("repository/.ai-sdlc/worktrees/S-0001-work/made-1.txt");
+    check(file.is_file(), || "its work is gone".to_owned())?;
+    Ok(format!("ended after {requests} requests"))
 }
 
 fn killed(program: &Program) -> Result<String, String> {

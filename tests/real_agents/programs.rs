@@ -73,6 +73,11 @@ impl Program {
         self.name.strip_prefix("acp:").unwrap_or(self.name)
     }
 
+    /// Whether it tells what it uses while it works, or ends by itself when that is all that it may use.
+    pub(crate) fn is_held_to_its_budget(&self) -> bool {
+        !["codex", "gemini"].contains(&self.kind())
+    }
+
     /// Whether it tells of the tokens of the last answer alone, and not of those of all.
     pub(crate) fn tells_last_answer_alone(&self) -> bool {
         self.name == "acp:opencode"
