@@ -83,6 +83,11 @@ const ENDS: &[(&str, &str, &str)] = &[
         "failed",
         "exit code 1: why",
     ),
+    (
+        "hear; echo 'database is locked' >&2; exit 1",
+        "crashed",
+        "exit code 1: database is locked",
+    ),
     ("open; echo x > x.txt", "crashed", "ended without a result"),
     ("open; echo x > x.txt; kill -9 $$", "crashed", "signal 9"),
     ("open; end end_turn", "failed", "the agent changed nothing"),

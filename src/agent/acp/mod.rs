@@ -214,7 +214,14 @@ impl Agent for Acp {
         } else {
             exit
         };
-        turn.conclude(exit, stderr, |_| None)
+        match turn.conclude(exit, stderr, |_| None) {
+            // It had not even heard of the story: another attempt may find it in order, such as a database that another
+            // one was busy with.
+            Conclusion::Failed(reason) if turn.conversation().is_none() => {
+                Conclusion::Crashed(reason)
+            }
+            conclusion => conclusion,
+        }
     }
 }
 
