@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
-use super::json::{micros, number, object, text};
+use super::json::{micros, number, object, text, tokens};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Input, Invocation, LONGEST_ARGUMENT, Output,
     PROMPT_FILE, Program, StreamReader, Task, TaskError, Turn,
@@ -124,9 +124,9 @@ fn outcome(result: &Value) -> Vec<StreamEvent> {
     };
     let used = result.get("usage").map(|_| StreamEvent::TurnUsed {
         usage: Usage {
-            input_tokens: number(result, "/usage/input_tokens"),
-            output_tokens: number(result, "/usage/output_tokens"),
-            cached_tokens: number(result, "/usage/cached_tokens"),
+            input_tokens: tokens(result, "/usage/input_tokens"),
+            output_tokens: tokens(result, "/usage/output_tokens"),
+            cached_tokens: tokens(result, "/usage/cached_tokens"),
             cost_micros_usd: micros(result, "/usage/cost_usd"),
         },
         requests: u32::try_from(number(result, "/usage/requests")).ok(),

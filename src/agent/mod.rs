@@ -26,6 +26,7 @@ mod qwen;
 #[cfg(test)]
 mod recordings;
 mod script;
+mod tally;
 mod turn;
 
 pub use conclusion::Conclusion;

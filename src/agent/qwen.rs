@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
-use super::json::{millis, number, object, text};
+use super::json::{millis, number, object, text, tokens};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
     Place, Program, StreamReader, Task, TaskError, Tools, Turn, messages,
@@ -156,14 +156,12 @@ fn result(event: &Value) -> Vec<StreamEvent> {
 }
 
 fn usage(event: &Value, place: &str) -> Usage {
-    let of = |name: &str| number(event, &format!("{place}/{name}"));
-    let cached = of("cache_read_input_tokens");
-    Usage {
-        input_tokens: of("input_tokens").saturating_sub(cached),
-        output_tokens: of("output_tokens"),
-        cached_tokens: cached,
-        cost_micros_usd: None,
-    }
+    let of = |name: &str| tokens(event, &format!("{place}/{name}"));
+    Usage::with_cached_among(
+        of("input_tokens"),
+        of("output_tokens"),
+        of("cache_read_input_tokens"),
+    )
 }
 
 #[cfg(test)]

@@ -161,6 +161,33 @@ fn runs_of_a_day_share_its_budget() {
 }
 
 #[test]
+fn use_that_cannot_be_true_uses_up_no_budget() {
+    let env = TestEnv::new();
+    let script = HALF_A_DOLLAR
+        .replace("1000", "1e300")
+        .replace("0.5", "1e300");
+    let limits =
+        json!({"story": {"tokens": 1000, "cost": 1}, "run": {"tokens": 1000}, "day": {"cost": 1}});
+    with(&env, "command", &script, &limits);
+    stories(&env, 2);
+    let output = env.ai_sdlc(&["run", "--concurrent", "1", "--json"]).run();
+    output.assert_code(0);
+    assert_eq!(outcomes(&output, 2), ["succeeded", "succeeded"]);
+    assert!(output.events("run_exceeded").is_empty());
+    let usage = &output.events("run_finished")[0]["usage"];
+    assert_eq!(
+        (&usage["input_tokens"], &usage["cost_micros_usd"]),
+        (&json!(0), &json!(0))
+    );
+    let logs = output.events("story_log");
+    let told = logs.iter().filter(|log| {
+        let text = log["text"].as_str().unwrap();
+        text == "the agent told of a use that cannot be true; that does not count"
+    });
+    assert_eq!(told.count(), 2, "{logs:#?}");
+}
+
+#[test]
 fn what_a_killed_run_has_used_counts_for_the_day() {
     let env = TestEnv::new();
     env.kills_runs();
