@@ -6,7 +6,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use serde::Deserialize;
 
 use super::Invalid;
-use super::document::section;
+use super::document::{Entry, section};
 use super::rules::{MOST_SLOTS, some_time};
 use crate::engine::{Limits, Provider};
 
@@ -109,12 +109,7 @@ impl UsageRules {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(transparent)]
-struct Providers(BTreeMap<String, Wrapped>);
-
-/// A section that says what it is when it is none.
-#[derive(Debug, Deserialize)]
-#[serde(transparent)]
-struct Wrapped(#[serde(deserialize_with = "section")] ProviderSection);
+struct Providers(BTreeMap<String, Entry<ProviderSection>>);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -147,7 +142,7 @@ impl LimitSections {
 
 impl Providers {
     fn apply(self, rules: &mut UsageRules) -> Result<(), Invalid> {
-        for (name, Wrapped(section)) in self.0 {
+        for (name, Entry(section)) in self.0 {
             let invalid = |key: &str, rule: &'static str| {
                 Invalid::new(format!("limits.providers.{name}.{key}"), rule)
             };

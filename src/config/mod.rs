@@ -432,6 +432,26 @@ mod tests {
                 "`agents.a.args` must not contain a NUL character",
             ),
             (
+                r#"{"agents": {"a.b": 5}}"#,
+                "`agents.a.b` must be an object, not 5",
+            ),
+            (
+                r#"{"prices": {"m": 5}}"#,
+                "`prices.m` must be an object, not 5",
+            ),
+            (
+                r#"{"prices": {"m": [1, 2, 3]}}"#,
+                "`prices.m` must be an object, not a list",
+            ),
+            (
+                r#"{"prices": {"m-4.1": {"inptu": 1}}}"#,
+                "`prices.m-4.1.inptu`: unknown field `inptu`, expected one of `input`, `output`, `cached`",
+            ),
+            (
+                r#"{"prices": {"m-4.1": {"output": -1}}}"#,
+                "c.json:1:34: `prices.m-4.1.output` must be from 0 to 1000000 US dollars for a million tokens, not -1",
+            ),
+            (
                 r#"{"prices": {"m": {"input": -1}}}"#,
                 "`prices.m.input` must be from 0 to 1000000 US dollars",
             ),
