@@ -365,6 +365,16 @@ fn what_cannot_be_driven_is_said_before_anything_starts() {
     ");
     env.write(
         ".ai-sdlc.json",
+        r#"{"agents": {"mine": {"adapter": "acp:cluade"}}}"#,
+    );
+    insta::assert_snapshot!(call().run().shown(&env), @"
+    exit: 2
+    --- stderr
+    error: the configuration describes an agent `mine`, and there is no adapter `acp:cluade` (did you mean `acp:claude`?)
+    hint: `agents.mine.adapter` says how it is driven: claude, codex, gemini, opencode, qwen, acp, acp:claude, acp:codex, acp:gemini, acp:opencode, acp:qwen, command, script, mock, dry-run
+    ");
+    env.write(
+        ".ai-sdlc.json",
         r#"{"agents": {"claude": {"permissions": "all"}}}"#,
     );
     insta::assert_snapshot!(call().run().shown(&env), @r#"
