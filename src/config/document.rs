@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::ConfigError;
 use super::size::SIZE;
+use super::tokens::TOKENS;
 
 /// The longest text that is repeated to say what a value is, in characters.
 const LONGEST_SHOWN: usize = 40;
@@ -147,6 +148,7 @@ fn rule(message: &str) -> Option<&'static str> {
         OBJECT => "must be an object",
         super::setup::COMMAND => "must be a command, true or false",
         super::agents::WORDS => "must be a program, or a list of a program and its arguments",
+        TOKENS => "must be a whole number, or a text such as \"250k\" or \"1.5M\"",
         SIZE => "must be a number of bytes or a text such as \"20GB\"",
         _ => return None,
     })

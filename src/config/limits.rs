@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::Invalid;
 use super::document::{Entry, section};
 use super::rules::{MOST_SLOTS, some_time};
+use super::tokens::tokens;
 use crate::engine::{Limits, Provider};
 
 /// The most turns a minute that a provider can be configured to have. What serves more needs no such limit.
@@ -20,6 +21,7 @@ pub struct WantedLimits {
     /// Time in minutes.
     pub minutes: Option<f64>,
     /// Tokens.
+    #[serde(deserialize_with = "tokens")]
     pub tokens: Option<u64>,
     /// Cost in US dollars.
     #[serde(alias = "cost")]
@@ -81,7 +83,9 @@ pub(super) struct LimitSections {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct CostLimits {
+    #[serde(deserialize_with = "tokens")]
     per_story_max_tokens: Option<u64>,
+    #[serde(deserialize_with = "tokens")]
     per_run_max_tokens: Option<u64>,
 }
 

@@ -11,11 +11,13 @@ pub mod project;
 pub mod rules;
 mod setup;
 mod size;
+mod tokens;
 
 pub use agents::AgentRules;
 pub use fence::FenceRules;
 pub use limits::{LimitNames, UsageRules, WantedLimits};
 pub use setup::{Hooks, Install, Ports, SetupRules};
+pub use tokens::{TokensError, parse_tokens};
 
 pub use rules::{EpicFailure, EpicWorktrees, MOST_SLOTS, Rules};
 
@@ -598,6 +600,30 @@ mod tests {
         ] {
             let text = format!("{{\"worktree\": {{{value}}}}}");
             assert_eq!(parse(&text).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn tokens_are_a_whole_number_or_a_text_with_a_unit() {
+        let text = r#"{"limits": {"story": {"tokens": "250k"}, "run": {"tokens": 7}, "day": {"tokens": null}},
+            "costLimits": {"perRunMaxTokens": "1M"}}"#;
+        let limits = parse(text).unwrap().rules.limits;
+        let tokens = [limits.story, limits.run, limits.day].map(|limits| limits.tokens);
+        assert_eq!(tokens, [Some(250_000), Some(7), None]);
+        for (value, shown) in [
+            (r#""1x""#, r#""1x""#),
+            ("-1", "-1"),
+            ("1.5", "1.5"),
+            ("true", "true"),
+        ] {
+            let error = parse(&format!(
+                r#"{{"limits": {{"run": {{"tokens": {value}}}}}}}"#
+            ));
+            let rule =
+                r#"`limits.run.tokens` must be a whole number, or a text such as "250k" or "1.5M""#;
+            let expected = format!("{rule}, not {shown}");
+            let error = error.unwrap_err();
+            assert!(error.ends_with(&expected), "{error}");
         }
     }
 

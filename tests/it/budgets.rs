@@ -127,6 +127,11 @@ fn the_command_line_says_what_a_run_may_use() {
             "--max-minutes must be more than 0 and at most 43200, 30 days",
         ),
         ("--max-tokens", "0", "--max-tokens must be at least 1"),
+        (
+            "--max-tokens",
+            "1x",
+            "it must be a whole number such as 250000, 250k or 1.5M",
+        ),
         ("--max-turns", "0", "--max-turns must be at least 1"),
     ] {
         let output = env.ai_sdlc(&["run", option, value]).run();
