@@ -104,7 +104,10 @@ fn outcome(result: &Value) -> Vec<StreamEvent> {
         Some("nothing_to_change") => StreamEvent::Finished {
             answer: Some(format!("NOTHING TO CHANGE: {}", reason())),
         },
-        Some("blocked") => StreamEvent::Asked { question: reason() },
+        // Without a reason, the turn says what that means.
+        Some("blocked") => StreamEvent::Asked {
+            question: text(result, "/reason").unwrap_or_default().to_owned(),
+        },
         Some("limited") => {
             let after = result.get("retry_after").is_some();
             let after = after.then(|| Duration::from_secs(number(result, "/retry_after")));
@@ -206,6 +209,11 @@ mod tests {
             (
                 conclude(&[r#"{"outcome":"blocked","reason":"r"}"#], 0),
                 "Blocked(\"the agent asks: r\")",
+            ),
+            (
+                conclude(&[r#"{"outcome":"blocked"}"#], 0),
+                "Blocked(\"the agent says that it cannot go on, and not why; hint: its log tells how far it came: \
+                add to the story what it may lack, then set `status: ready`\")",
             ),
             (
                 conclude(

@@ -17,6 +17,10 @@ const MOST_SAID: usize = 16 * 1024;
 /// How many denials are remembered for the reason of an end.
 const MOST_DENIED: usize = 3;
 
+/// Why a story is blocked whose agent did not say that, in no more than the characters that the board keeps of a reason.
+const UNEXPLAINED: &str = "the agent says that it cannot go on, and not why; hint: its log tells how far it came: add \
+    to the story what it may lack, then set `status: ready`";
+
 /// What is known of a turn that goes on.
 #[derive(Debug, Clone, Default)]
 pub struct Turn {
@@ -272,7 +276,10 @@ impl Turn {
             return Conclusion::Crashed(format!("the agent was ended by signal {signal}"));
         }
         if let Some(question) = &self.asked {
-            return Conclusion::Blocked(format!("the agent asks: {question}"));
+            return Conclusion::Blocked(match question.trim() {
+                "" => UNEXPLAINED.to_owned(),
+                question => format!("the agent asks: {question}"),
+            });
         }
         if !self.denied.is_empty() {
             return Conclusion::Blocked(format!(
@@ -288,7 +295,7 @@ impl Turn {
         }
         match Answer::of(&self.said) {
             Answer::Blocked(question) if question.is_empty() => {
-                Conclusion::Blocked("the agent is blocked, and did not say by what".to_owned())
+                Conclusion::Blocked(UNEXPLAINED.to_owned())
             }
             Answer::Blocked(question) => Conclusion::Blocked(question),
             Answer::NothingToChange(reason) => Conclusion::Finished(Some(reason)),
@@ -482,7 +489,7 @@ mod tests {
             (
                 vec![said("BLOCKED:"), done()],
                 good,
-                Conclusion::Blocked("the agent is blocked, and did not say by what".to_owned()),
+                Conclusion::Blocked(UNEXPLAINED.to_owned()),
             ),
             (
                 vec![said("BLOCKED: which one?"), done()],
