@@ -10,7 +10,7 @@ use super::event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{micros, millis, number, object, text, tokens};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Tools, Turn, messages,
+    Place, Program, StreamReader, Task, TaskError, Tells, Tools, Turn, messages,
 };
 use crate::process::SessionExit;
 
@@ -49,6 +49,8 @@ impl Agent for Claude {
             ],
             fenced: true,
             state: STATE,
+            limits_requests: true,
+            tells: Tells::ALL,
         }
     }
 

@@ -9,7 +9,7 @@ use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{object, text, tokens};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Tools, Turn,
+    Place, Program, StreamReader, Task, TaskError, Tells, Tools, Turn,
 };
 use crate::process::SessionExit;
 
@@ -29,6 +29,8 @@ impl Agent for Codex {
             environment: &["CODEX_*", "OPENAI_*"],
             fenced: true,
             state: STATE,
+            limits_requests: false,
+            tells: Tells::TOKENS_ALONE,
         }
     }
 

@@ -12,7 +12,7 @@ use super::event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{micros, number, object, text, tokens};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Input, Invocation, LONGEST_ARGUMENT, Output,
-    PROMPT_FILE, Program, StreamReader, Task, TaskError, Turn,
+    PROMPT_FILE, Program, StreamReader, Task, TaskError, Tells, Turn,
 };
 use crate::process::SessionExit;
 
@@ -32,6 +32,11 @@ impl Agent for Command {
             environment: &[],
             fenced: true,
             state: &[],
+            limits_requests: false,
+            tells: Tells {
+                cost: true,
+                ..Tells::TOKENS_ALONE
+            },
         }
     }
 

@@ -9,7 +9,7 @@ use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{detail, object, text, tokens};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Tools, Turn, messages,
+    Place, Program, StreamReader, Task, TaskError, Tells, Tools, Turn, messages,
 };
 use crate::process::SessionExit;
 
@@ -29,6 +29,11 @@ impl Agent for Gemini {
             environment: &["GEMINI_*", "GOOGLE_*", "CLOUDSDK_CONFIG"],
             fenced: true,
             state: STATE,
+            limits_requests: false,
+            tells: Tells {
+                model: true,
+                ..Tells::TOKENS_ALONE
+            },
         }
     }
 

@@ -11,7 +11,7 @@ use super::event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{detail, micros, number, object, text, tokens};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Tools, Turn,
+    Place, Program, StreamReader, Task, TaskError, Tells, Tools, Turn,
 };
 use crate::process::SessionExit;
 
@@ -41,6 +41,11 @@ impl Agent for OpenCode {
             environment: &["OPENCODE_*"],
             fenced: true,
             state: STATE,
+            limits_requests: false,
+            tells: Tells {
+                model: false,
+                ..Tells::ALL
+            },
         }
     }
 

@@ -11,7 +11,7 @@ use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
 use super::json::{millis, number, object, text, tokens};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Tools, Turn, messages,
+    Place, Program, StreamReader, Task, TaskError, Tells, Tools, Turn, messages,
 };
 use crate::process::SessionExit;
 
@@ -35,6 +35,11 @@ impl Agent for Qwen {
             environment: &["QWEN_*", "DASHSCOPE_*", "OPENAI_*"],
             fenced: true,
             state: STATE,
+            limits_requests: true,
+            tells: Tells {
+                cost: false,
+                ..Tells::ALL
+            },
         }
     }
 

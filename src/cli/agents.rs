@@ -122,6 +122,11 @@ impl Agents {
         self.known.keys().map(String::as_str)
     }
 
+    /// How one is set up.
+    pub(super) fn setup(&self, name: &str) -> Option<&AgentSetup> {
+        self.known.get(name).map(|known| &known.setup)
+    }
+
     /// How they are set up, by their names.
     pub(super) fn setups(&self) -> BTreeMap<String, AgentSetup> {
         let all = self.known.iter();

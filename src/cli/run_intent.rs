@@ -10,10 +10,11 @@ use super::run::base;
 use super::run_idle::Waiting;
 use super::run_plan::{Planner, RunPlan};
 use super::run_settings::{limits, settings};
+use super::run_shortfalls::shortfalls;
 use super::run_start::Start;
 use crate::config::Project;
 use crate::engine::{
-    LeftOut, Limits, Obstacle, PlannedStory, Restart, RunId, Selection, Settings, WhenIdle,
+    LeftOut, Limits, Obstacle, PlannedStory, Prices, Restart, RunId, Selection, Settings, WhenIdle,
 };
 use crate::git::Repository;
 use crate::orchestrator::{Base, Continued, Past};
@@ -175,8 +176,28 @@ impl Intent {
         self.settings.when_idle == WhenIdle::WaitForStories
     }
 
-    /// Shows what would be done, with the exit code if all of it succeeds.
-    pub(super) fn show(&self, json: bool, exit_code: u8) -> Result<(), CliError> {
+    /// What its agents cannot do of what its rules ask of them.
+    pub(super) fn shortfalls(&self, prices: &Prices) -> Vec<String> {
+        let agents = self.stories.iter();
+        let agents = agents.filter_map(|story| self.plan.agents.get(&story.id));
+        shortfalls(
+            agents.map(String::as_str),
+            &self.planner.agents,
+            &self.settings,
+            prices,
+        )
+    }
+
+    /// Shows what would be done, with the exit code if all of it succeeds. Blocks.
+    pub(super) fn show(
+        &self,
+        project: &Project,
+        json: bool,
+        exit_code: u8,
+    ) -> Result<(), CliError> {
+        for remark in self.shortfalls(&project.config.prices) {
+            report::warning(&remark);
+        }
         let dry_run = DryRun {
             plan: &self.plan,
             slots: self.settings.slots,

@@ -32,6 +32,7 @@ pub(super) async fn request(
     fence: Option<FenceSetup>,
 ) -> Result<(RunRequest, LocalLauncher), CliError> {
     let watches = intent.watches();
+    let shortfalls = intent.shortfalls(&project.config.prices);
     let Intent {
         run,
         store,
@@ -132,6 +133,7 @@ pub(super) async fn request(
         remarks: no_fence
             .into_iter()
             .chain(unknown.into_iter().filter(|_| limits_days))
+            .chain(shortfalls)
             .collect(),
         run,
     };

@@ -193,6 +193,54 @@ fn use_that_cannot_be_true_uses_up_no_budget() {
 }
 
 #[test]
+fn it_is_said_which_budgets_do_not_hold_an_agent() {
+    let env = TestEnv::new();
+    let command = ["sh", "-c", "exit 3"];
+    let agents = |prices: Value| {
+        let config = json!({
+            "limits": {"story": {"turns": 10}, "day": {"costUsd": 5}},
+            "prices": prices,
+            "agents": {
+                "cx": {"adapter": "codex", "command": command, "model": "gpt-5", "mostRequests": 5},
+                "qw": {"adapter": "qwen", "command": command, "mostRequests": 5},
+                "fake": {"adapter": "command", "command": command, "mostRequests": 5},
+            },
+        });
+        env.write(".ai-sdlc.json", &config.to_string());
+    };
+    agents(json!({}));
+    for (id, agent) in [("S-0001", "cx"), ("S-0002", "qw"), ("S-0003", "script")] {
+        env.story(id).agent(agent).write();
+    }
+    let warnings = || {
+        let output = env
+            .ai_sdlc(&["run", "--dry-run", "--concurrent", "3"])
+            .run();
+        output.assert_code(0);
+        output.stderr
+    };
+    insta::assert_snapshot!(warnings(), @"
+    warning: `agents.cx.mostRequests` does nothing: `claude` and `qwen` can be told a limit of requests, `codex` cannot
+    warning: the budget of turns stops `cx` only between two prompts: their requests to the model are told when one is answered, if at all
+    warning: the cost budget does not hold `cx`, `qw`: what they cost is not told, and `prices` in .ai-sdlc.json has no price of their model
+    ");
+    agents(json!({"gpt-5": {"input": 1}}));
+    insta::assert_snapshot!(warnings(), @"
+    warning: `agents.cx.mostRequests` does nothing: `claude` and `qwen` can be told a limit of requests, `codex` cannot
+    warning: the budget of turns stops `cx` only between two prompts: their requests to the model are told when one is answered, if at all
+    ");
+    // The run itself says the same.
+    let expected = warnings();
+    let output = env.ai_sdlc(&["run", "--concurrent", "3", "--json"]).run();
+    let told: Vec<String> = output
+        .events("warning")
+        .iter()
+        .map(|event| format!("warning: {}\n", event["message"].as_str().unwrap()))
+        .collect();
+    assert_eq!(told.concat(), expected);
+}
+
+#[test]
 fn what_a_killed_run_has_used_counts_for_the_day() {
     let env = TestEnv::new();
     env.kills_runs();
