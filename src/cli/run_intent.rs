@@ -14,10 +14,11 @@ use super::run_shortfalls::shortfalls;
 use super::run_start::Start;
 use crate::config::Project;
 use crate::engine::{
-    LeftOut, Limits, Obstacle, PlannedStory, Prices, Restart, RunId, Selection, Settings, WhenIdle,
+    Account, LeftOut, Limits, Obstacle, Overrun, PlannedStory, Prices, Restart, RunId, Scope,
+    Selection, Settings, WhenIdle,
 };
 use crate::git::Repository;
-use crate::orchestrator::{Base, Continued, Past};
+use crate::orchestrator::{self, Base, Continued, Past};
 use crate::process::FileLimit;
 use crate::report;
 use crate::story::Store;
@@ -188,6 +189,26 @@ impl Intent {
         )
     }
 
+    /// The budget of this day of which nothing is left, by what all runs of the board have used on it. Blocks.
+    fn used_up_today(&self, project: &Project) -> Option<Overrun> {
+        let limits = self.settings.day_limits;
+        if limits == Limits::default() {
+            return None;
+        }
+        let (usage, unknown) = orchestrator::used_today(&project.runs(), None);
+        for remark in unknown {
+            report::warning(&remark);
+        }
+        let budget = limits.used_up_by(Account {
+            usage,
+            ..Account::default()
+        })?;
+        Some(Overrun {
+            scope: Scope::Day,
+            budget,
+        })
+    }
+
     /// Shows what would be done, with the exit code if all of it succeeds. Blocks.
     pub(super) fn show(
         &self,
@@ -199,6 +220,7 @@ impl Intent {
             report::warning(&remark);
         }
         let dry_run = DryRun {
+            used_up: self.used_up_today(project),
             plan: &self.plan,
             slots: self.settings.slots,
             base_branch: self.base.name(),

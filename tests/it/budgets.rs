@@ -166,6 +166,39 @@ fn runs_of_a_day_share_its_budget() {
 }
 
 #[test]
+fn a_dry_run_says_that_nothing_is_left_of_the_day() {
+    let env = TestEnv::new();
+    with(
+        &env,
+        "command",
+        HALF_A_DOLLAR,
+        &json!({"day": {"cost": 0.5}}),
+    );
+    stories(&env, 2);
+    let dry = |arguments: &[&str]| {
+        let dry = env
+            .ai_sdlc(&[&["run", "--dry-run"], arguments].concat())
+            .run();
+        dry.assert_code(0);
+        dry.stdout
+    };
+    let used_up = "the day's cost budget is used up";
+    assert!(!dry(&[]).contains(used_up));
+    env.ai_sdlc(&["run"]).run().assert_code(0);
+    let line =
+        format!("{used_up}: no story would be started, and the run would end with exit code 4\n");
+    let text = dry(&[]);
+    assert!(text.ends_with(&line), "{text}");
+    let plan: Value = serde_json::from_str(&dry(&["--json"])).unwrap();
+    assert_eq!(
+        (&plan["used_up"], &plan["exit_code"]),
+        (&json!(used_up), &json!(0))
+    );
+    // It tells the truth.
+    env.ai_sdlc(&["run"]).run().assert_code(4);
+}
+
+#[test]
 fn use_that_cannot_be_true_uses_up_no_budget() {
     let env = TestEnv::new();
     let script = HALF_A_DOLLAR
