@@ -7,7 +7,8 @@ use std::io::Write as _;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::support::{DEADLINE, Output, Running, TestEnv, await_none, pipe};
+use super::continuing::killed;
+use super::support::{DEADLINE, HOLD, Output, Running, TestEnv, await_none, pipe};
 
 /// An agent that has cost half a dollar when it is done.
 const HALF_A_DOLLAR: &str = r#"echo done > "$AI_SDLC_STORY_ID"
@@ -293,6 +294,25 @@ fn what_a_killed_run_has_used_counts_for_the_day() {
     next.assert_code(4);
     assert_eq!(next.outcome("S-0002"), "budget_exceeded");
     assert_eq!(next.events("run_exceeded")[0]["scope"], "day");
+}
+
+#[test]
+fn a_run_that_goes_on_tells_what_it_has_used_in_all() {
+    let env = TestEnv::new();
+    with(&env, "command", HALF_A_DOLLAR, &json!({}));
+    stories(&env, 1);
+    env.story("S-0002").script(HOLD).write();
+    let gates = killed(&env, &["run", "--concurrent", "1"], &["S-0002"]);
+    gates.release("S-0002");
+    let continued = env.ai_sdlc(&["run", "--continue", "--json"]).run();
+    continued.assert_code(0);
+    let before = &continued.events("run_continued")[0]["through"][0];
+    let finished = &continued.events("run_finished")[0];
+    for told in [before, finished] {
+        let usage = &told["usage"];
+        let known = ["input_tokens", "cost_micros_usd", "turns"].map(|key| &usage[key]);
+        assert_eq!(known, [&json!(1000), &json!(500_000), &json!(1)], "{told}");
+    }
 }
 
 #[test]
