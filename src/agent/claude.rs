@@ -7,10 +7,10 @@
 use serde_json::Value;
 
 use super::event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
-use super::json::{micros, millis, number, object, text};
+use super::json::{micros, millis, number, object, text, tokens};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Tools, Turn, messages,
+    Place, Program, StreamReader, Task, TaskError, Tells, Tools, Turn, messages,
 };
 use crate::process::SessionExit;
 
@@ -49,6 +49,8 @@ impl Agent for Claude {
             ],
             fenced: true,
             state: STATE,
+            limits_requests: true,
+            tells: Tells::ALL,
         }
     }
 
@@ -200,7 +202,7 @@ fn cost(event: &Value) -> Option<u64> {
             models
                 .values()
                 .filter_map(|model| micros(model, "/costUSD"))
-                .sum(),
+                .fold(0, u64::saturating_add),
         ),
         None => micros(event, "/total_cost_usd"),
     }
@@ -243,7 +245,7 @@ fn kind_of(event: &Value, message: &str) -> TroubleKind {
 }
 
 fn usage(event: &Value, place: &str) -> Usage {
-    let of = |name: &str| number(event, &format!("{place}/{name}"));
+    let of = |name: &str| tokens(event, &format!("{place}/{name}"));
     Usage {
         input_tokens: of("input_tokens").saturating_add(of("cache_creation_input_tokens")),
         output_tokens: of("output_tokens"),

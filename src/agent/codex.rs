@@ -6,10 +6,10 @@
 use serde_json::Value;
 
 use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
-use super::json::{number, object, text};
+use super::json::{object, text, tokens};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Tools, Turn,
+    Place, Program, StreamReader, Task, TaskError, Tells, Tools, Turn,
 };
 use crate::process::SessionExit;
 
@@ -29,6 +29,8 @@ impl Agent for Codex {
             environment: &["CODEX_*", "OPENAI_*"],
             fenced: true,
             state: STATE,
+            limits_requests: false,
+            tells: Tells::TOKENS_ALONE,
         }
     }
 
@@ -162,15 +164,12 @@ fn trouble(message: &str) -> Trouble {
 }
 
 fn usage(event: &Value) -> Usage {
-    let of = |name: &str| number(event, &format!("/usage/{name}"));
-    let cached = of("cached_input_tokens");
-    Usage {
-        // What came from the cache is among them.
-        input_tokens: of("input_tokens").saturating_sub(cached),
-        output_tokens: of("output_tokens"),
-        cached_tokens: cached,
-        cost_micros_usd: None,
-    }
+    let of = |name: &str| tokens(event, &format!("/usage/{name}"));
+    Usage::with_cached_among(
+        of("input_tokens"),
+        of("output_tokens"),
+        of("cached_input_tokens"),
+    )
 }
 
 #[cfg(test)]

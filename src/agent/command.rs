@@ -9,10 +9,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
-use super::json::{micros, number, object, text};
+use super::json::{micros, number, object, text, tokens};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Input, Invocation, LONGEST_ARGUMENT, Output,
-    PROMPT_FILE, Program, StreamReader, Task, TaskError, Turn,
+    PROMPT_FILE, Program, StreamReader, Task, TaskError, Tells, Turn,
 };
 use crate::process::SessionExit;
 
@@ -32,6 +32,11 @@ impl Agent for Command {
             environment: &[],
             fenced: true,
             state: &[],
+            limits_requests: false,
+            tells: Tells {
+                cost: true,
+                ..Tells::TOKENS_ALONE
+            },
         }
     }
 
@@ -104,7 +109,10 @@ fn outcome(result: &Value) -> Vec<StreamEvent> {
         Some("nothing_to_change") => StreamEvent::Finished {
             answer: Some(format!("NOTHING TO CHANGE: {}", reason())),
         },
-        Some("blocked") => StreamEvent::Asked { question: reason() },
+        // Without a reason, the turn says what that means.
+        Some("blocked") => StreamEvent::Asked {
+            question: text(result, "/reason").unwrap_or_default().to_owned(),
+        },
         Some("limited") => {
             let after = result.get("retry_after").is_some();
             let after = after.then(|| Duration::from_secs(number(result, "/retry_after")));
@@ -124,9 +132,9 @@ fn outcome(result: &Value) -> Vec<StreamEvent> {
     };
     let used = result.get("usage").map(|_| StreamEvent::TurnUsed {
         usage: Usage {
-            input_tokens: number(result, "/usage/input_tokens"),
-            output_tokens: number(result, "/usage/output_tokens"),
-            cached_tokens: number(result, "/usage/cached_tokens"),
+            input_tokens: tokens(result, "/usage/input_tokens"),
+            output_tokens: tokens(result, "/usage/output_tokens"),
+            cached_tokens: tokens(result, "/usage/cached_tokens"),
             cost_micros_usd: micros(result, "/usage/cost_usd"),
         },
         requests: u32::try_from(number(result, "/usage/requests")).ok(),
@@ -206,6 +214,11 @@ mod tests {
             (
                 conclude(&[r#"{"outcome":"blocked","reason":"r"}"#], 0),
                 "Blocked(\"the agent asks: r\")",
+            ),
+            (
+                conclude(&[r#"{"outcome":"blocked"}"#], 0),
+                "Blocked(\"the agent says that it cannot go on, and not why; hint: its log tells how far it came: \
+                add to the story what it may lack, then set `status: ready`\")",
             ),
             (
                 conclude(

@@ -18,6 +18,17 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Of an agent that tells the tokens from the cache among those that were sent.
+    pub(super) fn with_cached_among(sent: u64, output_tokens: u64, cached_tokens: u64) -> Self {
+        Self {
+            // More from the cache than were sent is no count.
+            input_tokens: sent.checked_sub(cached_tokens).unwrap_or(sent),
+            output_tokens,
+            cached_tokens,
+            cost_micros_usd: None,
+        }
+    }
+
     /// What there is beyond `earlier`.
     #[must_use]
     pub fn beyond(self, earlier: Self) -> Self {

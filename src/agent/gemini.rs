@@ -6,10 +6,10 @@
 use serde_json::Value;
 
 use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
-use super::json::{detail, number, object, text};
+use super::json::{detail, object, text, tokens};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Tools, Turn, messages,
+    Place, Program, StreamReader, Task, TaskError, Tells, Tools, Turn, messages,
 };
 use crate::process::SessionExit;
 
@@ -29,6 +29,11 @@ impl Agent for Gemini {
             environment: &["GEMINI_*", "GOOGLE_*", "CLOUDSDK_CONFIG"],
             fenced: true,
             state: STATE,
+            limits_requests: false,
+            tells: Tells {
+                model: true,
+                ..Tells::TOKENS_ALONE
+            },
         }
     }
 
@@ -142,15 +147,9 @@ impl StreamReader for Reader {
 }
 
 fn result(event: &Value) -> Vec<StreamEvent> {
-    let of = |name: &str| number(event, &format!("/stats/{name}"));
-    let cached = of("cached");
+    let of = |name: &str| tokens(event, &format!("/stats/{name}"));
     let used = StreamEvent::TurnUsed {
-        usage: Usage {
-            input_tokens: of("input_tokens").saturating_sub(cached),
-            output_tokens: of("output_tokens"),
-            cached_tokens: cached,
-            cost_micros_usd: None,
-        },
+        usage: Usage::with_cached_among(of("input_tokens"), of("output_tokens"), of("cached")),
         requests: None,
     };
     let end = if text(event, "/status") == Some("success") {

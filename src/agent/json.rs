@@ -30,6 +30,16 @@ pub(super) fn number(value: &Value, pointer: &str) -> u64 {
     })
 }
 
+/// The number of tokens at a path; 0 when there is none. A negative one is the highest there is, which nobody believes.
+pub(super) fn tokens(value: &Value, pointer: &str) -> u64 {
+    let told = value.pointer(pointer).and_then(Value::as_f64);
+    if told.is_some_and(|told| told < 0.0) {
+        u64::MAX
+    } else {
+        number(value, pointer)
+    }
+}
+
 /// The milliseconds at a path.
 pub(super) fn millis(value: &Value, pointer: &str) -> Option<Duration> {
     value.pointer(pointer)?;
@@ -92,6 +102,8 @@ mod tests {
         let value = json!({"a": {"n": 5, "f": 1.6, "s": "x", "m": -3}, "usd": 0.0075});
         let numbers = ["/a/n", "/a/f", "/a/s", "/a/m", "/b"].map(|path| number(&value, path));
         assert_eq!(numbers, [5, 2, 0, 0, 0]);
+        let tokens = ["/a/n", "/a/f", "/a/s", "/a/m", "/b"].map(|path| tokens(&value, path));
+        assert_eq!(tokens, [5, 2, 0, u64::MAX, 0]);
         assert_eq!(micros(&value, "/usd"), Some(7500));
         assert_eq!(micros(&value, "/a/m"), None);
         assert_eq!(micros(&json!({"usd": 1e300}), "/usd"), Some(u64::MAX));

@@ -2,7 +2,7 @@
 //! predecessor's did.
 
 use super::{
-    Agent, Approach, Ask, Capabilities, Conclusion, Output, Program, Task, TaskError, Turn,
+    Agent, Approach, Ask, Capabilities, Conclusion, Output, Program, Task, TaskError, Tells, Turn,
 };
 use crate::process::SessionExit;
 
@@ -27,6 +27,8 @@ impl Agent for Mock {
             environment: &[],
             fenced: true,
             state: &[],
+            limits_requests: false,
+            tells: Tells::ALL,
         }
     }
 

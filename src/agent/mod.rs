@@ -26,6 +26,7 @@ mod qwen;
 #[cfg(test)]
 mod recordings;
 mod script;
+mod tally;
 mod turn;
 
 pub use conclusion::Conclusion;
@@ -200,6 +201,38 @@ pub struct Capabilities {
     pub fenced: bool,
     /// Where it keeps its own things: its settings, its conversations, its logs.
     pub state: &'static [Place],
+    /// Whether it can be told the most requests to its model in one turn ([`Setup::most_requests`]).
+    pub limits_requests: bool,
+    /// What it tells of what it uses, besides its tokens.
+    pub tells: Tells,
+}
+
+/// What an agent tells of what it uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tells {
+    /// Each request to its model, while a turn goes on. Of others only the end of a turn tells how many there were, if
+    /// anything does.
+    pub requests: bool,
+    /// What it costs. One that is any program may tell it.
+    pub cost: bool,
+    /// Which model answers.
+    pub model: bool,
+}
+
+impl Tells {
+    /// One that uses nothing: all that there is to tell is known.
+    const ALL: Self = Self {
+        requests: true,
+        cost: true,
+        model: true,
+    };
+
+    /// One that tells no more than its tokens.
+    const TOKENS_ALONE: Self = Self {
+        requests: false,
+        cost: false,
+        model: false,
+    };
 }
 
 /// Why a task cannot be given to an agent.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
-use super::json::{detail, micros, number, object, text};
+use super::json::{detail, micros, number, object, text, tokens};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Tools, Turn,
+    Place, Program, StreamReader, Task, TaskError, Tells, Tools, Turn,
 };
 use crate::process::SessionExit;
 
@@ -41,6 +41,11 @@ impl Agent for OpenCode {
             environment: &["OPENCODE_*"],
             fenced: true,
             state: STATE,
+            limits_requests: false,
+            tells: Tells {
+                model: false,
+                ..Tells::ALL
+            },
         }
     }
 
@@ -161,7 +166,7 @@ fn trouble(event: &Value) -> Trouble {
 }
 
 fn usage(event: &Value) -> Usage {
-    let of = |name: &str| number(event, &format!("/part/tokens/{name}"));
+    let of = |name: &str| tokens(event, &format!("/part/tokens/{name}"));
     Usage {
         input_tokens: of("input").saturating_add(of("cache/write")),
         output_tokens: of("output").saturating_add(of("reasoning")),

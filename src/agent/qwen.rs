@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
-use super::json::{millis, number, object, text};
+use super::json::{millis, number, object, text, tokens};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
-    Place, Program, StreamReader, Task, TaskError, Tools, Turn, messages,
+    Place, Program, StreamReader, Task, TaskError, Tells, Tools, Turn, messages,
 };
 use crate::process::SessionExit;
 
@@ -35,6 +35,11 @@ impl Agent for Qwen {
             environment: &["QWEN_*", "DASHSCOPE_*", "OPENAI_*"],
             fenced: true,
             state: STATE,
+            limits_requests: true,
+            tells: Tells {
+                cost: false,
+                ..Tells::ALL
+            },
         }
     }
 
@@ -156,14 +161,12 @@ fn result(event: &Value) -> Vec<StreamEvent> {
 }
 
 fn usage(event: &Value, place: &str) -> Usage {
-    let of = |name: &str| number(event, &format!("{place}/{name}"));
-    let cached = of("cache_read_input_tokens");
-    Usage {
-        input_tokens: of("input_tokens").saturating_sub(cached),
-        output_tokens: of("output_tokens"),
-        cached_tokens: cached,
-        cost_micros_usd: None,
-    }
+    let of = |name: &str| tokens(event, &format!("{place}/{name}"));
+    Usage::with_cached_among(
+        of("input_tokens"),
+        of("output_tokens"),
+        of("cache_read_input_tokens"),
+    )
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Input, Invocation, LONGEST_ARGUMENT, Output,
-    Program, Task, TaskError, Turn,
+    Program, Task, TaskError, Tells, Turn,
 };
 use crate::process::SessionExit;
 
@@ -21,6 +21,8 @@ impl Agent for Script {
             environment: &[],
             fenced: false,
             state: &[],
+            limits_requests: false,
+            tells: Tells::ALL,
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::answer::Answer;
 use super::conclusion::Conclusion;
 use super::event::{Reset, StreamEvent, Trouble, TroubleKind, Usage};
+use super::tally::Tally;
 use crate::process::SessionExit;
 
 /// The most that is kept of what the model says, in bytes: its end. An answer is much shorter.
@@ -15,6 +16,10 @@ const MOST_SAID: usize = 16 * 1024;
 
 /// How many denials are remembered for the reason of an end.
 const MOST_DENIED: usize = 3;
+
+/// Why a story is blocked whose agent did not say that, in no more than the characters that the board keeps of a reason.
+const UNEXPLAINED: &str = "the agent says that it cannot go on, and not why; hint: its log tells how far it came: add \
+    to the story what it may lack, then set `status: ready`";
 
 /// What is known of a turn that goes on.
 #[derive(Debug, Clone, Default)]
@@ -24,14 +29,7 @@ pub struct Turn {
     said: String,
     activity: Option<String>,
     tool: Option<String>,
-    settled_use: Usage,
-    open_request: Option<(String, Usage)>,
-    requests: u32,
-    totals: Option<Usage>,
-    /// What the conversation had used before this turn, as its agent counts.
-    before: Usage,
-    conversation_total: Option<Usage>,
-    conversation_cost: Option<u64>,
+    tally: Tally,
     retrying: Option<(Trouble, Option<Duration>)>,
     /// What it tried again last, also when it does no more: an agent that is ended for that may say something else.
     last_retry: Option<(Trouble, Option<Duration>)>,
@@ -57,18 +55,14 @@ impl Turn {
     /// A turn of a conversation that has used so much before.
     pub fn after(before: Usage) -> Self {
         Self {
-            before,
+            tally: Tally::after(before),
             ..Self::default()
         }
     }
 
     /// What the whole conversation has used, where the agent tells that.
     pub fn conversation_total(&self) -> Option<Usage> {
-        let cost = self.conversation_cost.map(|cost| Usage {
-            cost_micros_usd: Some(cost),
-            ..Usage::default()
-        });
-        self.conversation_total.or(cost)
+        self.tally.conversation_total()
     }
 
     /// Whether the agent has told that all is well at the end of the turn.
@@ -109,16 +103,10 @@ impl Turn {
                     self.tool = None;
                 }
             }
-            StreamEvent::RequestUsed { request, usage } => self.request_used(request, usage),
-            StreamEvent::TurnUsed { usage, requests } => {
-                self.totals = Some(usage);
-                self.requests = requests.unwrap_or(self.requests);
-            }
-            StreamEvent::ConversationUsed(usage) => {
-                self.conversation_total = Some(usage);
-                self.totals = Some(usage.beyond(self.before));
-            }
-            StreamEvent::ConversationCost(cost) => self.conversation_cost = Some(cost),
+            StreamEvent::RequestUsed { request, usage } => self.tally.request_used(request, usage),
+            StreamEvent::TurnUsed { usage, requests } => self.tally.turn_used(usage, requests),
+            StreamEvent::ConversationUsed(usage) => self.tally.conversation_used(usage),
+            StreamEvent::ConversationCost(cost) => self.tally.conversation_cost(cost),
             StreamEvent::Denied { what } => {
                 if self.denied.len() < MOST_DENIED {
                     self.denied.push(what);
@@ -156,18 +144,6 @@ impl Turn {
         }
     }
 
-    fn request_used(&mut self, request: String, usage: Usage) {
-        match &mut self.open_request {
-            Some((open, used)) if *open == request => *used = usage,
-            open => {
-                if let Some((_, used)) = open.replace((request, usage)) {
-                    self.settled_use = self.settled_use.plus(used);
-                }
-                self.requests += 1;
-            }
-        }
-    }
-
     /// The agent's name for the conversation.
     pub fn conversation(&self) -> Option<&str> {
         self.conversation.as_deref()
@@ -199,21 +175,15 @@ impl Turn {
         Some((trouble, *delay))
     }
 
-    /// What the turn has used so far: the agent's total, or the sum of its requests until there is one.
+    /// What the turn has used so far: the agent's total, or the sum of its requests until there is one. What cannot be
+    /// true of it does not count.
     pub fn usage(&self) -> Usage {
-        let used = self.totals.unwrap_or_else(|| {
-            let open = self.open_request.as_ref().map(|(_, used)| *used);
-            self.settled_use.plus(open.unwrap_or_default())
-        });
-        let before = self.before.cost_micros_usd.unwrap_or(0);
-        // A conversation that has cost less than before is counted anew.
-        let cost = self
-            .conversation_cost
-            .map(|cost| cost.checked_sub(before).unwrap_or(cost));
-        Usage {
-            cost_micros_usd: cost.or(used.cost_micros_usd),
-            ..used
-        }
+        self.tally.usage()
+    }
+
+    /// Whether the agent told of a use that cannot be true.
+    pub fn has_doubtful_use(&self) -> bool {
+        self.tally.has_doubts()
     }
 
     /// Whether the agent has said how it ended.
@@ -223,7 +193,7 @@ impl Turn {
 
     /// How many requests to the model it made so far.
     pub fn requests(&self) -> u32 {
-        self.requests
+        self.tally.requests()
     }
 
     /// What the end means of a program that need not say that it is done: exit code 0 does.
@@ -306,7 +276,10 @@ impl Turn {
             return Conclusion::Crashed(format!("the agent was ended by signal {signal}"));
         }
         if let Some(question) = &self.asked {
-            return Conclusion::Blocked(format!("the agent asks: {question}"));
+            return Conclusion::Blocked(match question.trim() {
+                "" => UNEXPLAINED.to_owned(),
+                question => format!("the agent asks: {question}"),
+            });
         }
         if !self.denied.is_empty() {
             return Conclusion::Blocked(format!(
@@ -322,7 +295,7 @@ impl Turn {
         }
         match Answer::of(&self.said) {
             Answer::Blocked(question) if question.is_empty() => {
-                Conclusion::Blocked("the agent is blocked, and did not say by what".to_owned())
+                Conclusion::Blocked(UNEXPLAINED.to_owned())
             }
             Answer::Blocked(question) => Conclusion::Blocked(question),
             Answer::NothingToChange(reason) => Conclusion::Finished(Some(reason)),
@@ -516,7 +489,7 @@ mod tests {
             (
                 vec![said("BLOCKED:"), done()],
                 good,
-                Conclusion::Blocked("the agent is blocked, and did not say by what".to_owned()),
+                Conclusion::Blocked(UNEXPLAINED.to_owned()),
             ),
             (
                 vec![said("BLOCKED: which one?"), done()],

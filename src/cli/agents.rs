@@ -1,6 +1,6 @@
 //! The agents that stories may name: those that this version knows, and those that the configuration describes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::error::CliError;
@@ -63,7 +63,8 @@ impl Agents {
         for name in names {
             let rules = config.agents.get(name).unwrap_or(&unset);
             let adapter = rules.adapter.as_deref().unwrap_or(name);
-            let Some(found) = agent::find(adapter) else {
+            let found = agent::find(adapter).filter(|_| !is_misspelt(adapter, rules));
+            let Some(found) = found else {
                 let adapters = agent::NAMES.join(", ");
                 return Err(CliError::new(format!(
                     "the configuration describes an agent `{name}`, and there is no adapter `{adapter}`{}",
@@ -111,9 +112,11 @@ impl Agents {
             if !known.values().any(serves) {
                 let limited = limited.as_str();
                 let providers = known.values().map(|known| known.provider.as_str());
+                let providers: BTreeSet<&str> = providers.collect();
                 return Err(CliError::new(format!(
-                    "`limits.providers` limits `{limited}`, and no agent has that provider{}",
-                    did_you_mean(agent::closest(limited, providers)),
+                    "`limits.providers` limits `{limited}`, and no agent has that provider{} (there are: {})",
+                    did_you_mean(agent::closest(limited, providers.iter().copied())),
+                    providers.into_iter().collect::<Vec<_>>().join(", "),
                 ))
                 .hint("`agents.<name>.provider` says who serves an agent"));
             }
@@ -124,6 +127,11 @@ impl Agents {
     /// Their names, in the order of the alphabet.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.known.keys().map(String::as_str)
+    }
+
+    /// How one is set up.
+    pub(super) fn setup(&self, name: &str) -> Option<&AgentSetup> {
+        self.known.get(name).map(|known| &known.setup)
     }
 
     /// How they are set up, by their names.
@@ -178,6 +186,13 @@ impl Agents {
             install,
         })
     }
+}
+
+/// Whether an adapter that needs a command, and has none, is near one that needs none: that one was meant.
+fn is_misspelt(adapter: &str, rules: &AgentRules) -> bool {
+    rules.command.is_empty()
+        && !agent::NAMES.contains(&adapter)
+        && agent::closest(adapter, agent::NAMES.iter().copied()).is_some()
 }
 
 /// Whether there is such a program: at its path, or on the `PATH`. One whose path is relative to a worktree is not

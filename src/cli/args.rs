@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::parse_tokens;
+
 /// Works through a repository's backlog with many coding agents at once.
 #[derive(Debug, Parser)]
 #[command(name = "ai-sdlc", version, about, max_term_width = 100)]
@@ -272,8 +274,8 @@ pub(super) struct RunArgs {
     /// Stop when the agents of this run have cost so much, in US dollars [default: `limits.run.costUsd`]
     #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     pub(super) max_cost: Option<f64>,
-    /// Stop when they have used so many tokens [default: `limits.run.tokens`]
-    #[arg(long, value_name = "N")]
+    /// Stop when they have used so many tokens, such as 250k or 1.5M [default: `limits.run.tokens`]
+    #[arg(long, value_name = "N", value_parser = parse_tokens)]
     pub(super) max_tokens: Option<u64>,
     /// Stop when they have made so many turns [default: `limits.run.turns`]
     #[arg(long, value_name = "N")]

@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 
 use serde::Serialize;
 
-use super::error::CliError;
+use super::error::{CliError, EXHAUSTED};
 use super::run_plan::RunPlan;
-use crate::engine::{PredictedConflicts, Remark};
+use crate::engine::{Overrun, PredictedConflicts, Remark};
 use crate::git::{CommitId, branch_name};
 use crate::report::plural;
 use crate::story::StoryId;
@@ -33,6 +33,8 @@ pub(super) struct DryRun<'a> {
     pub(super) base: CommitId,
     /// The stories in progress that nobody works on.
     pub(super) interrupted: &'a [StoryId],
+    /// The budget of which nothing is left, so that no story would be started.
+    pub(super) used_up: Option<Overrun>,
     /// The exit code of the run if all of its stories succeeded.
     pub(super) exit_code: u8,
 }
@@ -49,6 +51,7 @@ struct View<'a> {
     more_predicted_conflicts: usize,
     left_out: Vec<LeftOutView>,
     interrupted: &'a [StoryId],
+    used_up: Option<String>,
     exit_code: u8,
 }
 
@@ -106,6 +109,7 @@ impl DryRun<'_> {
             more_predicted_conflicts: conflicts.more,
             left_out: unreadable.chain(left_out).collect(),
             interrupted: self.interrupted,
+            used_up: self.used_up.map(|overrun| overrun.to_string()),
             exit_code: self.exit_code,
         };
         let text =
@@ -155,6 +159,11 @@ impl DryRun<'_> {
         lines.extend(unreadable.map(|problem| format!("left out: {problem}")));
         let left_out = Remark::on(&plan.left_out).into_iter();
         lines.extend(left_out.map(|Remark { who, why, .. }| format!("left out: {who}: {why}")));
+        if let Some(overrun) = self.used_up.filter(|_| !plan.stories.is_empty()) {
+            lines.push(format!(
+                "{overrun}: no story would be started, and the run would end with exit code {EXHAUSTED}"
+            ));
+        }
         let mut text = lines.join("\n");
         text.push('\n');
         text

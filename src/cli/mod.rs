@@ -20,6 +20,7 @@ mod run_intent;
 mod run_plan;
 mod run_request;
 mod run_settings;
+mod run_shortfalls;
 mod run_start;
 mod runs;
 mod status;

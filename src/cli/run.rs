@@ -92,7 +92,7 @@ async fn run_project(
     let code_of = move |verdict| exit_code(completeness.judge(verdict));
     if args.dry_run {
         let code = code_of(Verdict::AllSucceeded);
-        intent.show(args.json, code)?;
+        intent.show(&project, args.json, code)?;
         return Ok((code, None));
     }
     if intent.stories.is_empty() && !intent.watches() {

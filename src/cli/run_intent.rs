@@ -10,13 +10,15 @@ use super::run::base;
 use super::run_idle::Waiting;
 use super::run_plan::{Planner, RunPlan};
 use super::run_settings::{limits, settings};
+use super::run_shortfalls::shortfalls;
 use super::run_start::Start;
 use crate::config::Project;
 use crate::engine::{
-    LeftOut, Limits, Obstacle, PlannedStory, Restart, RunId, Selection, Settings, WhenIdle,
+    Account, LeftOut, Limits, Obstacle, Overrun, PlannedStory, Prices, Restart, RunId, Scope,
+    Selection, Settings, WhenIdle,
 };
 use crate::git::Repository;
-use crate::orchestrator::{Base, Continued, Past};
+use crate::orchestrator::{self, Base, Continued, Past};
 use crate::process::FileLimit;
 use crate::report;
 use crate::story::Store;
@@ -178,9 +180,50 @@ impl Intent {
         self.settings.when_idle == WhenIdle::WaitForStories
     }
 
-    /// Shows what would be done, with the exit code if all of it succeeds.
-    pub(super) fn show(&self, json: bool, exit_code: u8) -> Result<(), CliError> {
+    /// What its agents cannot do of what its rules ask of them.
+    pub(super) fn shortfalls(&self, prices: &Prices) -> Vec<String> {
+        let agents = self.stories.iter();
+        let agents = agents.filter_map(|story| self.plan.agents.get(&story.id));
+        shortfalls(
+            agents.map(String::as_str),
+            &self.planner.agents,
+            &self.settings,
+            prices,
+        )
+    }
+
+    /// The budget of this day of which nothing is left, by what all runs of the board have used on it. Blocks.
+    fn used_up_today(&self, project: &Project) -> Option<Overrun> {
+        let limits = self.settings.day_limits;
+        if limits == Limits::default() {
+            return None;
+        }
+        let (usage, unknown) = orchestrator::used_today(&project.runs(), None);
+        for remark in unknown {
+            report::warning(&remark);
+        }
+        let budget = limits.used_up_by(Account {
+            usage,
+            ..Account::default()
+        })?;
+        Some(Overrun {
+            scope: Scope::Day,
+            budget,
+        })
+    }
+
+    /// Shows what would be done, with the exit code if all of it succeeds. Blocks.
+    pub(super) fn show(
+        &self,
+        project: &Project,
+        json: bool,
+        exit_code: u8,
+    ) -> Result<(), CliError> {
+        for remark in self.shortfalls(&project.config.prices) {
+            report::warning(&remark);
+        }
         let dry_run = DryRun {
+            used_up: self.used_up_today(project),
             plan: &self.plan,
             slots: self.settings.slots,
             base_branch: self.base.name(),

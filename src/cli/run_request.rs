@@ -32,6 +32,7 @@ pub(super) async fn request(
     fence: Option<FenceSetup>,
 ) -> Result<(RunRequest, LocalLauncher), CliError> {
     let watches = intent.watches();
+    let shortfalls = intent.shortfalls(&project.config.prices);
     let Intent {
         run,
         store,
@@ -60,7 +61,7 @@ pub(super) async fn request(
     let folder = run_folder(&project, &run)?;
     prune_in_the_background(&project, &run);
     let launcher = LocalLauncher::new(files, &project.config.kept_processes, folder.group())?;
-    let (used_today, unknown) = orchestrator::used_today(&project.runs(), &run);
+    let (used_today, unknown) = orchestrator::used_today(&project.runs(), Some(&run));
     let limits_days = project.config.rules.limits.has_day_limits();
     let place = place(&project, &repository);
     let board_folder = inside(repository.root(), &project.board);
@@ -132,6 +133,7 @@ pub(super) async fn request(
         remarks: no_fence
             .into_iter()
             .chain(unknown.into_iter().filter(|_| limits_days))
+            .chain(shortfalls)
             .collect(),
         run,
     };

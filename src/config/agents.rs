@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 use super::Invalid;
-use super::document::section;
+use super::document::{Entry, section};
 use super::resources::ResourceSection;
 use crate::engine::{Price, Prices, Resources};
 
@@ -59,18 +59,13 @@ pub(super) struct AgentSection {
 /// All of them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(transparent)]
-pub(super) struct AgentSections(BTreeMap<String, Wrapped>);
-
-/// A section that says what it is when it is none.
-#[derive(Debug, Deserialize)]
-#[serde(transparent)]
-struct Wrapped(#[serde(deserialize_with = "section")] AgentSection);
+pub(super) struct AgentSections(BTreeMap<String, Entry<AgentSection>>);
 
 impl AgentSections {
     pub(super) fn rules(self) -> Result<BTreeMap<String, AgentRules>, Invalid> {
         self.0
             .into_iter()
-            .map(|(name, Wrapped(section))| Ok((name.clone(), section.rules(&name)?)))
+            .map(|(name, Entry(section))| Ok((name.clone(), section.rules(&name)?)))
             .collect()
     }
 }
@@ -167,7 +162,7 @@ const HIGHEST_PRICE: f64 = 1e6;
 
 /// The price of one model: `prices.<model>`.
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct PriceSection {
     input: Option<f64>,
     output: Option<f64>,
@@ -177,11 +172,11 @@ pub(super) struct PriceSection {
 /// All of them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(transparent)]
-pub(super) struct PriceSections(BTreeMap<String, PriceSection>);
+pub(super) struct PriceSections(BTreeMap<String, Entry<PriceSection>>);
 
 impl PriceSections {
     pub(super) fn prices(self) -> Result<Prices, Invalid> {
-        let priced = |(model, section): (String, PriceSection)| {
+        let priced = |(model, Entry(section)): (String, Entry<PriceSection>)| {
             let micros = |name: &str, dollars: Option<f64>| match dollars {
                 None => Ok(0),
                 Some(dollars) if (0.0..=HIGHEST_PRICE).contains(&dollars) => Ok(micros(dollars)),

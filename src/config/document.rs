@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::ConfigError;
 use super::size::SIZE;
+use super::tokens::TOKENS;
 
 /// The longest text that is repeated to say what a value is, in characters.
 const LONGEST_SHOWN: usize = 40;
@@ -81,24 +82,40 @@ impl<'a> Document<'a> {
 
     /// The value of a key such as `limits.story` or `attempts.retry[1]`.
     fn at(&self, key: &str) -> Option<&Value> {
-        let parts = key.split(['.', '[']).map(|part| part.trim_end_matches(']'));
-        parts
-            .into_iter()
-            .try_fold(&self.value, |value, part| match value {
-                Value::Array(items) => items.get(part.parse::<usize>().ok()?),
-                value => value.get(part),
-            })
+        at(&self.value, key)
     }
 
     /// Where the value of a key ends.
     fn place(&self, key: &str) -> (usize, usize) {
-        let path: Vec<&str> = key.split('.').collect();
         let mut reader = serde_json::Deserializer::from_str(self.text);
-        match Locate(&path).deserialize(&mut reader) {
+        match Locate(key).deserialize(&mut reader) {
             Err(error) => (error.line(), error.column()),
             Ok(()) => (1, 1),
         }
     }
+}
+
+fn at<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
+    if key.is_empty() {
+        return Some(value);
+    }
+    match value {
+        Value::Object(entries) => entries
+            .iter()
+            .find_map(|(name, value)| at(value, below(key, name)?)),
+        Value::Array(items) => {
+            let (place, rest) = key.strip_prefix('[')?.split_once(']')?;
+            at(items.get(place.parse::<usize>().ok()?)?, rest)
+        }
+        _ => None,
+    }
+}
+
+/// What is left of a key below the entry of that name. Names of models have points in them.
+fn below<'k>(key: &'k str, name: &str) -> Option<&'k str> {
+    let rest = key.strip_prefix(name)?;
+    let ends = rest.is_empty() || rest.starts_with('[');
+    rest.strip_prefix('.').or_else(|| ends.then_some(rest))
 }
 
 fn syntax(path: &Path, error: &serde_json::Error, reason: String) -> ConfigError {
@@ -131,6 +148,7 @@ fn rule(message: &str) -> Option<&'static str> {
         OBJECT => "must be an object",
         super::setup::COMMAND => "must be a command, true or false",
         super::agents::WORDS => "must be a program, or a list of a program and its arguments",
+        TOKENS => "must be a whole number, or a text such as \"250k\" or \"1.5M\"",
         SIZE => "must be a number of bytes or a text such as \"20GB\"",
         _ => return None,
     })
@@ -163,6 +181,11 @@ pub(super) fn section<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer.deserialize_any(Section(PhantomData))
 }
 
+/// A section in a map of sections.
+#[derive(Debug, Deserialize)]
+#[serde(transparent, bound = "T: Deserialize<'de> + Default")]
+pub(super) struct Entry<T>(#[serde(deserialize_with = "section")] pub(super) T);
+
 struct Section<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for Section<T> {
@@ -181,8 +204,8 @@ impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for Section<T> {
     }
 }
 
-/// Goes to the value at the end of the path, and fails there: the error names the place.
-struct Locate<'a>(&'a [&'a str]);
+/// Goes to the value of a key, and fails there: the error names the place.
+struct Locate<'a>(&'a str);
 
 impl<'de> DeserializeSeed<'de> for Locate<'_> {
     type Value = ();
@@ -216,9 +239,9 @@ impl<'de> Visitor<'de> for Locate<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
-            match self.0.split_first() {
-                Some((first, rest)) if *first == key => map.next_value_seed(Locate(rest))?,
-                _ => drop(map.next_value::<IgnoredAny>()?),
+            match below(self.0, &key) {
+                Some(rest) => map.next_value_seed(Locate(rest))?,
+                None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         // The key itself is not there: its section is the place.

@@ -6,9 +6,10 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use serde::Deserialize;
 
 use super::Invalid;
-use super::document::section;
+use super::document::{Entry, section};
 use super::resources::ResourceSection;
 use super::rules::{MOST_SLOTS, some_time};
+use super::tokens::tokens;
 use crate::engine::{Capacity, Limits, Provider};
 
 /// The most turns a minute that a provider can be configured to have. What serves more needs no such limit.
@@ -21,6 +22,7 @@ pub struct WantedLimits {
     /// Time in minutes.
     pub minutes: Option<f64>,
     /// Tokens.
+    #[serde(deserialize_with = "tokens")]
     pub tokens: Option<u64>,
     /// Cost in US dollars.
     #[serde(alias = "cost")]
@@ -84,7 +86,9 @@ pub(super) struct LimitSections {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct CostLimits {
+    #[serde(deserialize_with = "tokens")]
     per_story_max_tokens: Option<u64>,
+    #[serde(deserialize_with = "tokens")]
     per_run_max_tokens: Option<u64>,
 }
 
@@ -114,12 +118,7 @@ impl UsageRules {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(transparent)]
-struct Providers(BTreeMap<String, Wrapped>);
-
-/// A section that says what it is when it is none.
-#[derive(Debug, Deserialize)]
-#[serde(transparent)]
-struct Wrapped(#[serde(deserialize_with = "section")] ProviderSection);
+struct Providers(BTreeMap<String, Entry<ProviderSection>>);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -153,7 +152,7 @@ impl LimitSections {
 
 impl Providers {
     fn apply(self, rules: &mut UsageRules) -> Result<(), Invalid> {
-        for (name, Wrapped(section)) in self.0 {
+        for (name, Entry(section)) in self.0 {
             let invalid = |key: &str, rule: &'static str| {
                 Invalid::new(format!("limits.providers.{name}.{key}"), rule)
             };

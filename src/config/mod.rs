@@ -12,11 +12,13 @@ mod resources;
 pub mod rules;
 mod setup;
 mod size;
+mod tokens;
 
 pub use agents::AgentRules;
 pub use fence::FenceRules;
 pub use limits::{LimitNames, UsageRules, WantedLimits};
 pub use setup::{Hooks, Install, Ports, SetupRules};
+pub use tokens::{TokensError, parse_tokens};
 
 pub use rules::{EpicFailure, EpicWorktrees, MOST_SLOTS, Rules};
 
@@ -433,6 +435,26 @@ mod tests {
                 "`agents.a.args` must not contain a NUL character",
             ),
             (
+                r#"{"agents": {"a.b": 5}}"#,
+                "`agents.a.b` must be an object, not 5",
+            ),
+            (
+                r#"{"prices": {"m": 5}}"#,
+                "`prices.m` must be an object, not 5",
+            ),
+            (
+                r#"{"prices": {"m": [1, 2, 3]}}"#,
+                "`prices.m` must be an object, not a list",
+            ),
+            (
+                r#"{"prices": {"m-4.1": {"inptu": 1}}}"#,
+                "`prices.m-4.1.inptu`: unknown field `inptu`, expected one of `input`, `output`, `cached`",
+            ),
+            (
+                r#"{"prices": {"m-4.1": {"output": -1}}}"#,
+                "c.json:1:34: `prices.m-4.1.output` must be from 0 to 1000000 US dollars for a million tokens, not -1",
+            ),
+            (
                 r#"{"prices": {"m": {"input": -1}}}"#,
                 "`prices.m.input` must be from 0 to 1000000 US dollars",
             ),
@@ -579,6 +601,30 @@ mod tests {
         ] {
             let text = format!("{{\"worktree\": {{{value}}}}}");
             assert_eq!(parse(&text).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn tokens_are_a_whole_number_or_a_text_with_a_unit() {
+        let text = r#"{"limits": {"story": {"tokens": "250k"}, "run": {"tokens": 7}, "day": {"tokens": null}},
+            "costLimits": {"perRunMaxTokens": "1M"}}"#;
+        let limits = parse(text).unwrap().rules.limits;
+        let tokens = [limits.story, limits.run, limits.day].map(|limits| limits.tokens);
+        assert_eq!(tokens, [Some(250_000), Some(7), None]);
+        for (value, shown) in [
+            (r#""1x""#, r#""1x""#),
+            ("-1", "-1"),
+            ("1.5", "1.5"),
+            ("true", "true"),
+        ] {
+            let error = parse(&format!(
+                r#"{{"limits": {{"run": {{"tokens": {value}}}}}}}"#
+            ));
+            let rule =
+                r#"`limits.run.tokens` must be a whole number, or a text such as "250k" or "1.5M""#;
+            let expected = format!("{rule}, not {shown}");
+            let error = error.unwrap_err();
+            assert!(error.ends_with(&expected), "{error}");
         }
     }
 

@@ -144,6 +144,14 @@ impl Limits {
         })
     }
 
+    /// Whether there is such a budget.
+    pub fn has(&self, budget: Budget) -> bool {
+        match budget {
+            Budget::Time => self.time.is_some(),
+            counted => self.of(counted).is_some(),
+        }
+    }
+
     /// How much time may pass before little of it is left.
     pub fn time_until_near(&self) -> Option<Duration> {
         self.time.map(|time| time * NEAR_PERCENT / 100)

@@ -37,6 +37,11 @@ impl Prices {
         Self(prices)
     }
 
+    /// Whether nobody has said any.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What these tokens of a model cost, in millionths of a US dollar, rounded up; none when nobody has said.
     pub fn cost(&self, model: &str, tokens: Tokens) -> Option<u64> {
         let known = self

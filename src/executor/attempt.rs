@@ -367,6 +367,10 @@ impl<'a> Attempt<'a> {
             .map_err(Setback::crashed)?;
         let ended = ended.map_err(Setback::failed)?;
         talk.count(&ended.turn);
+        if ended.turn.has_doubtful_use() {
+            let text = "the agent told of a use that cannot be true; that does not count";
+            self.hands.outbox.log(Log::new(LogLevel::Warning, text));
+        }
         if orders.is_stopping() && !ended.was_through {
             return Err(Setback::Stopped);
         }

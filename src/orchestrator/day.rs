@@ -31,13 +31,13 @@ pub fn midnight() -> Option<SystemTime> {
     Some(midnight.timestamp().into())
 }
 
-/// What all runs below `runs` but `current` have used today, and what is to be told of those of which that is not known: they
+/// What all runs below `runs` but the `current` one have used today, and what is to be told of those of which that is not known: they
 /// count as having used nothing. Blocks.
-pub fn used_today(runs: &Path, current: &RunId) -> (Usage, Vec<String>) {
+pub fn used_today(runs: &Path, current: Option<&RunId>) -> (Usage, Vec<String>) {
     let (day, midnight) = (today(), midnight());
     let mut used = Usage::default();
     let mut unknown = Vec::new();
-    for run in run_ids(runs).into_iter().filter(|run| run != current) {
+    for run in run_ids(runs).into_iter().filter(|run| Some(run) != current) {
         let journal = runs.join(run.as_str()).join(JOURNAL);
         // What was not written to today has used nothing today.
         let changed = last_change(&journal)

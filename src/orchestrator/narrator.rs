@@ -406,6 +406,11 @@ impl Narrator {
         self.counts.count(kind);
     }
 
+    /// Counts what a story had used before this process began.
+    pub(super) fn had_used(&mut self, story: &StoryId, used: Usage) {
+        self.note_use(story, used);
+    }
+
     /// Sees to it that everything is shown.
     pub(super) fn close(&mut self) {
         let lost = self.surfaces.finish(self.patience);

@@ -20,6 +20,7 @@ const PURE: &[&str] = &[
     "agent/prompt.rs",
     "agent/qwen.rs",
     "agent/script.rs",
+    "agent/tally.rs",
     "agent/turn.rs",
     "cli/args.rs",
     "disk/amount.rs",

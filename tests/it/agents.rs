@@ -165,6 +165,20 @@ const ENDS: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
+fn a_block_without_a_reason_says_what_can_be_done() {
+    let blocked =
+        r#"echo '{"type":"result","subtype":"success","is_error":false,"result":"BLOCKED:"}'"#;
+    let env = with_claude(blocked);
+    let output = env.ai_sdlc(&["run"]).run();
+    let reason = "the agent says that it cannot go on, and not why; hint: its log tells how far it came: add to the story \
+         what it may lack, then set `status: ready`";
+    output.assert_code(1).assert_stderr(&format!(": {reason}"));
+    // The board has all of it.
+    let on_board = env.field("S-0001", "blocked_reason").unwrap();
+    assert!(on_board.contains(reason), "{on_board}");
+}
+
+#[test]
 fn exit_code_0_is_no_success_by_itself_and_every_end_has_its_reason() {
     for (script, outcome, words) in ENDS {
         let env = with_claude(script);
@@ -364,6 +378,16 @@ fn what_cannot_be_driven_is_said_before_anything_starts() {
     exit: 2
     --- stderr
     error: the configuration describes an agent `mine`, and there is no adapter `mine`
+    hint: `agents.mine.adapter` says how it is driven: claude, codex, gemini, opencode, qwen, acp, acp:claude, acp:codex, acp:gemini, acp:opencode, acp:qwen, command, script, mock, dry-run
+    ");
+    env.write(
+        ".ai-sdlc.json",
+        r#"{"agents": {"mine": {"adapter": "acp:cluade"}}}"#,
+    );
+    insta::assert_snapshot!(call().run().shown(&env), @"
+    exit: 2
+    --- stderr
+    error: the configuration describes an agent `mine`, and there is no adapter `acp:cluade` (did you mean `acp:claude`?)
     hint: `agents.mine.adapter` says how it is driven: claude, codex, gemini, opencode, qwen, acp, acp:claude, acp:codex, acp:gemini, acp:opencode, acp:qwen, command, script, mock, dry-run
     ");
     env.write(

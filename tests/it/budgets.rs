@@ -7,7 +7,8 @@ use std::io::Write as _;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::support::{DEADLINE, Output, Running, TestEnv, await_none, pipe};
+use super::continuing::killed;
+use super::support::{DEADLINE, HOLD, Output, Running, TestEnv, await_none, pipe};
 
 /// An agent that has cost half a dollar when it is done.
 const HALF_A_DOLLAR: &str = r#"echo done > "$AI_SDLC_STORY_ID"
@@ -146,6 +147,11 @@ fn the_command_line_says_what_a_run_may_use() {
             "--max-minutes must be more than 0 and at most 43200, 30 days",
         ),
         ("--max-tokens", "0", "--max-tokens must be at least 1"),
+        (
+            "--max-tokens",
+            "1x",
+            "it must be a whole number such as 250000, 250k or 1.5M",
+        ),
         ("--max-turns", "0", "--max-turns must be at least 1"),
     ] {
         let output = env.ai_sdlc(&["run", option, value]).run();
@@ -180,6 +186,114 @@ fn runs_of_a_day_share_its_budget() {
 }
 
 #[test]
+fn a_dry_run_says_that_nothing_is_left_of_the_day() {
+    let env = TestEnv::new();
+    with(
+        &env,
+        "command",
+        HALF_A_DOLLAR,
+        &json!({"day": {"cost": 0.5}}),
+    );
+    stories(&env, 2);
+    let dry = |arguments: &[&str]| {
+        let dry = env
+            .ai_sdlc(&[&["run", "--dry-run"], arguments].concat())
+            .run();
+        dry.assert_code(0);
+        dry.stdout
+    };
+    let used_up = "the day's cost budget is used up";
+    assert!(!dry(&[]).contains(used_up));
+    env.ai_sdlc(&["run"]).run().assert_code(0);
+    let line =
+        format!("{used_up}: no story would be started, and the run would end with exit code 4\n");
+    let text = dry(&[]);
+    assert!(text.ends_with(&line), "{text}");
+    let plan: Value = serde_json::from_str(&dry(&["--json"])).unwrap();
+    assert_eq!(
+        (&plan["used_up"], &plan["exit_code"]),
+        (&json!(used_up), &json!(0))
+    );
+    // It tells the truth.
+    env.ai_sdlc(&["run"]).run().assert_code(4);
+}
+
+#[test]
+fn use_that_cannot_be_true_uses_up_no_budget() {
+    let env = TestEnv::new();
+    let script = HALF_A_DOLLAR
+        .replace("1000", "1e300")
+        .replace("0.5", "1e300");
+    let limits =
+        json!({"story": {"tokens": 1000, "cost": 1}, "run": {"tokens": 1000}, "day": {"cost": 1}});
+    with(&env, "command", &script, &limits);
+    stories(&env, 2);
+    let output = env.ai_sdlc(&["run", "--concurrent", "1", "--json"]).run();
+    output.assert_code(0);
+    assert_eq!(outcomes(&output, 2), ["succeeded", "succeeded"]);
+    assert!(output.events("run_exceeded").is_empty());
+    let usage = &output.events("run_finished")[0]["usage"];
+    assert_eq!(
+        (&usage["input_tokens"], &usage["cost_micros_usd"]),
+        (&json!(0), &json!(0))
+    );
+    let logs = output.events("story_log");
+    let told = logs.iter().filter(|log| {
+        let text = log["text"].as_str().unwrap();
+        text == "the agent told of a use that cannot be true; that does not count"
+    });
+    assert_eq!(told.count(), 2, "{logs:#?}");
+}
+
+#[test]
+fn it_is_said_which_budgets_do_not_hold_an_agent() {
+    let env = TestEnv::new();
+    let command = ["sh", "-c", "exit 3"];
+    let agents = |prices: Value| {
+        let config = json!({
+            "limits": {"story": {"turns": 10}, "day": {"costUsd": 5}},
+            "prices": prices,
+            "agents": {
+                "cx": {"adapter": "codex", "command": command, "model": "gpt-5", "mostRequests": 5},
+                "qw": {"adapter": "qwen", "command": command, "mostRequests": 5},
+                "fake": {"adapter": "command", "command": command, "mostRequests": 5},
+            },
+        });
+        env.write(".ai-sdlc.json", &config.to_string());
+    };
+    agents(json!({}));
+    for (id, agent) in [("S-0001", "cx"), ("S-0002", "qw"), ("S-0003", "script")] {
+        env.story(id).agent(agent).write();
+    }
+    let warnings = || {
+        let output = env
+            .ai_sdlc(&["run", "--dry-run", "--concurrent", "3"])
+            .run();
+        output.assert_code(0);
+        output.stderr
+    };
+    insta::assert_snapshot!(warnings(), @"
+    warning: `agents.cx.mostRequests` does nothing: `claude` and `qwen` can be told a limit of requests, `codex` cannot
+    warning: the budget of turns stops `cx` only between two prompts: their requests to the model are told when one is answered, if at all
+    warning: the cost budget does not hold `cx`, `qw`: what they cost is not told, and `prices` in .ai-sdlc.json has no price of their model
+    ");
+    agents(json!({"gpt-5": {"input": 1}}));
+    insta::assert_snapshot!(warnings(), @"
+    warning: `agents.cx.mostRequests` does nothing: `claude` and `qwen` can be told a limit of requests, `codex` cannot
+    warning: the budget of turns stops `cx` only between two prompts: their requests to the model are told when one is answered, if at all
+    ");
+    // The run itself says the same.
+    let expected = warnings();
+    let output = env.ai_sdlc(&["run", "--concurrent", "3", "--json"]).run();
+    let told: Vec<String> = output
+        .events("warning")
+        .iter()
+        .map(|event| format!("warning: {}\n", event["message"].as_str().unwrap()))
+        .collect();
+    assert_eq!(told.concat(), expected);
+}
+
+#[test]
 fn what_a_killed_run_has_used_counts_for_the_day() {
     let env = TestEnv::new();
     env.kills_runs();
@@ -199,6 +313,25 @@ fn what_a_killed_run_has_used_counts_for_the_day() {
     next.assert_code(4);
     assert_eq!(next.outcome("S-0002"), "budget_exceeded");
     assert_eq!(next.events("run_exceeded")[0]["scope"], "day");
+}
+
+#[test]
+fn a_run_that_goes_on_tells_what_it_has_used_in_all() {
+    let env = TestEnv::new();
+    with(&env, "command", HALF_A_DOLLAR, &json!({}));
+    stories(&env, 1);
+    env.story("S-0002").script(HOLD).write();
+    let gates = killed(&env, &["run", "--concurrent", "1"], &["S-0002"]);
+    gates.release("S-0002");
+    let continued = env.ai_sdlc(&["run", "--continue", "--json"]).run();
+    continued.assert_code(0);
+    let before = &continued.events("run_continued")[0]["through"][0];
+    let finished = &continued.events("run_finished")[0];
+    for told in [before, finished] {
+        let usage = &told["usage"];
+        let known = ["input_tokens", "cost_micros_usd", "turns"].map(|key| &usage[key]);
+        assert_eq!(known, [&json!(1000), &json!(500_000), &json!(1)], "{told}");
+    }
 }
 
 #[test]

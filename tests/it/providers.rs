@@ -219,5 +219,5 @@ fn a_limit_for_a_provider_that_no_agent_has_is_an_error() {
     env.story("S-0001").write();
     let run = env.ai_sdlc(&["run"]).run();
     run.assert_code(2);
-    run.assert_stderr("no agent has that provider (did you mean `anthropic`?)");
+    run.assert_stderr("no agent has that provider (did you mean `anthropic`?) (there are: acp, anthropic, command, dry-run, google, mock, openai, opencode, qwen, script)");
 }

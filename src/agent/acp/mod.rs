@@ -24,7 +24,7 @@ use super::opencode::OpenCode;
 use super::qwen::Qwen;
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Input, Invocation, Output, Permissions,
-    Program, StreamEvent, StreamReader, Task, TaskError, Tools, Turn,
+    Program, StreamEvent, StreamReader, Task, TaskError, Tells, Tools, Turn,
 };
 use crate::process::SessionExit;
 use session::{Habits, Session, Wanted};
@@ -39,6 +39,7 @@ struct Acp {
     model: ModelBy,
     /// The adapter of its command line, which has the same keys, places and variables.
     command_line: Option<&'static dyn Agent>,
+    tells: Tells,
     habits: Habits,
 }
 
@@ -61,9 +62,20 @@ const ANY: Acp = Acp {
     bypass: &[],
     model: ModelBy::Conversation,
     command_line: None,
+    tells: Tells {
+        requests: false,
+        cost: true,
+        model: true,
+    },
     habits: Habits {
         always_tells_use: false,
     },
+};
+
+/// An agent that tells no cost.
+const WITHOUT_COST: Tells = Tells {
+    cost: false,
+    ..ANY.tells
 };
 
 /// The agents whose commands are known.
@@ -85,6 +97,7 @@ static KNOWN: [Acp; 5] = [
             install: "npm install -g @agentclientprotocol/codex-acp",
         },
         command_line: Some(&Codex),
+        tells: WITHOUT_COST,
         // A turn that failed ends like a good one, but without what it has used.
         habits: Habits {
             always_tells_use: true,
@@ -101,6 +114,7 @@ static KNOWN: [Acp; 5] = [
         bypass: &["--skip-trust"],
         model: ModelBy::Argument("-m"),
         command_line: Some(&Gemini),
+        tells: WITHOUT_COST,
         ..ANY
     },
     Acp {
@@ -122,6 +136,10 @@ static KNOWN: [Acp; 5] = [
         arguments: &["--acp"],
         model: ModelBy::Argument("-m"),
         command_line: Some(&Qwen),
+        tells: Tells {
+            requests: true,
+            ..WITHOUT_COST
+        },
         ..ANY
     },
 ];
@@ -167,6 +185,8 @@ impl Agent for Acp {
             environment: of_command_line.map_or(&[], |agent| agent.environment),
             fenced: true,
             state: of_command_line.map_or(&[], |agent| agent.state),
+            limits_requests: false,
+            tells: self.tells,
         }
     }
 

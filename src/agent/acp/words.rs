@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use crate::agent::Usage;
-use crate::agent::json::{detail, number, text};
+use crate::agent::json::{detail, text, tokens};
 
 /// The longest that is shown of a tool, in characters.
 const LONGEST: usize = 160;
@@ -47,8 +47,8 @@ pub(super) fn usage(answer: &Value) -> Option<Usage> {
     }
     let quota = answer.pointer("/_meta/quota/token_count")?;
     quota.is_object().then(|| Usage {
-        input_tokens: number(quota, "/input_tokens"),
-        output_tokens: number(quota, "/output_tokens"),
+        input_tokens: tokens(quota, "/input_tokens"),
+        output_tokens: tokens(quota, "/output_tokens"),
         ..Usage::default()
     })
 }
@@ -62,10 +62,10 @@ pub(super) fn usage_of_request(update: &Value) -> Option<Usage> {
 /// What is read from the cache is told beside the input, not in it.
 fn of_draft(usage: &Value) -> Usage {
     Usage {
-        input_tokens: number(usage, "/inputTokens")
-            .saturating_add(number(usage, "/cachedWriteTokens")),
-        output_tokens: number(usage, "/outputTokens"),
-        cached_tokens: number(usage, "/cachedReadTokens"),
+        input_tokens: tokens(usage, "/inputTokens")
+            .saturating_add(tokens(usage, "/cachedWriteTokens")),
+        output_tokens: tokens(usage, "/outputTokens"),
+        cached_tokens: tokens(usage, "/cachedReadTokens"),
         cost_micros_usd: None,
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use super::{Attempt, Driver, SettledBranch};
-use crate::engine::{Event, OnBoard, Order, Restart, Standing};
+use crate::engine::{Event, OnBoard, Order, Restart, Standing, StoryView};
 use crate::git::{BRANCH_PREFIX, Prepared};
 use crate::launcher::Launcher;
 use crate::orchestrator::Continued;
@@ -76,10 +76,26 @@ impl<L: Launcher> Driver<L> {
         found.collect()
     }
 
-    /// How the stories ended that were through before, as they are told and counted once more.
+    /// What a story had used, as far as the journal has it: what was sent is not told apart from what was written, and
+    /// what came from a cache is not in it.
+    fn used_before(&self, story: &StoryView) -> Usage {
+        let used = story.usage;
+        Usage {
+            input_tokens: used.tokens,
+            cost_micros_usd: used.cost_micros_usd,
+            // Whose word it was is not in the journal.
+            cost_is_computed: used.cost_micros_usd > 0 && !self.request.prices.is_empty(),
+            turns: u32::try_from(used.turns).unwrap_or(u32::MAX),
+            ..Usage::default()
+        }
+    }
+
+    /// How the stories ended that were through before, as they are told and counted once more, and what all have used.
     fn earlier_ends(&mut self, notes: &Notes) -> Vec<StorySettled> {
         let mut ends = Vec::new();
         for story in self.engine.view().stories {
+            let usage = self.used_before(&story);
+            self.narrator.had_used(&story.id, usage);
             let Standing::Ended(outcome) = &story.standing else {
                 continue;
             };
@@ -107,7 +123,7 @@ impl<L: Launcher> Driver<L> {
                 }),
                 log: log.filter(|log| log.exists()),
                 log_tail: Vec::new(),
-                usage: Usage::default(),
+                usage,
                 branch,
                 story: story.id,
             });

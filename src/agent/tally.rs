@@ -1,0 +1,193 @@
+//! What a turn has used, by what its agent has told of it so far. Pure.
+//!
+//! A number that cannot be true is as good as none: what was known before stands. Budgets must neither be used up by
+//! what is no count at all, nor become of no use since a sum is at its end.
+
+use super::event::Usage;
+
+/// The most tokens of a kind that one report may tell of. It may be that of a whole conversation: a context of a million
+/// tokens that was sent ten thousand times.
+const MOST_TOKENS: u64 = 10_000_000_000;
+
+/// The highest cost that one report may tell of, in millionths of a US dollar: a million dollars, for which so many tokens
+/// can be had of any model.
+const HIGHEST_COST: u64 = 1_000_000_000_000;
+
+/// The most requests that one turn may tell of: one each second, for eleven days.
+const MOST_REQUESTS: u32 = 1_000_000;
+
+/// What was told.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally {
+    settled_use: Usage,
+    open_request: Option<(String, Usage)>,
+    requests: u32,
+    totals: Option<Usage>,
+    /// What the conversation had used before this turn, as its agent counts.
+    before: Usage,
+    conversation_total: Option<Usage>,
+    conversation_cost: Option<u64>,
+    doubted: bool,
+}
+
+impl Tally {
+    /// Of a turn of a conversation that has used so much before.
+    pub(super) fn after(before: Usage) -> Self {
+        Self {
+            before,
+            ..Self::default()
+        }
+    }
+
+    /// What one request has used; once more for the same request when more is known.
+    pub(super) fn request_used(&mut self, request: String, told: Usage) {
+        let known = match &self.open_request {
+            Some((open, used)) if *open == request => *used,
+            _ => Usage::default(),
+        };
+        let usage = self.believed(told, known);
+        match &mut self.open_request {
+            Some((open, used)) if *open == request => *used = usage,
+            open => {
+                if let Some((_, used)) = open.replace((request, usage)) {
+                    self.settled_use = self.settled_use.plus(used);
+                }
+                self.requests += 1;
+            }
+        }
+    }
+
+    /// What the whole turn has used, and how many requests there were, where that is told.
+    pub(super) fn turn_used(&mut self, told: Usage, requests: Option<u32>) {
+        self.totals = Some(self.believed(told, self.so_far()));
+        if let Some(requests) = requests {
+            if requests <= MOST_REQUESTS {
+                self.requests = requests;
+            } else {
+                self.doubted = true;
+            }
+        }
+    }
+
+    /// What the whole conversation has used.
+    pub(super) fn conversation_used(&mut self, told: Usage) {
+        let known = self.conversation_total.unwrap_or(self.before);
+        let usage = self.believed(told, known);
+        self.conversation_total = Some(usage);
+        self.totals = Some(usage.beyond(self.before));
+    }
+
+    /// What the whole conversation has cost.
+    pub(super) fn conversation_cost(&mut self, told: u64) {
+        if told <= HIGHEST_COST {
+            self.conversation_cost = Some(told);
+        } else {
+            self.doubted = true;
+        }
+    }
+
+    /// What was told, with what is known instead of what cannot be true.
+    fn believed(&mut self, told: Usage, known: Usage) -> Usage {
+        let tokens = |told: u64, known: u64| if told <= MOST_TOKENS { told } else { known };
+        let cost = told.cost_micros_usd;
+        let believed = Usage {
+            input_tokens: tokens(told.input_tokens, known.input_tokens),
+            output_tokens: tokens(told.output_tokens, known.output_tokens),
+            cached_tokens: tokens(told.cached_tokens, known.cached_tokens),
+            cost_micros_usd: match cost {
+                Some(cost) if cost > HIGHEST_COST => known.cost_micros_usd,
+                cost => cost,
+            },
+        };
+        self.doubted |= believed != told;
+        believed
+    }
+
+    /// Whether something was told that cannot be true.
+    pub(super) fn has_doubts(&self) -> bool {
+        self.doubted
+    }
+
+    /// How many requests to the model there were.
+    pub(super) fn requests(&self) -> u32 {
+        self.requests
+    }
+
+    /// What the whole conversation has used, where the agent tells that.
+    pub(super) fn conversation_total(&self) -> Option<Usage> {
+        let cost = self.conversation_cost.map(|cost| Usage {
+            cost_micros_usd: Some(cost),
+            ..Usage::default()
+        });
+        self.conversation_total.or(cost)
+    }
+
+    /// What the turn has used: the agent's total, or the sum of its requests until there is one.
+    pub(super) fn usage(&self) -> Usage {
+        let used = self.so_far();
+        let before = self.before.cost_micros_usd.unwrap_or(0);
+        // A conversation that has cost less than before is counted anew.
+        let cost = self
+            .conversation_cost
+            .map(|cost| cost.checked_sub(before).unwrap_or(cost));
+        Usage {
+            cost_micros_usd: cost.or(used.cost_micros_usd),
+            ..used
+        }
+    }
+
+    fn so_far(&self) -> Usage {
+        self.totals.unwrap_or_else(|| {
+            let open = self.open_request.as_ref().map(|(_, used)| *used);
+            self.settled_use.plus(open.unwrap_or_default())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(input_tokens: u64, cost_micros_usd: Option<u64>) -> Usage {
+        Usage {
+            input_tokens,
+            cost_micros_usd,
+            ..Usage::default()
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_true_is_as_if_it_had_not_been_told() {
+        let absurd = used(u64::MAX, Some(u64::MAX));
+        let mut tally = Tally::default();
+        tally.request_used("a".to_owned(), used(5, Some(7)));
+        assert!(!tally.has_doubts());
+        tally.request_used("a".to_owned(), absurd);
+        tally.request_used("b".to_owned(), absurd);
+        assert!(tally.has_doubts());
+        assert_eq!((tally.usage(), tally.requests()), (used(5, Some(7)), 2));
+        tally.turn_used(absurd, Some(u32::MAX));
+        assert_eq!((tally.usage(), tally.requests()), (used(5, Some(7)), 2));
+        // What is true beside it counts.
+        tally.turn_used(used(9, Some(u64::MAX)), Some(3));
+        assert_eq!((tally.usage(), tally.requests()), (used(9, Some(7)), 3));
+        tally.conversation_cost(u64::MAX);
+        assert_eq!(tally.usage().cost_micros_usd, Some(7));
+        let mut tally = Tally::after(used(100, Some(10)));
+        tally.conversation_used(absurd);
+        assert_eq!(tally.usage(), used(0, Some(0)));
+        assert_eq!(tally.conversation_total(), Some(used(100, Some(10))));
+    }
+
+    #[test]
+    fn the_highest_numbers_that_can_be_true_are_believed() {
+        let most = used(MOST_TOKENS, Some(HIGHEST_COST));
+        let mut tally = Tally::default();
+        tally.turn_used(most, Some(MOST_REQUESTS));
+        assert_eq!((tally.usage(), tally.requests()), (most, MOST_REQUESTS));
+        assert!(!tally.has_doubts());
+        tally.turn_used(used(MOST_TOKENS + 1, None), None);
+        assert!(tally.has_doubts());
+        assert_eq!(tally.usage(), used(MOST_TOKENS, None));
+    }
+}
