@@ -208,7 +208,7 @@ fn first_end(run: &mut Run) -> Result<(Value, Duration), String> {
     })
 }
 
-/// Nine requests, and a budget that the third one goes beyond. Who tells what it uses while it works, or can be told what
+/// Nine requests, and budgets that the second one (of cost) and the third one (of tokens) go beyond. Who tells what it uses while it works, or can be told what
 /// is left, is ended; of the others it is known when they are done, and then the work is too.
 fn exceeds(program: &Program) -> Result<String, String> {
     let edit = |step: u32| json!({"sh": format!("echo {step} > made-{step}.txt")});
@@ -227,7 +227,7 @@ fn exceeds(program: &Program) -> Result<String, String> {
     }
     let ended = settled["outcome"] == "budget_exceeded" && code == Some(4);
     check(ended, || format!("{code:?}: {settled}"))?;
-    check((3..9).contains(&requests), || {
+    check((2..9).contains(&requests), || {
         format!("{requests} requests")
     })?;
     let file = scene.path("repository/.ai-sdlc/worktrees/S-0001-work/made-1.txt");
@@ -250,9 +250,19 @@ fn killed(program: &Program) -> Result<String, String> {
         format!("changed: {files}")
     })?;
     let conversations = scene.conversations();
-    let same = conversations.len() == 2 && conversations[0] == conversations[1];
-    check(same, || format!("conversations: {conversations:?}"))?;
-    Ok("same conversation".to_owned())
+    let tried = conversations.len() > 1 && conversations[0] == conversations[1];
+    let is_same = tried && conversations.len() == 2;
+    let is_new = tried && conversations.len() == 3 && program.may_lose_its_last_minute();
+    check(is_same || is_new, || {
+        let logs = over
+            .events
+            .iter()
+            .filter(|event| event["type"] == "story_log");
+        let logs: Vec<&Value> = logs.map(|event| &event["text"]).collect();
+        format!("conversations: {conversations:?}; {logs:?}")
+    })?;
+    let whose = if is_same { "same" } else { "new" };
+    Ok(format!("{whose} conversation"))
 }
 
 fn stopped(program: &Program) -> Result<String, String> {

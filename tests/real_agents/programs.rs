@@ -75,7 +75,13 @@ impl Program {
 
     /// Whether it tells what it uses while it works, or ends by itself when that is all that it may use.
     pub(crate) fn is_held_to_its_budget(&self) -> bool {
-        !["codex", "gemini"].contains(&self.kind())
+        ["claude", "opencode", "qwen", "acp:qwen"].contains(&self.name)
+    }
+
+    /// Whether it does not find a conversation that it has begun in the same minute: the name of the file has the minute,
+    /// and what goes on with it begins the file anew before it reads it.
+    pub(crate) fn may_lose_its_last_minute(&self) -> bool {
+        self.name == "acp:gemini"
     }
 
     /// Whether it tells of the tokens of the last answer alone, and not of those of all.
