@@ -39,7 +39,9 @@ pub async fn progress(git: &Git, worktree: &Path, base: CommitId) -> Result<Prog
         let three = format!("{base}...HEAD");
         changes.push_str(cut(&look(&["diff", "--stat=100", &three]).await?));
     }
-    changes.push_str(cut(&look(&["status", "--short"]).await?));
+    // No git is run in a submodule: an agent may have set that up.
+    let status = ["status", "--short", "--ignore-submodules=dirty"];
+    changes.push_str(cut(&look(&status).await?));
     Ok(Progress { commits, changes })
 }
 
