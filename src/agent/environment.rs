@@ -19,7 +19,6 @@ const ALWAYS: &[&str] = &[
     "TERM",
     "TMPDIR",
     "XDG_*",
-    "SSH_AUTH_SOCK",
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "ALL_PROXY",
@@ -111,6 +110,7 @@ mod tests {
             "PATH",
             "LC_ALL",
             "ANTHROPIC_API_KEY",
+            "SSH_AUTH_SOCK",
             "GIT_DIR",
             "AI_SDLC_STORY_ID",
         ];

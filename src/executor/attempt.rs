@@ -10,7 +10,7 @@ use super::Identity;
 use super::checkpoints::Checkpoints;
 use super::conversation::{self as noted, ConversationNote};
 use super::ear::LogEar;
-use super::fence::{Enclosure, Held};
+use super::fence::{self, Enclosure, Held};
 use super::household::Household;
 use super::orders::{Orders, StopStep};
 use super::output::Seen;
@@ -22,7 +22,7 @@ use crate::agent::{
     Setup, Task, TroubleKind, Turn, Usage,
 };
 use crate::engine::{Allowance, Phase};
-use crate::git::{self, CommitError, CommitId, CommitOutcome, CommitRequest, Git};
+use crate::git::{self, CommitError, CommitId, CommitOutcome, CommitRequest, Git, Link};
 use crate::process::SessionExit;
 use crate::protocol::{
     self, Activity, AgentSetup, Change, Claim, Evidence, FromExecutor, Label, Log, LogLevel,
@@ -204,8 +204,13 @@ impl<'a> Attempt<'a> {
                 return Setback::crashed(format!("no working directory: {error}")).claim();
             }
         };
+        // Nobody works in it yet. What an earlier attempt has done to it, the preparation would have seen.
+        let link = match Link::read(&worktree) {
+            Ok(link) => link,
+            Err(error) => return Setback::failed(error.to_string()).claim(),
+        };
         let mut talk = Talk::of(&self.start.agent.name, self.identity, &worktree);
-        match self.try_work(&worktree, &mut talk, orders).await {
+        match self.try_work(&link, &mut talk, orders).await {
             Ok(evidence) => Claim::Succeeded(evidence),
             Err(setback) => {
                 let claim = setback.claim();
@@ -217,7 +222,7 @@ impl<'a> Attempt<'a> {
 
     async fn try_work(
         &self,
-        worktree: &Path,
+        link: &Link,
         talk: &mut Talk,
         orders: &mut Orders,
     ) -> Result<Evidence, Setback> {
@@ -225,11 +230,14 @@ impl<'a> Attempt<'a> {
         let agent = agent::find(adapter)
             .ok_or_else(|| Setback::failed(format!("there is no agent `{adapter}`")))?;
         let ended = talk.earlier_end();
-        let words = Words::of(&self.identity.story, &self.start, worktree, ended).await;
-        let mut answer = self.begin(agent, worktree, &words, talk, orders).await?;
+        let words = Words::of(&self.identity.story, &self.start, link.worktree(), ended).await;
+        let mut answer = self.begin(agent, link, &words, talk, orders).await?;
         let mut handed_back = 0;
         loop {
-            match self.commit_unless_killed(worktree, orders).await {
+            match self
+                .commit_unless_killed(agent, link.worktree(), orders)
+                .await
+            {
                 Ok(evidence) => {
                     let unchanged = evidence.change == Change::Nothing;
                     if unchanged && answer.is_none() && agent.capabilities().must_change_something {
@@ -252,7 +260,7 @@ impl<'a> Attempt<'a> {
                     self.hands.outbox.log(Log::new(LogLevel::Warning, text));
                     let prompt = words.commit_refused(&reason);
                     let conversation = Conversation::Resumed(conversation);
-                    let mended = self.turn(agent, worktree, prompt, conversation, talk, orders);
+                    let mended = self.turn(agent, link, prompt, conversation, talk, orders);
                     answer = match mended.await {
                         Err(Setback::Concluded(Conclusion::ConversationLost(_))) => {
                             return Err(Setback::Refused(reason));
@@ -269,7 +277,7 @@ impl<'a> Attempt<'a> {
     async fn begin(
         &self,
         agent: &dyn Agent,
-        worktree: &Path,
+        link: &Link,
         words: &Words,
         talk: &mut Talk,
         orders: &mut Orders,
@@ -279,7 +287,7 @@ impl<'a> Attempt<'a> {
             let prompt = words.resumed();
             let conversation = Conversation::Resumed(earlier);
             match self
-                .turn(agent, worktree, prompt, conversation, talk, orders)
+                .turn(agent, link, prompt, conversation, talk, orders)
                 .await
             {
                 Err(Setback::Concluded(Conclusion::ConversationLost(reason))) => {
@@ -289,21 +297,29 @@ impl<'a> Attempt<'a> {
                 other => return other,
             }
         }
-        let conversation = Conversation::New(noted::new_name(self.identity, worktree, talk.turns));
-        self.turn(agent, worktree, words.first(), conversation, talk, orders)
-            .await
+        let name = noted::new_name(self.identity, link.worktree(), talk.turns);
+        self.turn(
+            agent,
+            link,
+            words.first(),
+            Conversation::New(name),
+            talk,
+            orders,
+        )
+        .await
     }
 
     /// One turn. Gives the reason why nothing has to be changed, if the agent says so.
     async fn turn(
         &self,
         agent: &dyn Agent,
-        worktree: &Path,
+        link: &Link,
         prompt: String,
         conversation: Conversation,
         talk: &mut Talk,
         orders: &mut Orders,
     ) -> Result<Option<String>, Setback> {
+        let worktree = link.worktree();
         let folder = work_folder(worktree, &self.start.work_folder);
         let allowance = self.await_turn(talk, orders).await?;
         let task = Task {
@@ -350,7 +366,7 @@ impl<'a> Attempt<'a> {
             log: self.hands.log.clone(),
             ear: self.hands.ear,
         };
-        let checkpoints = self.checkpoints(worktree);
+        let checkpoints = self.checkpoints(link);
         let ended = turn::play(stage, &invocation, stream, orders, |turn, seen| {
             let activity = seen.and_then(|seen| seen.activity.clone());
             talk.hear(turn.conversation());
@@ -365,6 +381,9 @@ impl<'a> Attempt<'a> {
             .sweep(orders.time_left(), group, self.hands.outbox)
             .await
             .map_err(Setback::crashed)?;
+        // From here on, git is called in the worktree by a process that no fence holds.
+        let intact = link.check(Some(&self.start.branch));
+        intact.map_err(|error| Setback::failed(error.to_string()))?;
         let ended = ended.map_err(Setback::failed)?;
         talk.count(&ended.turn);
         if ended.turn.has_doubtful_use() {
@@ -439,34 +458,40 @@ impl<'a> Attempt<'a> {
         worktree: &Path,
         environment: &mut Vec<(OsString, OsString)>,
     ) -> Result<Option<Enclosure>, Setback> {
-        let capabilities = agent.capabilities();
-        let Some(setup) = self.start.fence.as_ref().filter(|_| capabilities.fenced) else {
+        let Some(held) = self.held(agent, worktree) else {
             return Ok(None);
-        };
-        let held = Held {
-            setup,
-            worktree,
-            attempt_folder: Path::new(&self.start.attempt_folder),
-            state: capabilities.state,
         };
         Enclosure::around(&held, environment)
             .map_err(|error| Setback::crashed(format!("no fence around the agent: {error}")))
     }
 
-    fn checkpoints(&self, worktree: &Path) -> Option<Checkpoints> {
+    /// What is to be held of the agent, when it is to have a fence.
+    fn held<'b>(&'b self, agent: &'b dyn Agent, worktree: &'b Path) -> Option<Held<'b>> {
+        let capabilities = agent.capabilities();
+        let setup = self.start.fence.as_ref().filter(|_| capabilities.fenced)?;
+        Some(Held {
+            setup,
+            worktree,
+            attempt_folder: Path::new(&self.start.attempt_folder),
+            state: capabilities.state,
+        })
+    }
+
+    fn checkpoints(&self, link: &Link) -> Option<Checkpoints> {
         let every = Duration::from_millis(self.start.checkpoint_every_ms);
         let wanted = !every.is_zero();
-        wanted.then(|| Checkpoints::begin(self.identity, worktree, every))
+        wanted.then(|| Checkpoints::begin(self.identity, link, every))
     }
 
     /// A commit that has begun may end within the grace of a stop: it is the work that is to be kept. After that git
     /// is ended with the dropped future, and the work is still in the worktree.
     async fn commit_unless_killed(
         &self,
+        agent: &dyn Agent,
         worktree: &Path,
         orders: &mut Orders,
     ) -> Result<Evidence, Setback> {
-        let mut commit = std::pin::pin!(self.commit(worktree));
+        let mut commit = std::pin::pin!(self.commit(agent, worktree));
         loop {
             tokio::select! {
                 evidence = &mut commit => return evidence,
@@ -477,18 +502,25 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn commit(&self, worktree: &Path) -> Result<Evidence, Setback> {
+    async fn commit(&self, agent: &dyn Agent, worktree: &Path) -> Result<Evidence, Setback> {
         let failed = |error: &dyn std::fmt::Display| {
             Setback::failed(format!("the work could not be committed: {error}"))
         };
         let base: CommitId = self.start.base.parse().map_err(|error| failed(&error))?;
         let git = Git::find().map_err(|error| failed(&error))?;
+        // A git of the agent's own would add files inside of its fence, too.
+        let mut variables = self.environment(agent, worktree);
+        let held = self.held(agent, worktree);
+        let held = held.map(|held| fence::places(&held, &mut variables));
+        let held = held.transpose().map_err(|error| failed(&error))?;
+        let (held_to, _temporary) = held.unzip();
         let request = CommitRequest {
             branch: self.start.branch.clone(),
             message: self.start.commit_message.clone(),
             base,
             board_folder: self.start.board_folder.clone(),
             deadline: git::DEFAULT_COMMIT_DEADLINE,
+            held_to,
         };
         tracing::info!(story = %self.identity.story, "committing");
         let outcome = git::commit_all(&git, worktree, &request)

@@ -5,13 +5,12 @@
 //! below this one are evidence of progress. A look or a salvage that fails is tried again the next time, and ends no
 //! attempt.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
 use super::Identity;
-use crate::git::{self, Git, SalvageError, SalvageRequest};
+use crate::git::{self, Git, Link, SalvageError, SalvageRequest};
 
 /// At most one part in so many of the time goes into saving, however large the worktree is.
 const SHARE: u32 = 10;
@@ -22,13 +21,13 @@ pub(super) struct Checkpoints(JoinHandle<()>);
 
 impl Checkpoints {
     /// Begins to save the worktree of an attempt every so often.
-    pub(super) fn begin(identity: &Identity, worktree: &Path, every: Duration) -> Self {
+    pub(super) fn begin(identity: &Identity, link: &Link, every: Duration) -> Self {
         let request = SalvageRequest {
             story: identity.story.clone(),
             attempt: identity.attempt,
             why: git::CHECKPOINT.to_owned(),
         };
-        Self(tokio::spawn(save(worktree.to_owned(), request, every)))
+        Self(tokio::spawn(save(link.clone(), request, every)))
     }
 }
 
@@ -38,14 +37,14 @@ impl Drop for Checkpoints {
     }
 }
 
-async fn save(worktree: PathBuf, request: SalvageRequest, every: Duration) {
+async fn save(link: Link, request: SalvageRequest, every: Duration) {
     let mut saved = None;
     let mut pause = every;
     let mut complained = false;
     loop {
         tokio::time::sleep(pause).await;
         let began = Instant::now();
-        if let Err(error) = save_once(&worktree, &request, &mut saved).await {
+        if let Err(error) = save_once(&link, &request, &mut saved).await {
             let error = crate::report::chain(&error);
             // What is logged looks like output of the agent, which is evidence of progress: it is said once.
             if complained {
@@ -61,19 +60,19 @@ async fn save(worktree: PathBuf, request: SalvageRequest, every: Duration) {
 
 /// Saves what is there, if it is something else than the last time.
 async fn save_once(
-    worktree: &Path,
+    link: &Link,
     request: &SalvageRequest,
     saved: &mut Option<u64>,
 ) -> Result<(), SalvageError> {
-    let found = git::unsaved(worktree).await?;
+    let found = git::unsaved(link).await?;
     if found.is_none() || found == *saved {
         return Ok(());
     }
     let git = Git::find().map_err(|source| SalvageError::Git {
-        path: worktree.to_owned(),
+        path: link.worktree().to_owned(),
         source,
     })?;
     // The same that cannot be saved now cannot be saved the next time.
     *saved = found;
-    git::checkpoint(&git, worktree, request).await.map(drop)
+    git::checkpoint(&git, link, request).await.map(drop)
 }

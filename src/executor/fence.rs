@@ -5,7 +5,7 @@
 //! opened by a place that holds it: a folder for temporary files that does is replaced by one of the agent's own.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,9 @@ const DEVICES: [&str; 11] = [
 /// What the names of devices begin with that compute.
 const COMPUTING: &str = "nvidia";
 
+/// The most symbolic links that a path leads through, as in the kernel.
+const MOST_LINKS: usize = 40;
+
 /// The variables of an agent.
 type Variables = Vec<(OsString, OsString)>;
 
@@ -70,32 +73,8 @@ impl Enclosure {
     /// # Errors
     /// When it cannot be made.
     pub(super) fn around(held: &Held<'_>, variables: &mut Variables) -> io::Result<Option<Self>> {
-        if can_fence().is_err() {
-            return Ok(None);
-        }
-        let mut yard = Yard::new(held.setup);
-        let temporary = yard.temporary_files(variables)?;
-        yard.open(held.worktree);
-        let common_dir = Path::new(&held.setup.common_dir);
-        for place in git::written_by_commits(common_dir, held.worktree) {
-            yard.open(&place);
-        }
-        for place in &held.setup.open {
-            yard.open(Path::new(place));
-        }
-        for place in held.state {
-            yard.keep(place, true, variables);
-        }
-        for cache in CACHES {
-            let in_use = cache.tool.is_none_or(|tool| is_there(tool, variables));
-            for place in cache.places {
-                yard.keep(place, in_use, variables);
-            }
-        }
-        yard.devices();
-        // `/dev/stdout` is a file in there, when it is opened once more.
-        yard.allow(held.attempt_folder, Extent::Existing);
-        let fence = WriteFence::around(&yard.allowed)?;
+        let (places, temporary) = places(held, variables)?;
+        let fence = WriteFence::around(&places)?;
         Ok(fence.map(|fence| Self { fence, temporary }))
     }
 
@@ -106,20 +85,60 @@ impl Enclosure {
     }
 }
 
+/// Where an agent with these variables may write, and its own folder for temporary files, if it needs one: the variables
+/// then say so. Makes folders that are missing, where there can be a fence.
+///
+/// # Errors
+/// When there is no place for temporary files.
+pub(super) fn places(
+    held: &Held<'_>,
+    variables: &mut Variables,
+) -> io::Result<(Vec<Allowed>, Option<TempDir>)> {
+    if can_fence().is_err() {
+        return Ok((Vec::new(), None));
+    }
+    let mut yard = Yard::new(held.setup);
+    let temporary = yard.temporary_files(variables)?;
+    yard.open(held.worktree);
+    let common_dir = Path::new(&held.setup.common_dir);
+    for place in git::written_by_commits(common_dir, held.worktree) {
+        yard.open(&place);
+    }
+    for place in &held.setup.open {
+        yard.open(Path::new(place));
+    }
+    for place in held.state {
+        yard.keep(place, true, variables);
+    }
+    for cache in CACHES {
+        let in_use = cache.tool.is_none_or(|tool| is_there(tool, variables));
+        for place in cache.places {
+            yard.keep(place, in_use, variables);
+        }
+    }
+    yard.devices();
+    // `/dev/stdout` is a file in there, when it is opened once more.
+    yard.allow(held.attempt_folder, Extent::Existing);
+    Ok((yard.places(), temporary))
+}
+
 /// The places inside of a fence, as they are found.
 struct Yard<'a> {
     closed: &'a [String],
-    allowed: Vec<Allowed>,
-    /// The folders of them by the names under which they were asked for.
-    named: Vec<PathBuf>,
+    found: Vec<Found>,
+}
+
+/// A place, and what the path that it was asked for under leads through.
+struct Found {
+    place: Allowed,
+    through: Vec<PathBuf>,
 }
 
 impl<'a> Yard<'a> {
     fn new(setup: &'a FenceSetup) -> Self {
         Self {
             closed: &setup.closed,
-            allowed: Vec::new(),
-            named: Vec::new(),
+            found: Vec::new(),
         }
     }
 
@@ -128,25 +147,32 @@ impl<'a> Yard<'a> {
         self.allow(path, Extent::Everything);
     }
 
-    fn allow(&mut self, path: &Path, extent: Extent) {
-        // What is below an open folder may have been made by an agent: a link there must not open another place.
-        if self.named.iter().any(|open| path.starts_with(open)) {
-            return;
-        }
-        let Ok(resolved) = path.canonicalize() else {
+    fn allow(&mut self, asked: &Path, extent: Extent) {
+        let Some((path, through)) = resolve(asked) else {
             return;
         };
-        if self.holds_closed(&resolved) {
-            tracing::info!(path = %path.display(), "stays closed: it holds the main checkout or the board");
+        if self.holds_closed(&path) {
+            tracing::info!(path = %asked.display(), "stays closed: it holds the main checkout or the board");
             return;
         }
-        if extent == Extent::Everything {
-            self.named.extend([path.to_owned(), resolved.clone()]);
+        let place = Allowed { path, extent };
+        if self.found.iter().all(|found| found.place != place) {
+            self.found.push(Found { place, through });
         }
-        self.allowed.push(Allowed {
-            path: resolved,
-            extent,
+    }
+
+    /// All of them, but for those whose paths lead into an open folder and out of it again: what is in there may have been
+    /// made by an agent, and so may the link that leads out.
+    fn places(&self) -> Vec<Allowed> {
+        let own = self.found.iter().filter(|found| {
+            let mut others = self.found.iter().map(|other| &other.place);
+            !others.any(|other| {
+                other.extent == Extent::Everything
+                    && !found.place.path.starts_with(&other.path)
+                    && found.through.iter().any(|at| at.starts_with(&other.path))
+            })
         });
+        own.map(|found| found.place.clone()).collect()
     }
 
     /// Whether a folder holds anything that is closed, or is that.
@@ -196,7 +222,7 @@ impl<'a> Yard<'a> {
     }
 
     fn devices(&mut self) {
-        let computing = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+        let computing = fs::read_dir("/dev").into_iter().flatten().flatten();
         let computing = computing.filter(|entry| {
             let name = entry.file_name();
             name.as_encoded_bytes().starts_with(COMPUTING.as_bytes())
@@ -213,6 +239,34 @@ impl<'a> Yard<'a> {
     }
 }
 
+/// Where a path leads, and through which places; none when there is nothing.
+fn resolve(path: &Path) -> Option<(PathBuf, Vec<PathBuf>)> {
+    let parts = |path: &Path| -> Vec<OsString> {
+        let parts = path.components().rev();
+        parts.map(|part| part.as_os_str().to_owned()).collect()
+    };
+    let mut rest = parts(path);
+    let (mut at, mut through) = (PathBuf::new(), Vec::new());
+    let mut links = 0;
+    while let Some(part) = rest.pop() {
+        if part == ".." {
+            at.pop();
+            continue;
+        }
+        let next = at.join(&part);
+        if !fs::symlink_metadata(&next).ok()?.is_symlink() {
+            at = next;
+            through.push(at.clone());
+        } else if links < MOST_LINKS {
+            links += 1;
+            rest.extend(parts(&fs::read_link(&next).ok()?));
+        } else {
+            return None;
+        }
+    }
+    at.is_absolute().then_some((at, through))
+}
+
 /// Whether a program is on the agent's `PATH`.
 fn is_there(program: &str, variables: &Variables) -> bool {
     let mut set = variables.iter().rev();
@@ -220,4 +274,55 @@ fn is_there(program: &str, variables: &Variables) -> bool {
     path.is_some_and(|(_, path)| {
         std::env::split_paths(path).any(|folder| folder.join(program).is_file())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// The places that are open when these are asked for in this order, by their names below the folder.
+    fn opened(root: &Path, asked: &[&str]) -> Vec<String> {
+        let setup = FenceSetup {
+            common_dir: String::new(),
+            closed: vec![root.join("main").display().to_string()],
+            open: Vec::new(),
+        };
+        let mut yard = Yard::new(&setup);
+        for name in asked {
+            yard.open(&root.join(name));
+        }
+        let name = |place: Allowed| place.path.strip_prefix(root).unwrap().display().to_string();
+        yard.places().into_iter().map(name).collect()
+    }
+
+    #[test]
+    fn a_link_that_an_agent_may_have_made_opens_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = &folder.path().canonicalize().unwrap();
+        for name in ["main", "home/.cache", "home/data", "home/own"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
+        // One of the user into an open folder, and one of an agent from there to elsewhere.
+        symlink("../home/.cache/npm", root.join("home/.npm")).unwrap();
+        symlink("..", root.join("home/.cache/npm")).unwrap();
+        symlink("data", root.join("home/mine")).unwrap();
+        symlink("loop", root.join("home/loop")).unwrap();
+        for asked in [
+            ["home/.cache", "home/.npm"],
+            ["home/.cache", "home/.cache/npm"],
+            ["home/.cache", "home/own/../.npm"],
+            ["home/.cache", "home/loop"],
+            ["home/.cache", "home/.cache/../../main/.."],
+        ] {
+            assert_eq!(opened(root, &asked), ["home/.cache"], "{asked:?}");
+        }
+        // Whichever is asked for first.
+        assert_eq!(opened(root, &["home/.npm", "home/.cache"]), ["home/.cache"]);
+        assert_eq!(
+            opened(root, &["home/mine", "home/.cache", "home/data", "home/own"]),
+            ["home/data", "home/.cache", "home/own"]
+        );
+    }
 }

@@ -68,6 +68,7 @@ const WIND_UP: Duration = Duration::from_millis(200);
 pub fn main(story: &str) -> ExitCode {
     // First of all: a signal from the terminal is for the orchestrator, which then ends this process in its own way.
     process::enter_own_session();
+    process::keep_inherited_files();
     process::take_executor_name();
     process::wake_at_death_of_parent();
     crate::diagnostics::to_stderr();

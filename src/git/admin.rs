@@ -6,10 +6,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+
+use super::link::Link;
 use super::worktree::LOCK_PREFIX;
 use crate::story::id::StoryId;
 
@@ -19,6 +22,9 @@ const PREPARING: &str = "ai-sdlc-preparing";
 
 /// The file in there that says how the worktree was set up. Git removes it with the worktree.
 const SETUP_NOTE: &str = "ai-sdlc-setup";
+
+/// The most that is read of one of its files, in bytes: a path, a branch or a reason.
+const LARGEST: u64 = 64 * 1024;
 
 /// The lock files that a killed git can leave in there.
 const LOCKS: [&str; 2] = ["index.lock", "HEAD.lock"];
@@ -109,13 +115,16 @@ impl WorktreeEntry {
         of_us.split(' ').nth(1)?.parse().ok()
     }
 
-    /// Whether the directory is there and belongs to this entry.
+    /// Whether the directory is there and belongs to this entry, and git can be called in it.
     pub(super) fn owns_directory(&self) -> bool {
-        let link = read_line(&self.path.join(".git"));
-        let target = link
-            .as_deref()
-            .and_then(|text| text.strip_prefix("gitdir: "));
-        target.is_some_and(|target| same_path(&self.path.join(target), &self.admin_dir))
+        if fs::symlink_metadata(self.path.join(".git")).is_err() {
+            return false;
+        }
+        let checked = Link::between(&self.path, &self.admin_dir).check(None);
+        if let Err(error) = &checked {
+            tracing::debug!(%error, "a worktree is not as git has made it");
+        }
+        checked.is_ok()
     }
 
     /// Whether the directory is there, and nothing in it says any more to whom it belongs: its `.git` is gone, or a file
@@ -179,8 +188,8 @@ impl Resolved {
 
 /// None when it does not say where its worktree is.
 fn read_entry(admin_dir: &Path, resolved: &mut Resolved) -> Option<WorktreeEntry> {
-    let link = fs::read(admin_dir.join("gitdir")).ok()?;
-    let link = admin_dir.join(OsStr::from_bytes(link.trim_ascii_end()));
+    let link = read_small(&admin_dir.join("gitdir"))?;
+    let link = admin_dir.join(OsStr::from_bytes(&link));
     let path = link.parent()?;
     // A symbolic link or a relative path must not hide that two names are one directory.
     let path = match path.parent().and_then(|parent| resolved.of(parent)) {
@@ -197,23 +206,28 @@ fn read_entry(admin_dir: &Path, resolved: &mut Resolved) -> Option<WorktreeEntry
     Some(WorktreeEntry {
         path,
         head,
-        locked: fs::read(admin_dir.join("locked"))
-            .ok()
-            .map(|text| String::from_utf8_lossy(text.trim_ascii()).into_owned()),
+        locked: read_line(&admin_dir.join("locked")).map(|text| text.trim().to_owned()),
         admin_dir: admin_dir.to_owned(),
     })
 }
 
-fn read_line(path: &Path) -> Option<String> {
-    let text = fs::read(path).ok()?;
-    Some(String::from_utf8_lossy(text.trim_ascii_end()).into_owned())
+/// What a small file says. Whoever works in a worktree could have made anything of it: nothing is waited for, and no more
+/// is read than there can be.
+fn read_small(path: &Path) -> Option<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = Vec::new();
+    file.take(LARGEST).read_to_end(&mut text).ok()?;
+    text.truncate(text.trim_ascii_end().len());
+    Some(text)
 }
 
-fn same_path(one: &Path, other: &Path) -> bool {
-    match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => false,
-    }
+/// Likewise as text.
+pub(super) fn read_line(path: &Path) -> Option<String> {
+    Some(String::from_utf8_lossy(&read_small(path)?).into_owned())
 }
 
 #[cfg(test)]

@@ -28,6 +28,12 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self.total == 0
     }
+
+    /// Whether one of the paths named is a repository, a submodule included. Reads the disk.
+    pub(super) fn hold_repository(&self, worktree: &Path) -> bool {
+        let mut places = self.paths.iter().map(|path| worktree.join(path));
+        places.any(|place| place.join(".git").symlink_metadata().is_ok())
+    }
 }
 
 pub(super) fn read(

@@ -1,5 +1,5 @@
 //! What there is of a checkout that nobody who works elsewhere should change: what it has checked out, which of its
-//! tracked files differ from that, and the repository's configuration and hooks.
+//! tracked files differ from that, and the repository's configuration, hooks and branches.
 //!
 //! It is looked at before and after such work, so it has to be cheap: git compares the times of files, and the contents
 //! of a file are not read unless it may differ. Says what is different, and decides nothing about who did it.
@@ -41,6 +41,8 @@ pub struct CheckoutState {
     files: BTreeMap<PathBuf, String>,
     /// The configuration and the hooks.
     private: BTreeMap<PathBuf, PrivateFile>,
+    /// The branches that are not checked out there, with their commits.
+    branches: BTreeMap<String, String>,
 }
 
 /// A file of the repository itself.
@@ -88,6 +90,13 @@ pub enum CheckoutChange {
         /// What it was; none when there was none.
         before: Option<PrivateFile>,
     },
+    /// A branch that was there is gone, or ends elsewhere. A new one is no loss.
+    Branch {
+        /// Its name, without `refs/heads/`.
+        name: String,
+        /// The commit that it ended at.
+        before: String,
+    },
 }
 
 impl CheckoutState {
@@ -122,6 +131,11 @@ impl CheckoutState {
                 difference.push_str(&stamp(&root.join(path)));
             }
             state.private = private_files(&common_dir);
+            state.branches = branches(&common_dir).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the branches are not looked at");
+                BTreeMap::new()
+            });
+            state.branches.remove(&state.branch);
             state
         });
         Ok(looked.await)
@@ -133,6 +147,7 @@ impl CheckoutState {
             branch: String::new(),
             files: BTreeMap::new(),
             private: BTreeMap::new(),
+            branches: BTreeMap::new(),
         };
         for record in said.split(|byte| *byte == 0) {
             let text = String::from_utf8_lossy(record);
@@ -178,6 +193,15 @@ impl CheckoutState {
                 path: path.clone(),
             });
         }
+        for (name, commit) in &before.branches {
+            // Which one is checked out is told already.
+            if self.branches.get(name) != Some(commit) && *name != self.branch {
+                changes.push(CheckoutChange::Branch {
+                    name: name.clone(),
+                    before: commit.clone(),
+                });
+            }
+        }
         changes
     }
 }
@@ -203,6 +227,18 @@ fn stamp(path: &Path) -> String {
         Ok(data) => format!(" {} {}.{}", data.len(), data.mtime(), data.mtime_nsec()),
         Err(_) => " gone".to_owned(),
     }
+}
+
+fn branches(common_dir: &Path) -> Result<BTreeMap<String, String>, git2::Error> {
+    let opened = git2::Repository::open(common_dir)?;
+    let mut branches = BTreeMap::new();
+    for reference in opened.references_glob("refs/heads/*")? {
+        let Ok(reference) = reference else { continue };
+        if let (Ok(name), Some(commit)) = (reference.shorthand(), reference.target()) {
+            branches.insert(name.to_owned(), commit.to_string());
+        }
+    }
+    Ok(branches)
 }
 
 fn private_files(common_dir: &Path) -> BTreeMap<PathBuf, PrivateFile> {
@@ -250,13 +286,14 @@ mod tests {
         let fixture = Fixture::new().await;
         fixture.sh(
             "mkdir -p board 'a ü'; echo 1 > board/s; echo 1 > 'a ü/f'; echo 1 > dirty; \
-                    git add .; git commit -qm more; echo 2 > dirty; echo x > .git/hooks/old",
+                    git branch moved; git branch gone; git branch stays; git add .; git commit -qm more; echo 2 > dirty; echo x > .git/hooks/old",
         );
         let before = look(&fixture).await;
         assert_eq!(look(&fixture).await.changes_since(&before), []);
         fixture.sh(
             "echo 2 > board/s; echo 22 > 'a ü/f'; echo 33 > dirty; git config a.b c; \
-                    rm .git/hooks/old; echo y > .git/hooks/new; echo untracked > u",
+                    rm .git/hooks/old; echo y > .git/hooks/new; echo untracked > u; \
+                    git branch -q -f moved; git branch -q -D gone; git branch new",
         );
         let after = look(&fixture).await;
         let changes = after.changes_since(&before);
@@ -270,6 +307,7 @@ mod tests {
                 CheckoutChange::Private { path, before } => {
                     format!("{} {}", path.display(), before.is_some())
                 }
+                CheckoutChange::Branch { name, .. } => name.clone(),
             })
             .collect();
         assert_eq!(
@@ -279,7 +317,9 @@ mod tests {
                 "dirty false",
                 "config true",
                 "hooks/new false",
-                "hooks/old true"
+                "hooks/old true",
+                "gone",
+                "moved"
             ]
         );
         assert_eq!(after.changes_since(&after), []);

@@ -14,6 +14,7 @@ use super::changes::{self, Changes};
 use super::commit_id::CommitId;
 use super::repository::{DiffStat, RepositoryError, diff_stat, open};
 use super::runner::{Git, GitError};
+use crate::process::Allowed;
 
 /// How long a commit may take unless the request says otherwise: hooks run linters and tests.
 pub const DEFAULT_COMMIT_DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -34,6 +35,8 @@ pub struct CommitRequest {
     pub board_folder: Option<String>,
     /// How long the commit with its hooks may take.
     pub deadline: Duration,
+    /// Where may be written while files are added, by git and by filters; none for everywhere.
+    pub held_to: Option<Vec<Allowed>>,
 }
 
 /// What the branch holds now.
@@ -125,7 +128,11 @@ pub async fn commit_all(
 ) -> Result<CommitOutcome, CommitError> {
     let mut plan = look(worktree, request, Scope::WorkTree).await?;
     if plan.dirty {
-        git.run(worktree, ["add", "--all"]).await?;
+        let mut add = git.call(worktree).args(["add", "--all"]);
+        if let Some(places) = &request.held_to {
+            add = add.held_to(places.clone());
+        }
+        add.run().await?;
         plan = look(worktree, request, Scope::Index).await?;
     }
     if plan.touches_board
@@ -312,6 +319,7 @@ mod tests {
             base: prepared.base,
             board_folder: Some(".ai-sdlc".to_owned()),
             deadline: DEFAULT_COMMIT_DEADLINE,
+            held_to: None,
         }
     }
 

@@ -48,9 +48,17 @@ pub async fn progress(git: &Git, worktree: &Path, base: CommitId) -> Result<Prog
         let three = format!("{base}...HEAD");
         changes.push_str(cut(&look(&["diff", "--stat=100", &three]).await?, MOST));
     }
-    changes.push_str(cut(&look(&["status", "--short"]).await?, MOST));
+    // No git is run in a submodule: an agent may have set that up.
+    let submodules = "--ignore-submodules=dirty";
+    changes.push_str(cut(&look(&["status", "--short", submodules]).await?, MOST));
     let base = base.to_string();
-    let plain = ["diff", "--no-color", "--no-ext-diff", "--no-textconv"];
+    let plain = [
+        "diff",
+        "--no-color",
+        "--no-ext-diff",
+        "--no-textconv",
+        submodules,
+    ];
     let lines = look(&[&plain[..], &["--shortstat", &base]].concat()).await?;
     let diff = if changed_lines(&lines) <= MOST_LINES {
         let whole = look(&[&plain[..], &[&base]].concat()).await?;

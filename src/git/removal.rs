@@ -177,7 +177,10 @@ impl Worktrees {
             blocking(move || examine(&repository, &path, &branch, check)).await?
         };
         Ok(match verdict {
-            Verdict::AskGit(changes) if !self.is_clean_to_git(path).await? => {
+            // In a repository inside, whose configuration an agent may have written, no git is run.
+            Verdict::AskGit(changes)
+                if changes.hold_repository(path) || !self.is_clean_to_git(path).await? =>
+            {
                 Verdict::Keep(named(&changes))
             }
             verdict => verdict,
@@ -262,8 +265,9 @@ impl Worktrees {
     }
 
     async fn is_clean_to_git(&self, path: &Path) -> Result<bool, RemovalError> {
-        let status = ["status", "--porcelain", "-z", "--untracked-files=normal"];
-        let call = self.git.call(path).read_only().args(status);
+        let call = self.git.call(path).read_only();
+        let call = call.args(["status", "--porcelain", "-z", "--untracked-files=normal"]);
+        let call = call.arg("--ignore-submodules=dirty");
         match call.run().await {
             Ok(output) => Ok(output.stdout.is_empty()),
             Err(source) => Err(RemovalError::Git {

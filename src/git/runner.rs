@@ -18,7 +18,7 @@ use tokio::process::Command;
 
 use super::ending::{ENDING_DEADLINE, Running};
 use super::lock::AdminGuard;
-use crate::process;
+use crate::process::{self, Allowed, WriteFence};
 
 /// How long one call may take unless it says otherwise.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
@@ -210,6 +210,7 @@ impl Git {
             accepted: &[0],
             capture: MAX_CAPTURE,
             guard: None,
+            held_to: None,
         }
     }
 }
@@ -227,6 +228,7 @@ pub struct Call<'git> {
     accepted: &'static [i32],
     capture: u64,
     guard: Option<Arc<AdminGuard>>,
+    held_to: Option<Vec<Allowed>>,
 }
 
 impl Call<'_> {
@@ -279,6 +281,13 @@ impl Call<'_> {
     /// Keeps the repository's lock until git has ended, also when the future is dropped.
     pub(super) fn under(mut self, guard: &Arc<AdminGuard>) -> Self {
         self.guard = Some(Arc::clone(guard));
+        self
+    }
+
+    /// Lets git, and what it runs, write nowhere else, where there can be a fence. For a call that goes into repositories
+    /// inside of a worktree: git runs there what an agent may have configured.
+    pub(super) fn held_to(mut self, places: Vec<Allowed>) -> Self {
+        self.held_to = Some(places);
         self
     }
 
@@ -359,6 +368,11 @@ impl Call<'_> {
             .process_group(0);
         if self.read_only {
             command.env("GIT_OPTIONAL_LOCKS", "0");
+        }
+        if let Some(places) = &self.held_to
+            && let Some(fence) = WriteFence::around(places)?
+        {
+            fence.enclose(command.as_std_mut());
         }
         let child = process::spawn(&mut command)?;
         Ok(Running::new(child, &self.dir, self.guard.clone()))

@@ -44,13 +44,16 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::admin::WorktreeEntry;
 use super::blocking;
 use super::commit_id::CommitId;
 use super::file_error::FileError;
-use super::repository::{RepositoryError, open};
+use super::link::{Link, LinkError, common_dir_of};
+use super::repository::RepositoryError;
 use super::runner::{Git, GitError};
 use super::worktree::Worktrees;
 use crate::engine::AttemptNumber;
+use crate::process::{self, Allowed};
 use crate::story::id::StoryId;
 use embedded::Extent;
 use folder::Folder;
@@ -127,6 +130,9 @@ pub enum SalvageError {
     /// The worktree cannot be read.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
+    /// No git can be called for it.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// Git failed.
     #[error("failed to save {}", path.display())]
     Git {
@@ -185,12 +191,7 @@ impl Worktrees {
         attempt: AttemptNumber,
         why: &str,
     ) -> Result<Option<CommitId>, SalvageError> {
-        let (repository, directory) = (self.repository.clone(), path.to_owned());
-        let entry = blocking(move || repository.worktree_at(&directory)).await?;
-        let Some(entry) = entry.filter(|_| path.is_dir()) else {
-            let path = path.to_owned();
-            return Err(SalvageError::NotAWorktree { path });
-        };
+        let entry = self.entry_of(path).await?;
         // Files that are missing there were never checked out, and nobody has deleted them.
         if entry.is_being_prepared() {
             return Ok(None);
@@ -223,8 +224,26 @@ impl Worktrees {
             attempt,
             why: String::new(),
         };
-        let (place, extent) = (place_of(path).await?, Extent::Everything);
+        let place = Place {
+            worktree: path.to_owned(),
+            git_dir: self.entry_of(path).await?.admin_dir,
+        };
+        let extent = Extent::Everything;
         save(&self.git, &place, &request, extent, Aim::Compare).await
+    }
+
+    /// What the repository knows of a worktree that is there.
+    async fn entry_of(&self, path: &Path) -> Result<WorktreeEntry, SalvageError> {
+        let (repository, directory) = (self.repository.clone(), path.to_owned());
+        blocking(move || {
+            let entry = repository.worktree_at(&directory)?;
+            let Some(entry) = entry.filter(|_| directory.is_dir()) else {
+                return Err(SalvageError::NotAWorktree { path: directory });
+            };
+            Link::between(&directory, &entry.admin_dir).check_git_dir()?;
+            Ok(entry)
+        })
+        .await
     }
 }
 
@@ -241,10 +260,13 @@ enum Aim {
 ///
 /// # Errors
 /// When the worktree cannot be read.
-pub async fn unsaved(worktree: &Path) -> Result<Option<u64>, SalvageError> {
-    let place = place_of(worktree).await?;
-    let found = blocking(move || look::look(&place)).await?;
-    Ok(found.state.fingerprint())
+pub async fn unsaved(link: &Link) -> Result<Option<u64>, SalvageError> {
+    let link = link.clone();
+    let looking = blocking(move || {
+        link.check_git_dir()?;
+        Ok::<_, SalvageError>(look::look(&Place::of(&link))?)
+    });
+    Ok(looking.await?.state.fingerprint())
 }
 
 /// Saves a moment of a worktree in which an attempt is running: everything but the `.git` folders of repositories inside,
@@ -254,20 +276,10 @@ pub async fn unsaved(worktree: &Path) -> Result<Option<u64>, SalvageError> {
 /// When something cannot be saved.
 pub async fn checkpoint(
     git: &Git,
-    worktree: &Path,
+    link: &Link,
     request: &SalvageRequest,
 ) -> Result<Option<CommitId>, SalvageError> {
-    let place = place_of(worktree).await?;
-    save(git, &place, request, Extent::Files, Aim::Save).await
-}
-
-async fn place_of(worktree: &Path) -> Result<Place, SalvageError> {
-    let worktree = worktree.to_owned();
-    let place = blocking(move || {
-        let git_dir = open(&worktree)?.path().to_owned();
-        Ok::<_, RepositoryError>(Place { worktree, git_dir })
-    });
-    Ok(place.await?)
+    save(git, &Place::of(link), request, Extent::Files, Aim::Save).await
 }
 
 async fn save(
@@ -340,7 +352,29 @@ fn plumbing(git: &Git, git_dir: &Path) -> Git {
         ("maintenance.auto", "false"),
         ("gc.auto", "0"),
     ];
-    configured(git.clone(), SETTINGS).with_variable("GIT_DIR", git_dir)
+    // Not what the directory itself names: whoever works in the worktree can change that.
+    configured(git.clone(), SETTINGS)
+        .with_variable("GIT_DIR", git_dir)
+        .with_variable("GIT_COMMON_DIR", common_dir_of(git_dir))
+}
+
+/// What adding files writes to: the index, objects, and large files.
+fn written_by_adding(git_dir: &Path) -> Vec<Allowed> {
+    let common_dir = common_dir_of(git_dir);
+    let null = Allowed {
+        path: "/dev/null".into(),
+        extent: process::Extent::Existing,
+    };
+    let places = [
+        git_dir.to_owned(),
+        common_dir.join("objects"),
+        common_dir.join("lfs"),
+    ];
+    let places = places.into_iter().map(|path| Allowed {
+        path,
+        extent: process::Extent::Everything,
+    });
+    places.chain([null]).collect()
 }
 
 /// A git with these settings, which come before those of files.
@@ -464,6 +498,8 @@ impl Work<'_> {
         loop {
             let call = git.call(directory);
             let call = call.args(["add", "--all", "--ignore-errors", "--sparse", "--", "."]);
+            // It asks each repository inside that the index has how that is, by its own configuration.
+            let call = call.held_to(written_by_adding(&self.place.git_dir));
             let error = match call.deadline(DEADLINE).run().await {
                 Ok(_) => return Ok(Vec::new()),
                 Err(error @ GitError::Failed(_)) => error,

@@ -546,6 +546,7 @@ async fn a_variable_of_ours_reaches_hooks() {
         base: made.base,
         board_folder: None,
         deadline: CHECKOUT_DEADLINE,
+        held_to: None,
     };
     let _done = commit_all(&fixture.git, &made.path, &request)
         .await

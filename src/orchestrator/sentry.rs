@@ -1,10 +1,10 @@
-//! Notices what changes in the main checkout, in the repository's configuration and hooks, and in the files of the
-//! stories, while agents work that should change none of it.
+//! Notices what changes in the main checkout, in the repository's configuration, hooks and branches, and in the files of
+//! the stories, while agents work that should change none of it.
 //!
 //! It is a report and no accusation: people may work there meanwhile, and what nobody worked beside is not told. What was
-//! in a file that git has not, it keeps in the folder of the run.
+//! in a file that git has not, it keeps in the folder of the run. The branch of a story that is in hand may change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +14,10 @@ use tokio::time::Instant;
 use super::board;
 use super::run_folder::RunFolder;
 use crate::engine::Fingerprint;
-use crate::git::{CheckoutChange, CheckoutState, Git, HURRIED_LOOK, PrivateFile, Repository};
+use crate::git::{
+    BRANCH_PREFIX, CheckoutChange, CheckoutState, Git, HURRIED_LOOK, PrivateFile, Repository,
+    is_name_of,
+};
 use crate::report::{chain, shell_quoted};
 use crate::story::{Story, StoryId};
 
@@ -36,6 +39,10 @@ pub struct Sentry {
 struct Seen {
     /// The stories that are worked on, as their files were.
     at_work: BTreeMap<StoryId, Arc<Story>>,
+    /// The stories of which something is being prepared, worked on or put away.
+    in_hand: BTreeSet<StoryId>,
+    /// Those that were in hand at some time since the last look.
+    touched: BTreeSet<StoryId>,
     /// What the checkout was like when it was looked at last; none when that is not known.
     checkout: Option<CheckoutState>,
     /// When that look at it began.
@@ -54,6 +61,18 @@ impl Sentry {
             folder,
             seen: Arc::default(),
         }
+    }
+
+    /// A story is taken in hand: from here on its branch may be made, moved and deleted.
+    pub(super) async fn take(&self, story: &StoryId) {
+        let mut seen = self.seen.lock().await;
+        seen.in_hand.insert(story.clone());
+        seen.touched.insert(story.clone());
+    }
+
+    /// Nothing is done for a story any more.
+    pub(super) async fn leave(&self, story: &StoryId) {
+        self.seen.lock().await.in_hand.remove(story);
     }
 
     /// Somebody begins to work on a story. What has changed while nobody worked is nobody's.
@@ -106,6 +125,7 @@ impl Sentry {
                 remarks.extend(self.remarks(&before, &now, seen));
             }
             seen.checkout = Some(now);
+            seen.touched = seen.in_hand.clone();
         }
         remarks
     }
@@ -135,7 +155,7 @@ impl Sentry {
         let root = shell_quoted(self.repository.root());
         let mut remarks = Vec::new();
         let changes = now.changes_since(before);
-        let mut files = Vec::new();
+        let (mut files, mut branches) = (Vec::new(), Vec::new());
         for change in &changes {
             match change {
                 CheckoutChange::Head => {
@@ -156,6 +176,11 @@ impl Sentry {
                     ));
                 }
                 CheckoutChange::File { path, was_clean } => files.push((path, *was_clean)),
+                CheckoutChange::Branch { name, before } => {
+                    if !seen.touched.iter().any(|story| is_branch_of(name, story)) {
+                        branches.push((&**name, &**before));
+                    }
+                }
                 CheckoutChange::Private { path, before } => {
                     let undo = self.undo(path, before.as_ref(), &mut seen.kept);
                     let path = self.repository.common_dir().join(path);
@@ -172,6 +197,10 @@ impl Sentry {
             }
         }
         remarks.extend(files_changed(&files, &root, &beside));
+        if !branches.is_empty() {
+            let list = self.place_for(Path::new("branches"), &mut seen.kept);
+            remarks.push(branches_changed(&branches, &list, &root, &beside));
+        }
         remarks
     }
 
@@ -222,6 +251,43 @@ fn says(story: &Story) -> Fingerprint {
 
 fn short(commit: &str) -> &str {
     commit.get(..8).unwrap_or(commit)
+}
+
+/// Whether a branch is one that we give to a story.
+fn is_branch_of(branch: &str, story: &StoryId) -> bool {
+    let name = branch.strip_prefix(BRANCH_PREFIX);
+    name.is_some_and(|name| is_name_of(name, story))
+}
+
+/// What there is to say of branches, with the commits that they ended at. Writes these to a file that git can read.
+fn branches_changed(branches: &[(&str, &str)], list: &Path, root: &str, beside: &str) -> String {
+    let named = branches.iter().take(MOST_NAMED).map(|(name, _)| *name);
+    let named: Vec<&str> = named.collect();
+    let more = match branches.len().saturating_sub(MOST_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let mut lines = String::new();
+    for (name, commit) in branches {
+        lines.extend(["update refs/heads/", name, " ", commit, "\n"]);
+    }
+    let written = list.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let undo = match written.and_then(|()| std::fs::write(list, lines)) {
+        Ok(()) => format!(
+            "to take that back: git -C {root} update-ref --stdin < {}",
+            shell_quoted(list)
+        ),
+        Err(error) => format!("where they ended is not kept: {error}"),
+    };
+    format!(
+        "{}{more} {} moved or deleted while it was worked on{beside}; {undo}",
+        named.join(", "),
+        if branches.len() == 1 {
+            "is a branch that was"
+        } else {
+            "are branches that were"
+        }
+    )
 }
 
 fn files_changed(files: &[(&PathBuf, bool)], root: &str, beside: &str) -> Option<String> {

@@ -73,6 +73,7 @@ impl Workspaces {
         preparation: &Preparation<'_>,
     ) -> Result<Prepared, Unprepared> {
         let unit = preparation.unit;
+        self.sentry.take(&unit.story).await;
         let prepared = self.ground.stand(&preparation.site).await?;
         if prepared.origin == Origin::KeptWorktree {
             let why = match preparation.site.stood {
@@ -123,6 +124,7 @@ impl Workspaces {
         {
             tracing::warn!(error = chain(&error), story = %story.id, "not taken back");
         }
+        self.sentry.leave(&unit.story).await;
         Settled {
             settlement: Settlement::Confirmed,
             kept: cleared.kept,
@@ -180,6 +182,7 @@ impl Workspaces {
             }
         };
         remarks.extend(self.remarks(unit, cleared.remark));
+        self.sentry.leave(&unit.story).await;
         Settled {
             settlement,
             kept: with_salvage(cleared.kept, saved),

@@ -1,7 +1,7 @@
 //! A fence around the writes of a process and of everything that it starts: Landlock, where Linux has it.
 //!
 //! Whoever is inside reads, runs and connects to whatever it could before, and writes only to what it was allowed: it
-//! makes, changes, moves and removes nothing elsewhere, and controls no other device. Nobody inside can leave it, nor
+//! makes, changes, moves and removes nothing elsewhere, controls no other device, and signals nobody outside. Nobody inside can leave it, nor
 //! gain privileges (`no_new_privs`: no `sudo`), nor mount anything. What is open already stays as it was opened.
 //!
 //! Places are what they are when the fence is made: a folder that is removed and made again is outside of it. A place

@@ -184,6 +184,31 @@ pub fn enter_own_session() {
     }
 }
 
+/// Has no program that this process starts inherit what it has inherited itself besides its standard input and outputs: a
+/// file that is open for writing can be written to from inside of every fence.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the call has no safe form")]
+pub fn keep_inherited_files() {
+    let first: libc::c_uint = 3;
+    // SAFETY: the call takes three numbers, and sets a flag of descriptors that stay open.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if result != 0 {
+        let error = std::io::Error::last_os_error();
+        tracing::warn!(%error, "an agent may inherit files that this program was started with");
+    }
+}
+
+/// There is no fence either.
+#[cfg(not(target_os = "linux"))]
+pub fn keep_inherited_files() {}
+
 fn to_pid(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }

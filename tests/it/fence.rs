@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Output, TestEnv, can_fence};
+use crate::support::{Output, TestEnv, can_fence, not_tried};
 
 /// What an agent tries that it should not. `$M` is the main checkout.
 const ESCAPES: &[(&str, &str)] = &[
@@ -34,6 +34,35 @@ const ESCAPES: &[(&str, &str)] = &[
     ("another worktree", r#"mkdir "$M/.ai-sdlc/worktrees/other""#),
     ("the home folder", r#"echo bad > "$HOME/.profile""#),
 ];
+
+/// Builds a package with a build backend of its own, since the usual ones may not be there and have to be downloaded, and
+/// installs it: pip runs the backend, makes a wheel, and unpacks that.
+const PIP_BUILD: &str = r#"
+    mkdir p; cat > p/pyproject.toml <<'END'
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+END
+    cat > p/backend.py <<'END'
+import os, zipfile
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = "tiny-1.0-py3-none-any.whl"
+    info = "tiny-1.0.dist-info/"
+    files = {
+        "tiny.py": "word = 'built'",
+        info + "METADATA": "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
+        info + "WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[info + "RECORD"] = "".join(f"{file},,\n" for file in [*files, info + "RECORD"])
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
+        for file, text in files.items():
+            wheel.writestr(file, text)
+    return name
+END
+    python3 -m venv venv; venv/bin/pip install --no-index --disable-pip-version-check ./p
+    test "$(cd / && "$OLDPWD/venv/bin/python" -c 'import tiny; print(tiny.word)')" = built; rm -r p venv
+"#;
 
 /// Has the agent `sh` do that, with `$M` for the main checkout and `$B` for the folder that everything lies in.
 fn agent(env: &TestEnv, more: &str, script: &str) {
@@ -190,8 +219,12 @@ fn tools_that_build_and_install_work() {
             npm install --offline --no-audit --no-fund ../m/m-1.0.0.tgz && test -e node_modules/m); rm -r m app
             test -e \"$HOME/.npm/_cacache\"\n";
     }
-    if is_there("python3") && is_there("pip3") {
-        script += "python3 -m venv venv && venv/bin/pip --version && rm -r venv\n";
+    let venv = ["-c", "import ensurepip, venv"];
+    let has_venv = Command::new("python3").args(venv).output();
+    if has_venv.is_ok_and(|output| output.status.success()) {
+        script += PIP_BUILD;
+    } else {
+        not_tried("there is no python3 with venv and pip", "pip in a fence");
     }
     // Where the toolchain is, when it is below the home folder of whoever runs the test.
     let mut more = String::new();
@@ -273,6 +306,216 @@ fn a_commit_in_the_main_checkout_is_told_of() {
     let done = Command::new("sh").args(["-c", command]).status().unwrap();
     assert!(done.success());
     assert_eq!(env.git(&["rev-parse", "HEAD"]), before);
+}
+
+/// What an agent can do to the files by which git finds the repository of its worktree, so that the git that commits its
+/// work, which no fence holds, runs a program or writes elsewhere for it. `$A` is the administrative directory, `$L` the
+/// log of the branch.
+const SNARES: &[(&str, &str, &str)] = &[
+    (
+        "a repository of its own",
+        r#"rm .git; git init -q; echo "$M/.git/objects" > .git/objects/info/alternates
+           git update-ref refs/heads/ai-sdlc/S-0001-work "$T"
+           git symbolic-ref HEAD refs/heads/ai-sdlc/S-0001-work; git reset -q
+           git config core.fsmonitor "touch '$B/escaped'; false""#,
+        ".git is not the file that git has made",
+    ),
+    (
+        "another common directory",
+        r#"cp -r "$M/.git" e; git config -f e/config core.fsmonitor "touch '$B/escaped'; false"
+           echo "$PWD/e" > "$A/commondir""#,
+        "commondir names another repository",
+    ),
+    (
+        "a link instead of the message",
+        r#"rm -f "$A/COMMIT_EDITMSG"; ln -s "$M/README.md" "$A/COMMIT_EDITMSG""#,
+        "COMMIT_EDITMSG is neither a file nor a folder",
+    ),
+    (
+        "a link instead of the index",
+        r#"cp "$A/index" i; rm "$A/index"; ln -s "$B/escaped" "$A/index""#,
+        "index is neither a file nor a folder",
+    ),
+    (
+        "a link instead of the log",
+        r#"rm -f "$L"; ln -s "$M/README.md" "$L""#,
+        "logs/refs/heads/ai-sdlc/S-0001-work is no file",
+    ),
+    (
+        "a pipe instead of what is checked out",
+        r#"rm "$A/HEAD"; mkfifo "$A/HEAD""#,
+        "HEAD is neither a file nor a folder",
+    ),
+];
+
+#[test]
+fn nothing_outside_can_be_changed_by_the_git_that_commits_the_work() {
+    for (what, snare, words) in SNARES {
+        let env = TestEnv::new();
+        let script = format!(
+            "A=$(git rev-parse --git-dir); T=$(git rev-parse HEAD)
+            L=$M/.git/logs/refs/heads/ai-sdlc/S-0001-work; echo x > x; {snare}"
+        );
+        agent(&env, "", &script);
+        let before = contents(&env.path(""));
+        let output = env.ai_sdlc(&["run", "--json"]).run();
+        output.assert_end(what, "S-0001", "failed", words);
+        // Nor by whatever looks at the worktree afterwards.
+        env.ai_sdlc(&["worktrees", "prune"]).run();
+        env.ai_sdlc(&["run", "--story", "S-0001"])
+            .run()
+            .assert_code(1);
+        assert_eq!(different(&before, &contents(&env.path(""))), [""; 0]);
+        assert!(!env.base().join("escaped").exists(), "{what}");
+    }
+}
+
+#[test]
+fn what_an_agent_has_configured_in_a_repository_inside_runs_in_the_fence_alone() {
+    if !can_fence("repositories inside of a worktree") {
+        return;
+    }
+    for end in ["true", "false"] {
+        let env = TestEnv::new();
+        let script = format!(
+            r#"git init -q sub; git -C sub -c user.name=a -c user.email=b commit -q --allow-empty -m s
+            printf '[submodule "sub"]\n\tpath = sub\n\turl = ../x\n' > .gitmodules; git add .gitmodules sub
+            git -C sub config core.fsmonitor "touch '$B/escaped'; false"; echo x > sub/f; echo x > x; {end}"#
+        );
+        agent(&env, "", &script);
+        let output = env.ai_sdlc(&["run"]).run();
+        let expected = i32::from(end == "false");
+        assert_eq!(output.code, Some(expected), "{}", output.stderr);
+        env.ai_sdlc(&["worktrees", "remove", "S-0001", "--salvage"])
+            .run();
+        assert!(!env.base().join("escaped").exists(), "{end}");
+    }
+}
+
+#[test]
+fn an_agent_inherits_no_file_of_whoever_has_started_the_run() {
+    let env = TestEnv::new();
+    let script = "echo x > x; if (echo bad >&9) 2> /dev/null; then echo bad > escaped; fi";
+    agent(&env, "", script);
+    let run = env.ai_sdlc(&[]);
+    let output = run
+        .shell("exec 9> \"$AI_SDLC_TEST_DIR/open\"; exec \"$0\" run")
+        .directory(&env.path(""))
+        .run();
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert_eq!(env.changed_files("ai-sdlc/S-0001-work"), ["x"]);
+    assert_eq!(fs::read_to_string(env.base().join("open")).unwrap(), "");
+}
+
+/// Whether Linux is as new as that.
+fn linux_is_at_least(major: u32, minor: u32) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map(str::parse);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    (next(), next()) >= (major, minor)
+}
+
+#[test]
+fn an_agent_signals_only_what_it_has_started() {
+    if !can_fence("whom an agent can signal") {
+        return;
+    }
+    if !linux_is_at_least(6, 12) {
+        not_tried("Linux is older than 6.12", "whom an agent can signal");
+        return;
+    }
+    let env = TestEnv::new();
+    let script = r#"sleep 1000 & kill $! || exit 1; wait
+        echo x > x; if kill -0 "$PPID" 2> /dev/null; then echo bad > escaped; fi"#;
+    agent(&env, "", script);
+    let output = env.ai_sdlc(&["run"]).run();
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert_eq!(env.changed_files("ai-sdlc/S-0001-work"), ["x"]);
+}
+
+#[test]
+fn secrets_reach_only_agents_that_are_allowed_to_have_them() {
+    let env = TestEnv::new();
+    let script = r#"echo x > x
+        env | grep -o '^[A-Z_]*=secret' | sort; echo
+        tr '\0' '\n' < "/proc/$PPID/environ" | grep -q '=secret' && echo "of its parent"; true"#;
+    agent(&env, r#", "environment": {"allow": ["ASKED_FOR"]}"#, script);
+    let mut run = env.ai_sdlc(&["run"]);
+    let names = [
+        "FOO_TOKEN",
+        "AWS_SECRET_ACCESS_KEY",
+        "GITHUB_TOKEN",
+        "ANTHROPIC_API_KEY",
+        "SSH_AUTH_SOCK",
+        "DATABASE_URL",
+        "ASKED_FOR",
+    ];
+    for name in names {
+        run = run.variable(name, "secret");
+    }
+    let output = run.run();
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let log = log(&env);
+    let said: Vec<&str> = log.lines().filter(|line| line.contains("secret")).collect();
+    assert_eq!(said, ["ASKED_FOR=secret"], "{log}");
+    // Root can read what belongs to others, and without a fence everybody what is his own.
+    if can_fence("what an agent sees of its parent") && !rustix::process::geteuid().is_root() {
+        assert!(!log.contains("of its parent"), "{log}");
+    }
+}
+
+#[test]
+fn what_becomes_of_the_branches_of_others_is_told_with_how_to_take_it_back() {
+    let env = TestEnv::new();
+    let script = r#"echo x > x; new=$(git commit-tree -m bad 'HEAD^{tree}')
+        git update-ref refs/heads/ai-sdlc/S-0008-done "$new"; rm "$M/.git/refs/heads/ai-sdlc/S-0009-done"
+        git update-ref refs/heads/ai-sdlc/S-0010-new "$new""#;
+    agent(&env, "", script);
+    let others = ["ai-sdlc/S-0008-done", "ai-sdlc/S-0009-done"];
+    for branch in others {
+        env.git(&["branch", branch]);
+    }
+    let tips = || others.map(|branch| env.git(&["rev-parse", branch]));
+    let before = tips();
+    let output = env.ai_sdlc(&["run"]).run();
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let told = warnings(&output);
+    let [told] = &told[..] else {
+        panic!("{told:?}");
+    };
+    let expected = "S-0001: ai-sdlc/S-0008-done, ai-sdlc/S-0009-done are branches that were moved or deleted while it was \
+                    worked on; to take that back: ";
+    let command = told
+        .strip_prefix(expected)
+        .unwrap_or_else(|| panic!("{told}"));
+    let done = Command::new("sh").args(["-c", command]).status().unwrap();
+    assert!(done.success());
+    assert_eq!(tips(), before);
+}
+
+#[test]
+fn a_link_that_an_agent_has_left_in_a_cache_opens_nothing() {
+    if !can_fence("links in caches") {
+        return;
+    }
+    let env = TestEnv::new();
+    let home = env.base().join("home");
+    fs::create_dir_all(home.join(".cache/npm")).unwrap();
+    std::os::unix::fs::symlink(".cache/npm", home.join(".npm")).unwrap();
+    let script = r#"date >> x; if (echo bad > "$HOME/bad") 2> /dev/null; then echo bad > escaped; fi
+        rm -rf "$HOME/.cache/npm"; ln -s .. "$HOME/.cache/npm""#;
+    agent(&env, "", script);
+    for _ in 0..2 {
+        let output = env.ai_sdlc(&["run", "--story", "S-0001"]).run();
+        assert_eq!(output.code, Some(0), "{}", output.stderr);
+        assert_eq!(env.changed_files("ai-sdlc/S-0001-work"), ["x"]);
+        env.write(
+            ".ai-sdlc/stories/S-0001/story.md",
+            &env.story_text("S-0001")
+                .replace("status: done", "status: ready"),
+        );
+    }
+    assert!(!home.join("bad").exists());
 }
 
 #[test]

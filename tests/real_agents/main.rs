@@ -7,6 +7,8 @@
 //!
 //! No program reaches anything but this machine: everything happens in a network namespace that has only the loopback
 //! device. `fake_llm.py` is the model; a story's text has its script, the address of the model has the fault.
+//!
+//! The line that begins with `real agents: ` says which were tried, or why none was; `.ci/run` repeats it at its end.
 
 #![expect(clippy::print_stdout, reason = "it has no harness that would do so")]
 
@@ -87,7 +89,8 @@ fn main() -> ExitCode {
         std::fs::write(&path, &table).expect("the report can be written");
     }
     println!(
-        "real agents: {passed} passed, {failed} failed, {:.0} s",
+        "real agents: {}: {passed} passed, {failed} failed, {:.0} s",
+        names(&programs).join(", "),
         began.elapsed().as_secs_f64()
     );
     if failed == 0 {
@@ -97,11 +100,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn head(programs: &[Program]) -> String {
-    let names: Vec<String> = programs
-        .iter()
+fn names(programs: &[Program]) -> Vec<String> {
+    let names = programs.iter();
+    names
         .map(|program| format!("{} {}", program.name, program.version()))
-        .collect();
+        .collect()
+}
+
+fn head(programs: &[Program]) -> String {
+    let names = names(programs);
     let lines = "---|".repeat(names.len());
     format!("| | {} |\n|---|{lines}\n", names.join(" | "))
 }

@@ -15,6 +15,7 @@ use git2::{IndexEntryExtendedFlag, IndexEntryFlag, RepositoryState, StatusShow};
 use crate::git::changes::{self, Changes};
 use crate::git::commit::is_submodule;
 use crate::git::commit_id::CommitId;
+use crate::git::link::Link;
 use crate::git::repository::{RepositoryError, open};
 
 /// A worktree and the directory that git keeps about it. Nothing is looked for from here on: a worktree whose `.git`
@@ -23,6 +24,15 @@ use crate::git::repository::{RepositoryError, open};
 pub(super) struct Place {
     pub(super) worktree: PathBuf,
     pub(super) git_dir: PathBuf,
+}
+
+impl Place {
+    pub(super) fn of(link: &Link) -> Self {
+        Self {
+            worktree: link.worktree.clone(),
+            git_dir: link.git_dir.clone(),
+        }
+    }
 }
 
 /// What a look shows.

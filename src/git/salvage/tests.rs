@@ -66,6 +66,10 @@ impl Story {
         &self.prepared.path
     }
 
+    fn link(&self) -> Link {
+        Link::read(self.path()).unwrap()
+    }
+
     pub(super) fn sh(&self, script: &str) -> String {
         sh(self.path(), script)
     }
@@ -359,7 +363,7 @@ async fn repositories_inside_are_saved_with_all_they_have() {
         attempt: AttemptNumber::FIRST,
         why: "a checkpoint".to_owned(),
     };
-    let point = checkpoint(git, story.path(), &request).await.unwrap();
+    let point = checkpoint(git, &story.link(), &request).await.unwrap();
     let point = point.unwrap();
     assert_eq!(
         story.sh(&format!("git rev-parse {point}^{{tree}}")),
@@ -514,13 +518,13 @@ async fn a_lock_that_a_killed_git_has_left_on_the_ref_is_removed() {
 #[tokio::test]
 async fn what_is_unsaved_has_a_number_that_changes_with_it() {
     let story = Story::new().await;
-    assert_eq!(unsaved(story.path()).await.unwrap(), None);
+    assert_eq!(unsaved(&story.link()).await.unwrap(), None);
     write(story.path(), "new.txt", "x");
-    let first = unsaved(story.path()).await.unwrap();
+    let first = unsaved(&story.link()).await.unwrap();
     assert!(first.is_some());
-    assert_eq!(unsaved(story.path()).await.unwrap(), first);
+    assert_eq!(unsaved(&story.link()).await.unwrap(), first);
     write(story.path(), "new.txt", "xy");
-    assert_ne!(unsaved(story.path()).await.unwrap(), first);
+    assert_ne!(unsaved(&story.link()).await.unwrap(), first);
 }
 
 #[tokio::test]

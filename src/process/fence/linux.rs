@@ -10,13 +10,13 @@ use std::process::Command;
 
 use landlock::{
     ABI, AccessFs, BitFlags, CompatLevel, Compatible as _, PathBeneath, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _,
+    RulesetCreatedAttr as _, Scope,
 };
 
 use super::{Allowed, Extent};
 
-/// What is refused outside of the fence: all kinds of writes that this version of Landlock knows. An older kernel refuses
-/// those of them that it knows.
+/// What is refused outside of the fence: all kinds of writes that this version of Landlock knows, and signals (Linux 6.12).
+/// An older kernel refuses those of them that it knows.
 const NEWEST: ABI = ABI::V7;
 
 /// The oldest version that is used (Linux 5.19). The one before it refuses every move from one folder to another, also
@@ -64,6 +64,7 @@ impl WriteFence {
         let mut ruleset = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)
             .handle_access(refused)
+            .and_then(|ruleset| ruleset.scope(Scope::Signal))
             .and_then(Ruleset::create)
             .map_err(io::Error::other)?;
         for Allowed { path, extent } in allowed {

@@ -384,14 +384,18 @@ pub(crate) fn names_in(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Whether a shell in a namespace of its own may mount file systems (`unshare -rm`). Where it may not, it is said what is
-/// not tried, past the capture of the test's output.
+/// Says what is not tried, and why, past the capture of the test's output.
+pub(crate) fn not_tried(why: &str, what: &str) {
+    let line = format!("not tried, since {why}: {what}\n");
+    io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+/// Whether a shell in a namespace of its own may mount file systems (`unshare -rm`). Where it may not, that is said.
 pub(crate) fn can_mount(what: &str) -> bool {
     let tried = Command::new("unshare").args(["-rm", "true"]).output();
     let can = tried.is_ok_and(|output| output.status.success());
     if !can {
-        let line = format!("not tried, since `unshare -rm` is refused here: {what}\n");
-        io::stderr().write_all(line.as_bytes()).unwrap();
+        not_tried("`unshare -rm` is refused here", what);
     }
     can
 }
@@ -401,8 +405,7 @@ pub(crate) fn can_mount(what: &str) -> bool {
 pub(crate) fn can_fence(what: &str) -> bool {
     let can = ai_sdlc::process::can_fence();
     if let Err(reason) = can {
-        let line = format!("not tried, since {reason}: {what}\n");
-        io::stderr().write_all(line.as_bytes()).unwrap();
+        not_tried(reason, what);
     }
     can.is_ok()
 }
