@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, FileType};
 use std::io;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -147,9 +148,9 @@ fn same(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// What is in a folder and neither a file nor a folder itself.
+/// What is in a folder and neither a file nor a folder itself. A socket is where git's own watcher of files is reached.
 fn foreign(folder: &Path) -> Option<PathBuf> {
-    let is_usual = |kind: FileType| kind.is_file() || kind.is_dir();
+    let is_usual = |kind: FileType| kind.is_file() || kind.is_dir() || kind.is_socket();
     let mut entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let found = entries.find(|entry| !entry.file_type().is_ok_and(is_usual));
     found.map(|entry| entry.path())
@@ -199,6 +200,8 @@ mod tests {
              git sparse-checkout set dir; git rebase -q HEAD~1; git switch -q -c other; git switch -q -",
         );
         assert_eq!(link.check(Some("ai-sdlc/x")), Ok(()));
+        let watcher = link.git_dir.join("fsmonitor--daemon.ipc");
+        let _watcher = std::os::unix::net::UnixListener::bind(watcher).unwrap();
         sh(&worktree, "rm .git");
         assert_eq!(link.check(Some("ai-sdlc/x")), Ok(()));
     }
