@@ -85,7 +85,7 @@ mod linux {
 
     use super::super::Ending;
     use super::super::handle::Handle;
-    use super::super::table::{self, Entry, Terminal, Variables};
+    use super::super::table::{self, Entry, Variables};
     use super::{KILLING, Leftover, Reaped, Search};
 
     /// The most processes that are named when many are ended.
@@ -382,24 +382,18 @@ mod linux {
         })
     }
 
-    /// A process that hides where it comes from. A person's process has a home.
+    /// A process that hides where it comes from.
     fn is_stray(
         entry: &Entry,
         variables: &Variables,
         entries: &BTreeMap<u32, Entry>,
         search: &Search<'_>,
     ) -> bool {
-        // Readable at all: that of another user's process is not, and looks empty.
-        let readable = || std::fs::read(format!("/proc/{}/environ", entry.pid)).is_ok();
-        entry.terminal == Terminal::None
-            && variables.get("HOME").is_none()
-            && has_lost_its_parent(entry, entries)
-            && table::working_directory(entry.pid)
-                .is_some_and(|folder| folder.starts_with(search.worktrees))
+        has_lost_its_parent(entry, entries)
             && search
                 .since
                 .is_some_and(|since| started_after(entry, since))
-            && readable()
+            && table::hides_in(search.worktrees, entry, variables)
     }
 
     /// It belongs to the first process, or to one that it was not started by: a child is in the session of its parent

@@ -184,6 +184,16 @@ pub(super) fn has_own_image(pid: u32) -> bool {
     image(&pid.to_string()).is_some_and(|image_of| image("self") == Some(image_of))
 }
 
+/// Whether a process hides where it comes from and works in a folder, or below it: it has no terminal and no home, which a
+/// person's process has. One whose environment may not be read hides nothing.
+pub(super) fn hides_in(folder: &Path, entry: &Entry, variables: &Variables) -> bool {
+    let readable = || std::fs::read(format!("/proc/{}/environ", entry.pid)).is_ok();
+    entry.terminal == Terminal::None
+        && variables.get("HOME").is_none()
+        && working_directory(entry.pid).is_some_and(|directory| directory.starts_with(folder))
+        && readable()
+}
+
 /// The working directory of a process.
 pub(super) fn working_directory(pid: u32) -> Option<PathBuf> {
     let path = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
