@@ -112,3 +112,16 @@ fn what_hides_in_a_worktree_ends_with_its_executor_also_where_others_may_have_or
     assert_eq!(strangers.len(), 1, "{strangers:#?}");
     strangers[0].kill();
 }
+
+#[test]
+fn an_agent_gets_no_descriptor_of_its_log_but_its_output_and_its_errors() {
+    let env = TestEnv::new();
+    let script =
+        "ls -l /proc/$$/fd | grep '/log$' | sed 's/.* \\([0-9]*\\) -> .*/\\1/' > descriptors";
+    env.story("S-0001").script(script).write();
+    env.ai_sdlc(&["run", "--keep-worktrees"])
+        .run()
+        .assert_code(0);
+    let descriptors = env.read(".ai-sdlc/worktrees/S-0001-work/descriptors");
+    assert_eq!(descriptors, "1\n2\n");
+}
