@@ -22,7 +22,7 @@ pub(super) fn run(args: &ReapArgs) -> Result<ExitCode, CliError> {
     check_sight()?;
     if args.dry_run {
         lock.hand_on();
-        let left = earlier.leftovers();
+        let left = earlier.leftovers(&Housekeeping::default());
         show(&left);
         report::note("Found", &count(&left));
         return Ok(ExitCode::from(SUCCESS));

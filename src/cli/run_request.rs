@@ -60,7 +60,12 @@ pub(super) async fn request(
     }
     let folder = run_folder(&project, &run)?;
     prune_in_the_background(&project, &run);
-    let launcher = LocalLauncher::new(files, &project.config.kept_processes, folder.group())?;
+    let launcher = LocalLauncher::new(
+        files,
+        &project.worktree_base(),
+        &project.config.kept_processes,
+        folder.group(),
+    )?;
     let (used_today, unknown) = orchestrator::used_today(&project.runs(), Some(&run));
     let limits_days = project.config.rules.limits.has_day_limits();
     let place = place(&project, &repository);

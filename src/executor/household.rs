@@ -42,6 +42,7 @@ impl Household {
                 whose: Whose::All {
                     mark: identity::RUN,
                 },
+                worktrees: None,
                 keep: &keep,
                 asked,
                 polite,

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,8 +39,7 @@ pub struct LocalLauncher {
     /// How many sockets there have been; each gets a number for its name, which has to be short.
     bound: AtomicU64,
     files: FileLimit,
-    /// Names of processes that may outlive their agent.
-    keep: Arc<[String]>,
+    sweeper: Sweeper,
     groups: Groups,
     reaping: AbortHandle,
 }
@@ -53,12 +52,17 @@ impl Drop for LocalLauncher {
 
 impl LocalLauncher {
     /// A launcher of this very program, which from here on inherits what its executors leave behind. Called inside a
-    /// runtime, before anything is started. `keep` are names of processes that may outlive their agent; the file gets the
-    /// path of the group of processes of the run, if it has one, for as long as it has it.
+    /// runtime, before anything is started. Executors work below `worktrees`; `keep` are names of processes that may outlive
+    /// their agent; the file gets the path of the group of processes of the run, if it has one, for as long as it has it.
     ///
     /// # Errors
     /// When there is no place for sockets, or this program cannot be found.
-    pub fn new(files: FileLimit, keep: &[String], group: PathBuf) -> Result<Self, LaunchError> {
+    pub fn new(
+        files: FileLimit,
+        worktrees: &Path,
+        keep: &[String],
+        group: PathBuf,
+    ) -> Result<Self, LaunchError> {
         let sockets =
             SocketDir::create().map_err(|error| LaunchError::Socket(error.to_string()))?;
         let program = process::own_program().map_err(LaunchError::Spawn)?;
@@ -70,7 +74,10 @@ impl LocalLauncher {
             sockets,
             bound: AtomicU64::new(0),
             files,
-            keep: keep.into(),
+            sweeper: Sweeper {
+                keep: keep.into(),
+                worktrees: worktrees.into(),
+            },
             groups: Groups::noted_in(group),
             reaping: tokio::spawn(process::reap_orphans()).abort_handle(),
         })
@@ -151,7 +158,7 @@ impl Launcher for LocalLauncher {
             child,
             _ownership: ownership,
             pid,
-            keep: Arc::clone(&self.keep),
+            sweeper: self.sweeper.clone(),
             groups: self.groups.clone(),
             leaf: leaf.map(Arc::new),
         };
@@ -169,7 +176,7 @@ impl Launcher for LocalLauncher {
 
     async fn close(&self) -> Closed {
         let mark = identity::RUN;
-        let swept = sweep(Whose::All { mark }, &self.keep, LAST_POLITE).await;
+        let swept = self.sweeper.sweep(Whose::All { mark }, LAST_POLITE).await;
         let groups = self.groups.clone();
         let removing = tokio::task::spawn_blocking(move || groups.close());
         match tokio::time::timeout(REMOVING, removing).await {
@@ -191,7 +198,7 @@ struct Keeper {
     child: Child,
     _ownership: Ownership,
     pid: u32,
-    keep: Arc<[String]>,
+    sweeper: Sweeper,
     groups: Groups,
     leaf: Option<Arc<Leaf>>,
 }
@@ -234,7 +241,7 @@ impl Keeper {
     async fn end_its_group(&self, leaf: &Arc<Leaf>) {
         let end = self
             .groups
-            .end(Arc::clone(leaf), &self.keep, SWEEPING)
+            .end(Arc::clone(leaf), &self.sweeper.keep, SWEEPING)
             .await;
         if !end.ended.is_empty() {
             let (ended, stayed) = (&end.ended, &end.stayed);
@@ -252,7 +259,7 @@ impl Keeper {
             mark: identity::RUN,
             attempt: identity::STORY,
         };
-        let swept = sweep(whose, &self.keep, POLITE).await;
+        let swept = self.sweeper.sweep(whose, POLITE).await;
         if !swept.is_clean() {
             let stayed = &swept.stayed;
             tracing::warn!(pid = self.pid, ended = %swept, ?stayed, "a killed executor left processes");
@@ -260,22 +267,36 @@ impl Keeper {
     }
 }
 
-/// Ends orphans of this process on a thread of its own.
-async fn sweep(whose: Whose<'static>, keep: &Arc<[String]>, polite: Duration) -> Swept {
-    let keep = Arc::clone(keep);
-    let sweeping = tokio::task::spawn_blocking(move || {
-        process::sweep_orphans(&Sweep {
-            whose,
-            keep: &keep,
-            asked: None,
-            polite,
-            within: SWEEPING,
+/// Ends what executors leave behind.
+#[derive(Clone)]
+struct Sweeper {
+    /// Names of processes that may outlive their agent.
+    keep: Arc<[String]>,
+    /// Where executors work.
+    worktrees: Arc<Path>,
+}
+
+impl Sweeper {
+    /// Ends orphans of this process on a thread of its own.
+    async fn sweep(&self, whose: Whose<'static>, polite: Duration) -> Swept {
+        let Self { keep, worktrees } = self.clone();
+        let sweeping = tokio::task::spawn_blocking(move || {
+            // Where processes work is told without links.
+            let worktrees = worktrees.canonicalize().ok();
+            process::sweep_orphans(&Sweep {
+                whose,
+                worktrees: worktrees.as_deref(),
+                keep: &keep,
+                asked: None,
+                polite,
+                within: SWEEPING,
+            })
+        });
+        sweeping.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "nobody ended what was left behind");
+            Swept::default()
         })
-    });
-    sweeping.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "nobody ended what was left behind");
-        Swept::default()
-    })
+    }
 }
 
 fn exit_of(status: ExitStatus) -> Exit {

@@ -54,15 +54,16 @@ impl EarlierRuns {
         }
     }
 
-    /// What they have left. Blocks for as long as it takes to look at every process once.
-    pub fn leftovers(&self) -> Vec<Leftover> {
+    /// What they have left. Blocks for as long as it takes to look at every process once, and at those that start then.
+    pub fn leftovers(&self, housekeeping: &Housekeeping) -> Vec<Leftover> {
         let known = self.known();
         if known.is_empty() {
             return Vec::new();
         }
         let is_over = |run: &str| self.is_over(&known, run);
         let groups = self.groups(&known);
-        process::leftovers(&self.search(&known, &is_over, &groups, Duration::ZERO))
+        let newest = self.newest(housekeeping);
+        process::leftovers(&self.search(&known, &is_over, &groups, newest))
     }
 
     /// Ends what they have left. Blocks, for seconds when there is something to end.
@@ -72,12 +73,8 @@ impl EarlierRuns {
             return Reaped::default();
         }
         let is_over = |run: &str| self.is_over(&known, run);
-        // Only who died has left anything that has to be looked for with such care.
-        let newest = match self.last {
-            Predecessor::Died(_) => housekeeping.look_at_newest,
-            Predecessor::EndedWell => Duration::ZERO,
-        };
         let groups = self.groups(&known);
+        let newest = self.newest(housekeeping);
         let search = self.search(&known, &is_over, &groups, newest);
         let reaped =
             process::end_leftovers(&search, housekeeping.left_alone, housekeeping.left_asked);
@@ -88,6 +85,15 @@ impl EarlierRuns {
             }
         }
         reaped
+    }
+
+    /// For how long to look at processes that start.
+    fn newest(&self, housekeeping: &Housekeeping) -> Duration {
+        // Only who died has left anything that has to be looked for with such care.
+        match self.last {
+            Predecessor::Died(_) => housekeeping.look_at_newest,
+            Predecessor::EndedWell => Duration::ZERO,
+        }
     }
 
     /// The groups that these runs have noted and not removed.

@@ -19,6 +19,7 @@ mod tests;
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -148,7 +149,8 @@ impl Follower {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn of_own_output(limits: Limits) -> io::Result<Self> {
-        let own = rustix::io::dup(rustix::stdio::stdout())?;
+        // Not inherited by what is started here, which a plain `dup` would be.
+        let own = std::io::stdout().as_fd().try_clone_to_owned()?;
         Self::new(own.into(), PathBuf::from("the standard output"), limits)
     }
 

@@ -85,7 +85,7 @@ mod linux {
 
     use super::super::Ending;
     use super::super::handle::Handle;
-    use super::super::table::{self, Entry, Terminal, Variables};
+    use super::super::table::{self, Entry, Variables};
     use super::{KILLING, Leftover, Reaped, Search};
 
     /// The most processes that are named when many are ended.
@@ -97,9 +97,18 @@ mod linux {
     /// How long one look waits for the first of those that were asked or killed.
     const NAP: Duration = Duration::from_millis(20);
 
-    /// The leftovers that are there now.
+    /// The leftovers that are there now; of one that forks and ends, over and over, its last process.
     pub fn leftovers(search: &Search<'_>) -> Vec<Leftover> {
-        look(search).into_iter().map(|(_, left)| left).collect()
+        let mut found: Vec<Leftover> = look(search).into_iter().map(|(_, left)| left).collect();
+        let origin = |left: &Leftover| (left.run.clone(), left.story.clone());
+        let known: BTreeSet<_> = found.iter().map(origin).collect();
+        let mut fleeting = BTreeMap::new();
+        watch_starts(search, |handle, left| {
+            fleeting.insert((origin(&left), handle.found().name), left);
+        });
+        fleeting.retain(|(origin, _), _| !known.contains(origin));
+        found.extend(fleeting.into_values());
+        found
     }
 
     /// Gives leftovers the time `alone` to end by themselves, asks what is left, and kills what is left `polite` later.
@@ -203,12 +212,24 @@ mod linux {
         Some,
     }
 
-    /// Kills every process with the mark of a run that is over as soon as it starts. The number of the newest process is
-    /// told by the system, so that one is seen within microseconds of its start.
+    /// Kills every process with the mark of a run that is over as soon as it starts.
     fn chase(search: &Search<'_>, reaped: &mut Reaped) -> Chased {
+        let mut chased = Chased::None;
+        watch_starts(search, |handle, left| {
+            handle.signal(Ending::Kill);
+            chased = Chased::Some;
+            if reaped.ended.len() < MOST_NAMED {
+                reaped.ended.push(left);
+            }
+        });
+        chased
+    }
+
+    /// Tells of every process with the mark of a run that is over as soon as it starts, for as long as is searched for such.
+    /// The number of the newest process is told by the system, so that one is seen within microseconds of its start.
+    fn watch_starts(search: &Search<'_>, mut tell: impl FnMut(&Handle, Leftover)) {
         let until = Instant::now() + search.newest;
         let mut last = newest_process().unwrap_or_default();
-        let mut chased = Chased::None;
         while Instant::now() < until {
             let newest = newest_process().unwrap_or_default();
             // Numbers start again from below when all have been used.
@@ -231,20 +252,16 @@ mod linux {
                         && !is_untouchable(pid, search.keep)
                 };
                 if let Some(handle) = Handle::open(pid, marked) {
-                    handle.signal(Ending::Kill);
-                    chased = Chased::Some;
-                    if reaped.ended.len() < MOST_NAMED {
-                        reaped.ended.push(Leftover {
-                            found: handle.found(),
-                            run: Some(printable(run)),
-                            story: variables.get(search.story).map(printable),
-                        });
-                    }
+                    let left = Leftover {
+                        found: handle.found(),
+                        run: Some(printable(run)),
+                        story: variables.get(search.story).map(printable),
+                    };
+                    tell(&handle, left);
                 }
             }
             last = newest;
         }
-        chased
     }
 
     /// The number that was given last (`proc_loadavg(5)`).
@@ -382,24 +399,18 @@ mod linux {
         })
     }
 
-    /// A process that hides where it comes from. A person's process has a home.
+    /// A process that hides where it comes from.
     fn is_stray(
         entry: &Entry,
         variables: &Variables,
         entries: &BTreeMap<u32, Entry>,
         search: &Search<'_>,
     ) -> bool {
-        // Readable at all: that of another user's process is not, and looks empty.
-        let readable = || std::fs::read(format!("/proc/{}/environ", entry.pid)).is_ok();
-        entry.terminal == Terminal::None
-            && variables.get("HOME").is_none()
-            && has_lost_its_parent(entry, entries)
-            && table::working_directory(entry.pid)
-                .is_some_and(|folder| folder.starts_with(search.worktrees))
+        has_lost_its_parent(entry, entries)
             && search
                 .since
                 .is_some_and(|since| started_after(entry, since))
-            && readable()
+            && table::hides_in(search.worktrees, entry, variables)
     }
 
     /// It belongs to the first process, or to one that it was not started by: a child is in the session of its parent
@@ -498,6 +509,10 @@ mod tests {
         let is_over = |run: &str| run == "over";
         let mut search = search(folder.path(), &is_over);
         search.newest = Duration::from_millis(200);
+        // Each of its processes is another one, and one is enough to say that it is there.
+        let named = leftovers(&search);
+        let of_run = |left: &Leftover| left.run.as_deref() == Some("over");
+        assert!(!named.is_empty() && named.iter().all(of_run), "{named:?}");
         let reaped = end_leftovers(&search, Duration::ZERO, Duration::ZERO);
         std::fs::write(stop, "").unwrap();
         drop(runner);

@@ -8,6 +8,7 @@
 //! Elsewhere there are no subreapers, and nothing is found.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use super::Found;
@@ -20,6 +21,9 @@ const MOST_NAMED: usize = 20;
 pub struct Sweep<'a> {
     /// Which orphans.
     pub whose: Whose<'a>,
+    /// The folder of the worktrees, without links, where this process may have inherited what is not of its own: an orphan
+    /// without a mark that hides where it comes from is swept if it works there. None for none.
+    pub worktrees: Option<&'a Path>,
     /// Names of processes that may stay, with everything below them.
     pub keep: &'a [String],
     /// A process group whose members have been asked to end before. Nobody is asked twice: many take a second request
@@ -35,7 +39,8 @@ pub struct Sweep<'a> {
 #[derive(Debug, Clone, Copy)]
 pub enum Whose<'a> {
     /// Every orphan, marked or not; of a process that had children before it was this program, or that is the first one
-    /// of a container and inherits whatever there is, only those that carry this mark: the others may be anybody's.
+    /// of a container and inherits whatever there is, only those that carry this mark, or hide in a worktree: the others
+    /// may be anybody's.
     All {
         /// The mark of everything that this program starts.
         mark: &'a str,
@@ -379,7 +384,7 @@ mod linux {
         };
         for entry in orphans {
             // What is asked here of a process may hang with it, so nothing is locked.
-            if entry.is_named(sweep.keep) || is_spared(&entry, &sweep.whose) {
+            if entry.is_named(sweep.keep) || is_spared(&entry, sweep, has_strangers()) {
                 left.others = true;
                 continue;
             }
@@ -460,16 +465,76 @@ mod linux {
         sweep.asked == Some(entry.group)
     }
 
-    fn is_spared(entry: &Entry, whose: &Whose<'_>) -> bool {
-        match whose {
-            Whose::All { .. } if !has_strangers() => false,
-            Whose::All { mark } => Variables::of(entry.pid).get(mark).is_none(),
-            Whose::OfAttempts { mark, attempt } => {
-                let variables = Variables::of(entry.pid);
-                let ours = variables.get(mark).is_some();
-                let of_attempt = variables.get(attempt).is_some();
-                (ours && !of_attempt) || (!ours && has_strangers())
-            }
+    /// Whether an orphan is not to be swept. `mixed` says that it may be that of a child that was there before.
+    fn is_spared(entry: &Entry, sweep: &Sweep<'_>, mixed: bool) -> bool {
+        let (mark, attempt) = match sweep.whose {
+            Whose::All { .. } if !mixed => return false,
+            Whose::All { mark } => (mark, None),
+            Whose::OfAttempts { mark, attempt } => (mark, Some(attempt)),
+        };
+        let variables = Variables::of(entry.pid);
+        if variables.get(mark).is_some() {
+            return attempt.is_some_and(|attempt| variables.get(attempt).is_none());
+        }
+        let hides = |folder| table::hides_in(folder, entry, &variables);
+        mixed && !sweep.worktrees.is_some_and(hides)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::os::unix::process::CommandExt as _;
+        use std::path::Path;
+        use std::process::Command;
+
+        use super::super::super::table::Terminal;
+        use super::*;
+
+        #[test]
+        fn where_others_may_have_orphans_only_what_is_marked_or_hides_in_a_worktree_is_swept() {
+            let dir = tempfile::tempdir().unwrap();
+            let inside = dir.path().canonicalize().unwrap();
+            let outside = std::env::temp_dir();
+            let spared = |environment: &[(&str, &str)], at: &Path, mixed: bool| {
+                let mut command = Command::new("sleep");
+                command.arg("1000").current_dir(at).env_clear();
+                let environment = environment.iter().copied();
+                let mut child = command.envs(environment).process_group(0).spawn().unwrap();
+                let mut entry = Entry::read(child.id()).unwrap();
+                // Where the test runs is not what is asked.
+                entry.terminal = Terminal::None;
+                let whose = Whose::All { mark: "MARK" };
+                let sweep = Sweep {
+                    whose,
+                    worktrees: Some(&inside),
+                    keep: &[],
+                    asked: None,
+                    polite: Duration::ZERO,
+                    within: Duration::ZERO,
+                };
+                let attempt = "ATTEMPT";
+                let of_attempts = Sweep {
+                    whose: Whose::OfAttempts {
+                        mark: "MARK",
+                        attempt,
+                    },
+                    ..sweep
+                };
+                let answer = [&sweep, &of_attempts].map(|one| is_spared(&entry, one, mixed));
+                child.kill().unwrap();
+                child.wait().unwrap();
+                answer
+            };
+            let (mark, home) = (("MARK", "a"), ("HOME", "/"));
+            assert_eq!(spared(&[], &outside, false), [false, false]);
+            assert_eq!(spared(&[home], &inside, false), [false, false]);
+            assert_eq!(spared(&[], &outside, true), [true, true]);
+            assert_eq!(spared(&[home], &inside, true), [true, true]);
+            assert_eq!(spared(&[], &inside, true), [false, false]);
+            assert_eq!(spared(&[mark, home], &outside, true), [false, true]);
+            assert_eq!(
+                spared(&[mark, ("ATTEMPT", "1")], &outside, true),
+                [false, false]
+            );
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 
 /// Where the standard output ends now, and the last bytes of it from `begin` on, at most `limit`. It has to be a file
@@ -10,7 +11,7 @@ use std::os::unix::fs::FileExt as _;
 /// # Errors
 /// When it is something else.
 pub fn own_output_since(begin: u64, limit: u64) -> io::Result<(u64, Vec<u8>)> {
-    let file = File::from(rustix::io::dup(rustix::stdio::stdout())?);
+    let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));

@@ -75,14 +75,16 @@ impl Entry {
 
     /// The process or the thread of that folder, also when it has ended.
     pub(super) fn read_in(folder: &Path) -> Option<Self> {
-        Self::parse(&std::fs::read_to_string(folder.join("stat")).ok()?)
+        // A name may be any bytes: programs choose theirs, and the system cuts them wherever 15 bytes end.
+        let stat = std::fs::read(folder.join("stat")).ok()?;
+        Self::parse(&String::from_utf8_lossy(&stat))
     }
 
     /// Whether it has one of these names, of which the system keeps 15 bytes.
     pub(super) fn is_named(&self, names: &[String]) -> bool {
         names.iter().any(|name| {
             let kept = name.as_bytes().get(..15).unwrap_or(name.as_bytes());
-            kept == self.name.as_bytes()
+            String::from_utf8_lossy(kept) == self.name
         })
     }
 
@@ -182,6 +184,16 @@ pub(super) fn has_own_image(pid: u32) -> bool {
     image(&pid.to_string()).is_some_and(|image_of| image("self") == Some(image_of))
 }
 
+/// Whether a process hides where it comes from and works in a folder, or below it: it has no terminal and no home, which a
+/// person's process has. One whose environment may not be read hides nothing.
+pub(super) fn hides_in(folder: &Path, entry: &Entry, variables: &Variables) -> bool {
+    let readable = || std::fs::read(format!("/proc/{}/environ", entry.pid)).is_ok();
+    entry.terminal == Terminal::None
+        && variables.get("HOME").is_none()
+        && working_directory(entry.pid).is_some_and(|directory| directory.starts_with(folder))
+        && readable()
+}
+
 /// The working directory of a process.
 pub(super) fn working_directory(pid: u32) -> Option<PathBuf> {
     let path = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
@@ -217,6 +229,25 @@ mod tests {
         assert!(entry.is_named(&["other".to_owned(), "a-very-long-name".to_owned()]));
         assert!(!entry.is_named(&["a-very-long".to_owned()]));
         assert!(!entry.is_named(&[]));
+    }
+
+    #[test]
+    fn a_name_may_be_any_bytes() {
+        let seen_as = |name: Vec<u8>| {
+            let name = std::ffi::CString::new(name).unwrap();
+            std::thread::spawn(move || {
+                rustix::thread::set_name(&name).unwrap();
+                Entry::read_in(Path::new("/proc/thread-self")).unwrap()
+            })
+            .join()
+            .unwrap()
+        };
+        let long = "fünfzehn-byteö";
+        // The fifteenth byte is in the middle of a letter.
+        assert!(std::str::from_utf8(&long.as_bytes()[..15]).is_err());
+        let entry = seen_as(long.into());
+        assert!(entry.is_named(&[long.to_owned()]), "{entry:?}");
+        assert_eq!(seen_as(b"\xff\xfe) Z".to_vec()).parent, entry.parent);
     }
 
     #[test]

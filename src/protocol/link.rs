@@ -525,7 +525,7 @@ mod tests {
         let error = outcome(after_good(framed(&[1, 0, 0]))).await;
         assert!(matches!(
             error,
-            LinkError::Codec(CodecError::Version { theirs: 1, ours: 4 })
+            LinkError::Codec(CodecError::Version { theirs: 1, ours: 5 })
         ));
         let error = outcome(after_good(framed(&[]))).await;
         assert!(matches!(error, LinkError::Codec(CodecError::Truncated)));

@@ -237,6 +237,7 @@ async fn see_end(
                     mark: identity::RUN,
                     attempt: identity::STORY,
                 },
+                worktrees: None,
                 keep: &keep,
                 asked: None,
                 polite: POLITE,

@@ -91,6 +91,7 @@ async fn run(command: &str, names: &[String]) -> u8 {
             whose: Whose::All {
                 mark: identity::RUN,
             },
+            worktrees: None,
             keep: &keep,
             asked,
             polite: if asked.is_some() {

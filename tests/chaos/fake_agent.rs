@@ -155,7 +155,11 @@ impl Agent {
                 self.let_loose(self.silent("bare-daemon-itself").env_clear());
                 return 0;
             }
-            "daemon-itself" | "bare-daemon-itself" => self.say("daemon"),
+            "bare-daemon-itself" => {
+                rustix::thread::set_name(c"\xff\xfe no text").expect("may have a name");
+                self.say("daemon");
+            }
+            "daemon-itself" => self.say("daemon"),
             "subreaper" => {
                 let own = rustix::process::getpid();
                 rustix::process::set_child_subreaper(Some(own)).expect("may be a subreaper");

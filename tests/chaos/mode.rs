@@ -23,7 +23,7 @@ pub(crate) enum Mode {
     Stopped,
     /// Has a child in a session of its own.
     Setsid,
-    /// Has a daemon, forked twice, with an empty environment and nothing open.
+    /// Has a daemon, forked twice, with an empty environment, a name that is no text and nothing open.
     Daemon,
     /// Has a subreaper with a grandchild in a session of its own.
     Subreaper,

@@ -204,7 +204,9 @@ fn arguments(pid: u32) -> String {
 
 /// The fields of `/proc/<pid>/stat` from the third one (`proc_pid_stat(5)`).
 pub(crate) fn stat(pid: u32) -> Option<Vec<String>> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // A name may be any bytes.
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
     let (_, rest) = stat.rsplit_once(')')?;
     Some(rest.split_whitespace().map(str::to_owned).collect())
 }

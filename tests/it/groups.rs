@@ -1,18 +1,10 @@
 //! Groups of processes: what hides from everything else is found in them, and none is left behind.
 
 use std::fs;
-use std::path::Path;
 
 use rustix::process::Signal;
 
-use super::support::{Gates, HOLD, TestEnv, executor_of, groups};
-
-/// Whether a process runs; one that waits to be reaped does not.
-fn runs(pid: &str) -> bool {
-    let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
-    stat.rsplit_once(')')
-        .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
-}
+use super::support::{Gates, HOLD, TestEnv, executor_of, groups, runs};
 
 #[test]
 fn what_hides_from_every_look_is_found_after_orchestrator_and_executor_were_killed_at_once() {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use super::support::{Gates, HOLD, TestEnv, living};
+use super::support::{Gates, HOLD, TestEnv, executor_of, living, runs};
 
 #[test]
 fn what_works_behind_a_wrapper_that_dies_at_once_has_the_whole_grace() {
@@ -84,4 +84,44 @@ fn a_run_that_was_started_with_nohup_outlives_its_terminal() {
     let output = run.wait();
     output.assert_code(0);
     assert!(output.events("run_stopping").is_empty());
+}
+
+#[test]
+fn what_hides_in_a_worktree_ends_with_its_executor_also_where_others_may_have_orphans() {
+    let env = TestEnv::new();
+    env.without_retries();
+    let script = format!(
+        "env -i setsid sleep 1000 </dev/null >/dev/null 2>&1 &\n\
+         echo $! > hidden\n\
+         until test \"$(cat /proc/$!/comm)\" = sleep; do sleep 0.01; done\n{HOLD}"
+    );
+    env.story("S-0001").script(&script).write();
+    let gates = Gates::new(&env, &["S-0001"]);
+    // The run has a child that is none of its business.
+    let run = env
+        .ai_sdlc(&["run"])
+        .shell("sleep 1000 </dev/null >/dev/null 2>&1 & exec \"$0\" run")
+        .start();
+    assert_eq!(gates.next(), "S-0001");
+    let hidden = env.read(".ai-sdlc/worktrees/S-0001-work/hidden");
+    assert!(runs(hidden.trim()));
+    executor_of(env.mark(), "S-0001").unwrap().kill();
+    run.wait().assert_code(1);
+    assert!(!runs(hidden.trim()));
+    let strangers = living(env.mark());
+    assert_eq!(strangers.len(), 1, "{strangers:#?}");
+    strangers[0].kill();
+}
+
+#[test]
+fn an_agent_gets_no_descriptor_of_its_log_but_its_output_and_its_errors() {
+    let env = TestEnv::new();
+    let script =
+        "ls -l /proc/$$/fd | grep '/log$' | sed 's/.* \\([0-9]*\\) -> .*/\\1/' > descriptors";
+    env.story("S-0001").script(script).write();
+    env.ai_sdlc(&["run", "--keep-worktrees"])
+        .run()
+        .assert_code(0);
+    let descriptors = env.read(".ai-sdlc/worktrees/S-0001-work/descriptors");
+    assert_eq!(descriptors, "1\n2\n");
 }

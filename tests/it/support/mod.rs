@@ -12,7 +12,7 @@ mod template;
 
 pub(crate) use fifo::{Gates, HOLD, pipe};
 pub(crate) use output::Output;
-pub(crate) use processes::{await_none, executor_of, executors, living};
+pub(crate) use processes::{await_none, executor_of, executors, living, runs};
 pub(crate) use running::Running;
 pub(crate) use story::StoryFile;
 

@@ -1,6 +1,7 @@
 //! The processes of a test, found by the mark in their environment.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -98,4 +99,12 @@ pub(crate) fn await_none(mark: &str, patience: Duration) -> Vec<Process> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Whether there is a process of that number; one that waits to be reaped is none any more.
+pub(crate) fn runs(pid: &str) -> bool {
+    let stat = fs::read(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+    String::from_utf8_lossy(&stat)
+        .rsplit_once(')')
+        .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
