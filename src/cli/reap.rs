@@ -1,5 +1,7 @@
 //! `ai-sdlc reap`: ends what runs that were killed have left running; every run does it before anything else.
 
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::ReapArgs;
@@ -18,8 +20,9 @@ pub(super) fn run(args: &ReapArgs) -> Result<ExitCode, CliError> {
     // Of a run that is alive nothing is left over: the lock tells them apart.
     let (occupation, patience) = (Occupation::Command("reap"), Housekeeping::default().lock);
     let mut lock = RunLock::acquire(&project.board, &run, occupation, patience)?;
-    let earlier = earlier_runs(&project, &run, &lock);
+    let earlier = earlier_runs(&project, &run, &lock).looking_closely();
     check_sight()?;
+    check_runs(&project.runs())?;
     if args.dry_run {
         lock.hand_on();
         let left = earlier.leftovers(&Housekeeping::default());
@@ -62,6 +65,18 @@ pub(super) fn end_leftovers(
     let (count, names) = (count(&reaped.stayed), names(&reaped.stayed));
     Err(CliError::new(format!("{count} cannot be ended: {names}"))
         .hint("end them by hand; `ai-sdlc reap --dry-run` lists what is left"))
+}
+
+/// Which runs there were is known by their folders.
+fn check_runs(runs: &Path) -> Result<(), CliError> {
+    match std::fs::read_dir(runs) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CliError::new(format!(
+            "cannot read {}: {error}",
+            runs.display()
+        ))
+        .hint("what earlier runs have left running is found only with it")),
+        _ => Ok(()),
+    }
 }
 
 fn check_sight() -> Result<(), CliError> {

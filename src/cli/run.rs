@@ -9,7 +9,7 @@ use super::error::{CliError, SUCCESS, exit_code};
 use super::last_run::nothing_to_continue;
 use super::run_fence::fence;
 use super::run_idle::tell_nothing;
-use super::run_intent::Intent;
+use super::run_intent::{Intent, check_slots};
 use super::run_request::request;
 use super::run_start::{Start, take_board};
 use super::{find_project, working_directory};
@@ -18,6 +18,7 @@ use crate::diagnostics;
 use crate::engine::{RunId, Verdict};
 use crate::git::Repository;
 use crate::orchestrator::{self, Base};
+use crate::process::FileLimit;
 use crate::report::event::Counts;
 use crate::report::{self, Human, Json, Reporter, Verbosity};
 
@@ -49,11 +50,14 @@ pub(super) fn run_in(
     reporters: Vec<Box<dyn Reporter>>,
 ) -> Result<(u8, Option<Counts>), CliError> {
     let repository = Repository::discover(&project.root)?;
+    let files = FileLimit::raise();
+    // With much less than one story needs, not even the runtime works.
+    check_slots(1, &files)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::new(format!("no runtime: {error}")))?;
-    let done = runtime.block_on(run_project(project, repository, args, reporters));
+    let done = runtime.block_on(run_project(project, repository, files, args, reporters));
     runtime.shutdown_timeout(WIND_UP);
     crate::git::wait_for_ending(GIT_ENDING);
     diagnostics::finish(WIND_UP);
@@ -63,6 +67,7 @@ pub(super) fn run_in(
 async fn run_project(
     project: Project,
     repository: Repository,
+    files: FileLimit,
     args: &RunArgs,
     reporters: Vec<Box<dyn Reporter>>,
 ) -> Result<(u8, Option<Counts>), CliError> {
@@ -87,7 +92,7 @@ async fn run_project(
         }
         return Ok((SUCCESS, None));
     }
-    let intent = Intent::new(start, seed, args, &project, &repository)?;
+    let intent = Intent::new(start, seed, files, args, &project, &repository)?;
     let completeness = intent.plan.completeness;
     let code_of = move |verdict| exit_code(completeness.judge(verdict));
     if args.dry_run {

@@ -20,7 +20,7 @@ use crate::engine::{
 use crate::git::Repository;
 use crate::orchestrator::{self, Base, Continued, Past};
 use crate::process::FileLimit;
-use crate::report;
+use crate::report::{self, plural};
 use crate::story::Store;
 
 /// What a run is going to do.
@@ -84,6 +84,7 @@ impl Intent {
     pub(super) fn new(
         start: Start,
         seed: u64,
+        files: FileLimit,
         args: &RunArgs,
         project: &Project,
         repository: &Repository,
@@ -147,7 +148,7 @@ impl Intent {
                 },
             }),
             base: base(project, repository)?,
-            files: FileLimit::raise(),
+            files,
             waiting,
         };
         intent.check(args)?;
@@ -242,11 +243,12 @@ impl Intent {
 }
 
 /// More executors than there can be connections to would fail one by one, in the middle of the run.
-fn check_slots(slots: usize, files: &FileLimit) -> Result<(), CliError> {
-    let slots = u64::try_from(slots).unwrap_or(u64::MAX);
+pub(super) fn check_slots(slots: usize, files: &FileLimit) -> Result<(), CliError> {
+    let wanted = u64::try_from(slots).unwrap_or(u64::MAX);
     match files.most_executors() {
-        Some(most) if slots > most => Err(CliError::new(format!(
-            "{slots} stories at a time need more open files than this process may have, which are enough for {most}"
+        Some(most) if wanted > most => Err(CliError::new(format!(
+            "{} at a time: that takes more open files than this process may have, which are enough for {most}",
+            plural(slots, "story", "stories")
         ))
         .hint("raise the hard limit (`ulimit -Hn`), or run fewer at a time")),
         _ => Ok(()),

@@ -81,13 +81,18 @@ const WRITTEN: [Key; 6] = [
     Key::UPDATED,
 ];
 
-/// What a story's file says apart from what runs write into it.
-pub fn fingerprint(story: &Story) -> Fingerprint {
+/// What a story's file says apart from what runs write into it, as a text.
+pub(super) fn said_by_people(story: &Story) -> String {
     let without = WRITTEN.map(|key| Edit::Remove { key });
     let document = Document::parse(&story.text).ok();
     let said = document.and_then(|document| document.with(&without).ok());
+    said.unwrap_or_else(|| story.text.clone())
+}
+
+/// The same as a number.
+pub fn fingerprint(story: &Story) -> Fingerprint {
     let mut hasher = DefaultHasher::new();
-    hasher.write(said.as_ref().unwrap_or(&story.text).as_bytes());
+    hasher.write(said_by_people(story).as_bytes());
     Fingerprint::from(hasher.finish())
 }
 

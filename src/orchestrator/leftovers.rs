@@ -25,6 +25,8 @@ pub struct EarlierRuns {
     current: RunId,
     last: Predecessor,
     keep: Vec<String>,
+    /// Whether what is never there for long is looked for even when the last holder ended well.
+    closely: bool,
     /// How long an orchestrator that is just ending may take.
     patience: Duration,
 }
@@ -41,6 +43,7 @@ impl EarlierRuns {
             current: current.clone(),
             last,
             keep: Vec::new(),
+            closely: false,
             patience: Housekeeping::default().lock,
         }
     }
@@ -50,6 +53,15 @@ impl EarlierRuns {
     pub fn keeping(self, names: &[String]) -> Self {
         Self {
             keep: names.to_vec(),
+            ..self
+        }
+    }
+
+    /// The same, and looks for what is never there for long in any case.
+    #[must_use]
+    pub fn looking_closely(self) -> Self {
+        Self {
+            closely: true,
             ..self
         }
     }
@@ -91,8 +103,8 @@ impl EarlierRuns {
     fn newest(&self, housekeeping: &Housekeeping) -> Duration {
         // Only who died has left anything that has to be looked for with such care.
         match self.last {
-            Predecessor::Died(_) => housekeeping.look_at_newest,
-            Predecessor::EndedWell => Duration::ZERO,
+            Predecessor::EndedWell if !self.closely => Duration::ZERO,
+            Predecessor::EndedWell | Predecessor::Died(_) => housekeeping.look_at_newest,
         }
     }
 

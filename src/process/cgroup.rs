@@ -312,8 +312,13 @@ mod linux {
         point: PathBuf,
     }
 
+    /// A text of the system, in which there may be names that are none.
+    fn read(path: &str) -> io::Result<String> {
+        fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     fn mounts() -> io::Result<Vec<Mount>> {
-        let table = fs::read_to_string("/proc/self/mountinfo")?;
+        let table = read("/proc/self/mountinfo")?;
         Ok(table.lines().filter_map(mount).collect())
     }
 
@@ -373,7 +378,7 @@ mod linux {
     }
 
     fn group_of_this_process() -> io::Result<PathBuf> {
-        let groups = fs::read_to_string("/proc/self/cgroup")?;
+        let groups = read("/proc/self/cgroup")?;
         let name = groups
             .lines()
             .find_map(|line| line.strip_prefix("0::"))

@@ -181,8 +181,9 @@ impl Order<'_> {
         drop(command);
         let (held, let_go) = oneshot::channel();
         let (turn, keep) = (Arc::clone(&self.turn), Arc::clone(self.keep));
+        let folder = self.folder.to_owned();
         let ended = tokio::spawn(async move {
-            let status = see_end(child, let_go, &keep).await;
+            let status = see_end(child, let_go, &keep, &folder).await;
             drop(turn);
             status
         });
@@ -214,6 +215,7 @@ async fn see_end(
     (mut child, ownership): (Child, Ownership),
     let_go: oneshot::Receiver<()>,
     keep: &Arc<[String]>,
+    folder: &Path,
 ) -> io::Result<ExitStatus> {
     // `wait` may be dropped and called again.
     let status = tokio::select! {
@@ -230,14 +232,15 @@ async fn see_end(
     drop(ownership);
     // A keeper that came to its end has swept. What any other had below it belongs to this process now.
     if status.as_ref().is_ok_and(|status| status.code().is_none()) {
-        let keep = Arc::clone(keep);
+        let (keep, folder) = (Arc::clone(keep), folder.to_owned());
         let sweeping = tokio::task::spawn_blocking(move || {
             process::sweep_orphans(&Sweep {
                 whose: Whose::OfAttempts {
                     mark: identity::RUN,
                     attempt: identity::STORY,
                 },
-                worktrees: None,
+                // Where processes work is told without links.
+                worktrees: folder.canonicalize().ok().as_deref(),
                 keep: &keep,
                 asked: None,
                 polite: POLITE,

@@ -71,7 +71,6 @@ fn an_agent_is_told_its_story_and_its_work_is_committed() {
     id: S-0001
     title: Do S-0001
     slug: work
-    status: ready
     agent: claude
     ---
 

@@ -28,6 +28,37 @@ fn outside_of_a_repository_nothing_runs() {
 }
 
 #[test]
+fn without_open_files_nothing_runs() {
+    for limit in ["6", "20"] {
+        let env = TestEnv::new();
+        env.story("S-0001").script("true").write();
+        let limited = format!("ulimit -n {limit}; exec \"$0\" run");
+        let output = env.ai_sdlc(&[]).shell(&limited).run();
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(output.shown(&env), @"
+            exit: 2
+            --- stderr
+            error: 1 story at a time: that takes more open files than this process may have, which are enough for 0
+            hint: raise the hard limit (`ulimit -Hn`), or run fewer at a time
+            ");
+        }
+        assert_eq!(env.status("S-0001"), "ready");
+    }
+}
+
+#[test]
+fn what_is_left_running_is_not_nothing_when_nobody_can_know_it() {
+    let env = TestEnv::new();
+    env.write(".ai-sdlc/runs", "");
+    insta::assert_snapshot!(env.ai_sdlc(&["reap"]).run().shown(&env), @"
+    exit: 2
+    --- stderr
+    error: cannot read <dir>/my répo/.ai-sdlc/runs: Not a directory (os error 20)
+    hint: what earlier runs have left running is found only with it
+    ");
+}
+
+#[test]
 fn a_bare_repository_is_refused() {
     let env = TestEnv::without_repository();
     env.git(&["init", "--quiet", "--bare"]);

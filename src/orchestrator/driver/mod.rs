@@ -432,7 +432,8 @@ impl<L: Launcher> Driver<L> {
         };
         let start = Start {
             title: story.title.clone(),
-            story_text: story.text.clone(),
+            // Whether the board says already that it is in progress makes no difference to the agent.
+            story_text: board::said_by_people(story),
             // One that nobody knows is refused by the executor, by its name.
             agent: request
                 .agent_setups
