@@ -4,11 +4,11 @@
 //!   nothing is tried when there are none)
 //! - `… -- claude`, `… -- claude/kill`: one program, one case of it
 //! - `AI_SDLC_AGENTS_REPORT=FILE`: where the table goes besides
+//! - `AI_SDLC_AGENTS_SUMMARY=FILE`: where the line goes besides that says which were tried, or why none was; `.ci/run`
+//!   shows it at its end
 //!
 //! No program reaches anything but this machine: everything happens in a network namespace that has only the loopback
 //! device. `fake_llm.py` is the model; a story's text has its script, the address of the model has the fault.
-//!
-//! The line that begins with `real agents: ` says which were tried, or why none was; `.ci/run` repeats it at its end.
 
 #![expect(clippy::print_stdout, reason = "it has no harness that would do so")]
 
@@ -37,18 +37,16 @@ fn main() -> ExitCode {
         .collect();
     let programs = programs::present();
     if programs.is_empty() {
-        println!(
-            "real agents: none is there, nothing was tried (AI_SDLC_REAL_AGENTS names their folder)"
-        );
+        say("none is there, nothing was tried (AI_SDLC_REAL_AGENTS names their folder)");
         return ExitCode::SUCCESS;
     }
     match namespace::enter() {
         namespace::Entered::Inside => {}
         namespace::Entered::Outside(code) => return code,
         namespace::Entered::Refused(why) => {
-            println!(
-                "real agents: no namespace without a network could be made, nothing was tried: {why}"
-            );
+            say(&format!(
+                "no namespace without a network could be made, nothing was tried: {why}"
+            ));
             return ExitCode::SUCCESS;
         }
     }
@@ -88,15 +86,24 @@ fn main() -> ExitCode {
     if let Ok(path) = std::env::var("AI_SDLC_AGENTS_REPORT") {
         std::fs::write(&path, &table).expect("the report can be written");
     }
-    println!(
-        "real agents: {}: {passed} passed, {failed} failed, {:.0} s",
+    say(&format!(
+        "{}: {passed} passed, {failed} failed, {:.0} s",
         names(&programs).join(", "),
         began.elapsed().as_secs_f64()
-    );
+    ));
     if failed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// Says in a line what was tried.
+fn say(what: &str) {
+    println!("real agents: {what}");
+    if let Ok(path) = std::env::var("AI_SDLC_AGENTS_SUMMARY") {
+        std::fs::write(&path, format!("real agents: {what}\n"))
+            .expect("the summary can be written");
     }
 }
 
