@@ -3,6 +3,9 @@
 //! A number that cannot be true is as good as none: what was known before stands. Budgets must neither be used up by
 //! what is no count at all, nor become of no use since a sum is at its end.
 
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use super::event::Usage;
 
 /// The most tokens of a kind that one report may tell of. It may be that of a whole conversation: a context of a million
@@ -16,11 +19,16 @@ const HIGHEST_COST: u64 = 1_000_000_000_000;
 /// The most requests that one turn may tell of: one each second, for eleven days.
 const MOST_REQUESTS: u32 = 1_000_000;
 
+/// How many requests may be under way at once: those of an agent and its subagents, whose answers come in pieces and in any
+/// order. Of an older one no more is told.
+const MOST_OPEN: usize = 64;
+
 /// What was told.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
     settled_use: Usage,
-    open_request: Option<(String, Usage)>,
+    /// The last requests, by the hashes of their names, which may be long.
+    open: VecDeque<(u64, Usage)>,
     requests: u32,
     totals: Option<Usage>,
     /// What the conversation had used before this turn, as its agent counts.
@@ -40,21 +48,25 @@ impl Tally {
     }
 
     /// What one request has used; once more for the same request when more is known.
-    pub(super) fn request_used(&mut self, request: String, told: Usage) {
-        let known = match &self.open_request {
-            Some((open, used)) if *open == request => *used,
-            _ => Usage::default(),
-        };
+    pub(super) fn request_used(&mut self, request: &str, told: Usage) {
+        let mut hasher = DefaultHasher::new();
+        request.hash(&mut hasher);
+        let request = hasher.finish();
+        let place = self.open.iter().position(|(open, _)| *open == request);
+        let known = place.and_then(|place| self.open.get(place));
+        let known = known.map_or_else(Usage::default, |(_, used)| *used);
         let usage = self.believed(told, known);
-        match &mut self.open_request {
-            Some((open, used)) if *open == request => *used = usage,
-            open => {
-                if let Some((_, used)) = open.replace((request, usage)) {
-                    self.settled_use = self.settled_use.plus(used);
-                }
-                self.requests += 1;
-            }
+        if let Some((_, used)) = place.and_then(|place| self.open.get_mut(place)) {
+            *used = usage;
+            return;
         }
+        if self.open.len() == MOST_OPEN
+            && let Some((_, used)) = self.open.pop_front()
+        {
+            self.settled_use = self.settled_use.plus(used);
+        }
+        self.open.push_back((request, usage));
+        self.requests = self.requests.saturating_add(1);
     }
 
     /// What the whole turn has used, and how many requests there were, where that is told.
@@ -79,11 +91,15 @@ impl Tally {
 
     /// What the whole conversation has cost.
     pub(super) fn conversation_cost(&mut self, told: u64) {
-        if told <= HIGHEST_COST {
-            self.conversation_cost = Some(told);
-        } else {
+        if told > HIGHEST_COST {
             self.doubted = true;
+            return;
         }
+        // A conversation that has cost less than before is counted anew, for the whole turn.
+        if (self.before.cost_micros_usd).is_some_and(|before| told < before) {
+            self.before.cost_micros_usd = None;
+        }
+        self.conversation_cost = Some(told);
     }
 
     /// What was told, with what is known instead of what cannot be true.
@@ -126,10 +142,9 @@ impl Tally {
     pub(super) fn usage(&self) -> Usage {
         let used = self.so_far();
         let before = self.before.cost_micros_usd.unwrap_or(0);
-        // A conversation that has cost less than before is counted anew.
         let cost = self
             .conversation_cost
-            .map(|cost| cost.checked_sub(before).unwrap_or(cost));
+            .map(|cost| cost.saturating_sub(before));
         Usage {
             cost_micros_usd: cost.or(used.cost_micros_usd),
             ..used
@@ -138,8 +153,8 @@ impl Tally {
 
     fn so_far(&self) -> Usage {
         self.totals.unwrap_or_else(|| {
-            let open = self.open_request.as_ref().map(|(_, used)| *used);
-            self.settled_use.plus(open.unwrap_or_default())
+            let open = self.open.iter().map(|(_, used)| *used);
+            open.fold(self.settled_use, Usage::plus)
         })
     }
 }
@@ -160,10 +175,10 @@ mod tests {
     fn what_cannot_be_true_is_as_if_it_had_not_been_told() {
         let absurd = used(u64::MAX, Some(u64::MAX));
         let mut tally = Tally::default();
-        tally.request_used("a".to_owned(), used(5, Some(7)));
+        tally.request_used("a", used(5, Some(7)));
         assert!(!tally.has_doubts());
-        tally.request_used("a".to_owned(), absurd);
-        tally.request_used("b".to_owned(), absurd);
+        tally.request_used("a", absurd);
+        tally.request_used("b", absurd);
         assert!(tally.has_doubts());
         assert_eq!((tally.usage(), tally.requests()), (used(5, Some(7)), 2));
         tally.turn_used(absurd, Some(u32::MAX));
@@ -177,6 +192,30 @@ mod tests {
         tally.conversation_used(absurd);
         assert_eq!(tally.usage(), used(0, Some(0)));
         assert_eq!(tally.conversation_total(), Some(used(100, Some(10))));
+    }
+
+    #[test]
+    fn requests_whose_answers_come_in_turns_are_counted_once() {
+        let mut tally = Tally::default();
+        for (request, tokens) in [("a", 5), ("b", 7), ("a", 6), ("b", 7), ("a", 6)] {
+            tally.request_used(request, used(tokens, None));
+        }
+        assert_eq!((tally.usage(), tally.requests()), (used(13, None), 2));
+        for request in 0..2 * MOST_OPEN {
+            tally.request_used(&request.to_string(), used(1, None));
+        }
+        assert_eq!(tally.open.len(), MOST_OPEN);
+        let all = u64::try_from(2 * MOST_OPEN).unwrap();
+        assert_eq!(tally.usage(), used(13 + all, None));
+    }
+
+    #[test]
+    fn a_cost_that_is_counted_anew_stays_so_when_it_passes_what_there_was_before() {
+        let mut tally = Tally::after(used(0, Some(1000)));
+        for told in [500, 1500] {
+            tally.conversation_cost(told);
+            assert_eq!(tally.usage().cost_micros_usd, Some(told));
+        }
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Turn {
                     self.tool = None;
                 }
             }
-            StreamEvent::RequestUsed { request, usage } => self.tally.request_used(request, usage),
+            StreamEvent::RequestUsed { request, usage } => self.tally.request_used(&request, usage),
             StreamEvent::TurnUsed { usage, requests } => self.tally.turn_used(usage, requests),
             StreamEvent::ConversationUsed(usage) => self.tally.conversation_used(usage),
             StreamEvent::ConversationCost(cost) => self.tally.conversation_cost(cost),

@@ -54,6 +54,9 @@ pub enum Claim {
         /// One line for a person.
         reason: String,
     },
+    /// Its agent has ended by itself, since nothing is left of a budget: it was told how much there was. No executor says so;
+    /// it is what [`Claim::Exceeded`] means then.
+    UsedUp(Overrun),
     /// The executor stopped because it was told to.
     Cancelled,
 }
@@ -354,6 +357,7 @@ impl Outcome {
             }
             (Some(Claim::ProviderRefused { reason }), _) => Self::ProviderRefused { reason },
             (Some(Claim::Exceeded { reason }), _) => Self::of_own_limit(reason),
+            (Some(Claim::UsedUp(overrun)), _) => Self::of_overrun(overrun),
             // Nobody told it to stop: it was ended from outside, and its story has not been worked through.
             (Some(Claim::Cancelled), exit) => Self::Crashed {
                 reason: format!("the executor was stopped from outside and ended with {exit}"),
@@ -402,6 +406,7 @@ impl Outcome {
                 Some(Claim::Failed { reason }) => Self::Failed { reason },
                 Some(Claim::Blocked { reason }) => Self::Blocked { reason },
                 Some(Claim::Exceeded { reason }) => Self::of_own_limit(reason),
+                Some(Claim::UsedUp(overrun)) => Self::of_overrun(overrun),
                 Some(Claim::ProviderRefused { reason }) => Self::ProviderRefused { reason },
                 Some(Claim::QuotaExhausted { until, reason }) => {
                     Self::QuotaExhausted { until, reason }
@@ -420,6 +425,7 @@ impl Outcome {
             Some(Claim::Failed { reason }) => Some(Self::Failed { reason }),
             Some(Claim::Blocked { reason }) => Some(Self::Blocked { reason }),
             Some(Claim::Exceeded { reason }) => Some(Self::of_own_limit(reason)),
+            Some(Claim::UsedUp(overrun)) => Some(Self::of_overrun(overrun)),
             _ => None,
         }
     }

@@ -162,11 +162,16 @@ impl Talk {
         self.now.name.as_deref()
     }
 
-    /// Keeps the name of the conversation as soon as it is known.
-    fn hear(&mut self, name: Option<&str>) {
-        if let Some(name) = name
-            && self.now.take_name(name)
-        {
+    /// Keeps the name of the conversation, and what it has used in all, as soon as they are known: an attempt that is
+    /// killed must not have the next one count once more what was told.
+    fn hear(&mut self, turn: &Turn) {
+        let mut is_new = turn
+            .conversation()
+            .is_some_and(|name| self.now.take_name(name));
+        if let Some(total) = turn.conversation_total() {
+            is_new |= std::mem::replace(&mut self.now.total, total) != total;
+        }
+        if is_new {
             self.note.write(&self.now);
         }
     }
@@ -174,11 +179,7 @@ impl Talk {
     fn count(&mut self, turn: &Turn) {
         self.used = self.used.plus(turn.usage());
         self.requests = self.requests.saturating_add(requests_of(turn));
-        self.hear(turn.conversation());
-        if let Some(total) = turn.conversation_total() {
-            self.now.total = total;
-            self.note.write(&self.now);
-        }
+        self.hear(turn);
     }
 
     fn end(&mut self, reason: Option<&Reason>) {
@@ -369,7 +370,7 @@ impl<'a> Attempt<'a> {
         let checkpoints = self.checkpoints(link);
         let ended = turn::play(stage, &invocation, stream, orders, |turn, seen| {
             let activity = seen.and_then(|seen| seen.activity.clone());
-            talk.hear(turn.conversation());
+            talk.hear(turn);
             self.status(turn, talk, activity);
         })
         .await;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::link::Link;
+use super::link::{Link, LinkError};
 use super::worktree::LOCK_PREFIX;
 use crate::story::id::StoryId;
 
@@ -120,11 +120,19 @@ impl WorktreeEntry {
         if fs::symlink_metadata(self.path.join(".git")).is_err() {
             return false;
         }
-        let checked = Link::between(&self.path, &self.admin_dir).check(None);
+        let checked = self.check_link();
         if let Err(error) = &checked {
             tracing::debug!(%error, "a worktree is not as git has made it");
         }
         checked.is_ok()
+    }
+
+    /// Whether what ties the directory to this entry is as git has made it.
+    ///
+    /// # Errors
+    /// What is not.
+    pub(super) fn check_link(&self) -> Result<(), LinkError> {
+        Link::between(&self.path, &self.admin_dir).check(None)
     }
 
     /// Whether the directory is there, and nothing in it says any more to whom it belongs: its `.git` is gone, or a file

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::file_error::FileError;
+use super::link::LinkError;
 use super::lock::LockError;
 use super::repository::RepositoryError;
 use super::runner::GitError;
@@ -66,6 +67,9 @@ pub enum PrepareError {
         /// The directory.
         path: PathBuf,
     },
+    /// The worktree is there, and what ties it to the repository is not as git has made it.
+    #[error("{0} (mend that, or move the worktree away, then try again)")]
+    Tampered(LinkError),
     /// The worktree is there, without what ties it to the repository.
     #[error("the worktree {} has lost its `.git` file, which `git worktree repair` makes again", path.display())]
     LostLink {
@@ -135,6 +139,7 @@ impl PrepareError {
             self,
             Self::CheckedOutElsewhere { .. }
                 | Self::NotAWorktree { .. }
+                | Self::Tampered(_)
                 | Self::LostLink { .. }
                 | Self::OtherBranch { .. }
                 | Self::BranchGone { .. }

@@ -105,8 +105,12 @@ pub(super) fn survey(
         (Some(entry), Directory::Full) if entry.has_lost_its_link() => {
             return Err(PrepareError::LostLink { path: path.clone() });
         }
-        (_, Directory::Full) => {
-            return Err(PrepareError::NotAWorktree { path: path.clone() });
+        (entry, Directory::Full) => {
+            let tampered = entry.and_then(|entry| entry.check_link().err());
+            let path = path.clone();
+            return Err(
+                tampered.map_or(PrepareError::NotAWorktree { path }, PrepareError::Tampered)
+            );
         }
     };
     let elsewhere = match (&state, tip) {

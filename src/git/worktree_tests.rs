@@ -148,6 +148,12 @@ async fn what_is_in_the_way_is_named_and_left_alone() {
     // What the error tells to do.
     sh(&path, "git reset -q trunk");
     worktrees.prepare(&request).await.unwrap();
+    fixture.sh("ln -s nowhere .git/worktrees/S-0001-a-title/odd");
+    let error = refused(&worktrees, &request).await.to_string();
+    assert!(error.contains("odd is neither a file nor"), "{error}");
+    assert!(error.contains("move the worktree away"), "{error}");
+    fixture.sh("rm .git/worktrees/S-0001-a-title/odd");
+    worktrees.prepare(&request).await.unwrap();
     fixture.sh("echo 'my disk' > .git/worktrees/S-0001-a-title/locked; rm -r .ai-sdlc/worktrees/*");
     let error = refused(&worktrees, &request).await;
     assert!(

@@ -249,6 +249,37 @@ fn a_conversation_goes_on_without_its_history() {
 }
 
 #[test]
+fn what_a_killed_attempt_has_told_of_the_cost_of_its_conversation_is_not_counted_again() {
+    let hold = HOLD.replace('\n', "; ");
+    let script = format!(
+        r#"costs() {{ update "{{\"sessionUpdate\":\"usage_update\",\"used\":1,\"size\":2,\"cost\":{{\"amount\":$1,\"currency\":\"USD\"}}}}"; }}
+        hello; hear
+        case "$line" in
+        *session/new*) answer 2 '{{"sessionId":"s-1"}}'; hear; costs 0.5; {hold}; kill -9 $PPID; exec sleep 1000;;
+        esac
+        answer 2 null; hear; costs 0.7; echo two > two.txt; end end_turn"#
+    );
+    let env = with_agent(&script);
+    let config = fs::read_to_string(env.path(".ai-sdlc.json")).unwrap();
+    let twice = config.replace(r#""most": 1"#, r#""most": 2, "backOffMs": 1"#);
+    env.write(".ai-sdlc.json", &twice);
+    let gates = Gates::new(&env, &["S-0001"]);
+    let run = env.ai_sdlc(&["run", "--json"]).start();
+    assert_eq!(gates.next(), "S-0001");
+    run.event_where("what it costs", |event| {
+        event["usage"]["cost_micros_usd"] == 500_000
+    });
+    gates.release("S-0001");
+    let output = run.wait();
+    output.assert_code(0);
+    assert_eq!(output.events("story_retrying").len(), 1);
+    assert_eq!(
+        output.settled("S-0001")["usage"]["cost_micros_usd"],
+        700_000
+    );
+}
+
+#[test]
 fn an_agent_that_nobody_has_described_is_said_before_anything_starts() {
     let env = TestEnv::new();
     let refused = |agent: &str| {

@@ -139,6 +139,11 @@ impl Engine {
                 self.note_refusal(key, &reason, effects);
                 Claim::ProviderRefused { reason }
             }
+            // Its agent was told what is left of all budgets, and does not know whose the narrowest was.
+            (Claim::Exceeded { reason }, Some((key, _))) => match self.nothing_left_for(key) {
+                Some(overrun) => Claim::UsedUp(overrun),
+                None => Claim::Exceeded { reason },
+            },
             (claim, _) => claim,
         };
         self.feed(unit, Input::Claimed(claim), effects);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::day::CalendarDay;
+use crate::engine::effect::BoardEntry;
 use crate::engine::limits::{Budget, Overrun, Scope};
 
 const TODAY: CalendarDay = CalendarDay::new(2026, 11, 26);
@@ -87,6 +88,29 @@ fn a_turn_may_use_what_is_left_of_every_budget() {
     assert_eq!(allowed(1, 90).cost_micros_usd, Some(10));
     assert_eq!(allowed(2, 30).cost_micros_usd, Some(30));
     assert_eq!(allowed(2, 30).turns, None);
+}
+
+#[test]
+fn an_agent_that_ends_at_what_is_left_for_everybody_is_not_to_blame() {
+    for used in [10, 11] {
+        let settings = Settings {
+            run_limits: of_tokens(10),
+            ..rules(1)
+        };
+        let mut run = Run::begin(settings, &[1]);
+        run.work(1);
+        run.use_up(1, tokens(used));
+        let reason = "its budget is used up".to_owned();
+        run.tell(Event::Claimed(run.unit(1), Claim::Exceeded { reason }));
+        run.exit(1, Exit::Code(0));
+        let overrun = Overrun {
+            scope: Scope::Run,
+            budget: Budget::Tokens,
+        };
+        assert_eq!(run.ends(1), [Outcome::of_overrun(overrun)], "{used}");
+        let entry = BoardEntry::Returned { error: None };
+        assert!(run.asked.contains(&Effect::WriteBoard(id(1), entry)));
+    }
 }
 
 #[test]
