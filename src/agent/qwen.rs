@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::event::{StreamEvent, Trouble, TroubleKind, Usage};
-use super::json::{millis, number, object, text, tokens};
+use super::json::{millis, object, text, tokens};
 use super::{
     Agent, Approach, Ask, Capabilities, Conclusion, Conversation, Invocation, Output, Permissions,
     Place, Program, StreamReader, Task, TaskError, Tells, Tools, Turn, messages,
@@ -137,10 +137,8 @@ impl StreamReader for Reader {
 }
 
 fn result(event: &Value) -> Vec<StreamEvent> {
-    let used = StreamEvent::TurnUsed {
-        usage: usage(event, "/usage"),
-        requests: u32::try_from(number(event, "/num_turns")).ok(),
-    };
+    // That of the whole conversation, with the requests of which no event tells.
+    let used = StreamEvent::ConversationUsed(usage(event, "/usage"));
     let end = if messages::is_success(event) {
         StreamEvent::Finished {
             answer: text(event, "/result").map(str::to_owned),

@@ -129,13 +129,15 @@ impl Tally {
         self.requests
     }
 
-    /// What the whole conversation has used, where the agent tells that.
+    /// What the whole conversation has used: what its agent says of it, or else what is known of it, so that what a turn
+    /// that is killed has told is not counted once more with the next one.
     pub(super) fn conversation_total(&self) -> Option<Usage> {
-        let cost = self.conversation_cost.map(|cost| Usage {
-            cost_micros_usd: Some(cost),
-            ..Usage::default()
-        });
-        self.conversation_total.or(cost)
+        let known = Usage {
+            cost_micros_usd: self.conversation_cost.or(self.before.cost_micros_usd),
+            ..self.before.plus(self.so_far())
+        };
+        let known = (known != Usage::default()).then_some(known);
+        self.conversation_total.or(known)
     }
 
     /// What the turn has used: the agent's total, or the sum of its requests until there is one.
@@ -207,6 +209,22 @@ mod tests {
         assert_eq!(tally.open.len(), MOST_OPEN);
         let all = u64::try_from(2 * MOST_OPEN).unwrap();
         assert_eq!(tally.usage(), used(13 + all, None));
+    }
+
+    #[test]
+    fn what_a_killed_turn_has_told_of_a_conversation_is_not_counted_with_the_next_one() {
+        let mut killed = Tally::after(used(500, None));
+        killed.request_used("a", used(1000, None));
+        let so_far = killed.conversation_total().unwrap();
+        assert_eq!(so_far, used(1500, None));
+        let mut next = Tally::after(so_far);
+        next.request_used("b", used(1000, None));
+        assert_eq!(next.usage(), used(1000, None));
+        // With a request of which no event told.
+        next.conversation_used(used(2600, None));
+        assert_eq!(next.usage(), used(1100, None));
+        assert_eq!(next.conversation_total(), Some(used(2600, None)));
+        assert_eq!(Tally::default().conversation_total(), None);
     }
 
     #[test]

@@ -249,6 +249,13 @@ fn killed(program: &Program) -> Result<String, String> {
     check(files == "one.txt\ntwo.txt\n", || {
         format!("changed: {files}")
     })?;
+    let usage = &over.settled("S-0001")["usage"];
+    let of = |name: &str| usage[name].as_u64().unwrap_or(0);
+    let told = of("input_tokens") + of("output_tokens") + of("cached_tokens");
+    let sent = scene.server.count("input_tokens") + scene.server.count("output_tokens");
+    check(told <= sent, || {
+        format!("it counts {told} tokens, and the model {sent}")
+    })?;
     let conversations = scene.conversations();
     let tried = conversations.len() > 1 && conversations[0] == conversations[1];
     let is_same = tried && conversations.len() == 2;
