@@ -227,6 +227,7 @@ enum Step {
 struct Pressing {
     gave_up: bool,
     asked: bool,
+    terminated: bool,
     /// SIGTERM follows then, for one that was interrupted first.
     terminate_at: Option<Instant>,
     /// SIGKILL follows then, for one that is not ended by an order.
@@ -267,8 +268,11 @@ impl Pressing {
                 self.terminate_at = Some(before.min(at));
                 None
             }
+            // It is at its end: many take a second SIGTERM for a request to drop everything.
+            _ if self.terminated && !left.is_zero() => None,
             _ => {
                 self.terminate_at = None;
+                self.terminated = true;
                 Some(Step::Signal(Ending::Terminate))
             }
         }
@@ -277,6 +281,7 @@ impl Pressing {
     /// What ends it, when all is said.
     fn end(&mut self) -> Ending {
         self.terminate_at = None;
+        self.terminated = true;
         self.kill_at = self.kill_at.or(Some(Instant::now() + GIVING_UP));
         Ending::Terminate
     }
@@ -287,6 +292,7 @@ impl Pressing {
 
     fn step(&mut self) -> Ending {
         if self.terminate_at.take().is_some() {
+            self.terminated = true;
             return Ending::Terminate;
         }
         self.kill_at = None;
@@ -365,6 +371,15 @@ mod tests {
         assert_eq!(pressing.ask(Ask::InterruptFirst, GIVING_UP), interrupt);
         assert_eq!(pressing.ask(Ask::InterruptFirst, Duration::ZERO), terminate);
         assert_eq!(pressing.next(), None);
+    }
+
+    #[test]
+    fn one_that_has_time_left_is_terminated_once_however_often_the_order_comes() {
+        let terminate = Some(Step::Signal(Ending::Terminate));
+        let mut pressing = Pressing::default();
+        assert_eq!(pressing.ask(Ask::Terminate, GIVING_UP), terminate);
+        assert_eq!(pressing.ask(Ask::Terminate, GIVING_UP), None);
+        assert_eq!(pressing.ask(Ask::Terminate, Duration::ZERO), terminate);
     }
 
     #[tokio::test(start_paused = true)]
