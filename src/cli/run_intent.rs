@@ -14,8 +14,8 @@ use super::run_shortfalls::shortfalls;
 use super::run_start::Start;
 use crate::config::Project;
 use crate::engine::{
-    Account, LeftOut, Limits, Obstacle, Overrun, PlannedStory, Prices, Restart, RunId, Scope,
-    Selection, Settings, WhenIdle,
+    LeftOut, Limits, Obstacle, Overrun, PlannedStory, Prices, Restart, RunId, Scope, Selection,
+    Settings, WhenIdle,
 };
 use crate::git::Repository;
 use crate::orchestrator::{self, Base, Continued, Past};
@@ -128,9 +128,6 @@ impl Intent {
             settings.run_limits = past.engine.run_limits().overridden_by(limits);
             stories.clone_from(&past.opening.plan);
         }
-        for remark in plan.of_greedy(&settings.capacity) {
-            report::warning(&remark);
-        }
         let run_limits = settings.run_limits;
         let intent = Self {
             run,
@@ -185,12 +182,8 @@ impl Intent {
     pub(super) fn shortfalls(&self, prices: &Prices) -> Vec<String> {
         let agents = self.stories.iter();
         let agents = agents.filter_map(|story| self.plan.agents.get(&story.id));
-        shortfalls(
-            agents.map(String::as_str),
-            &self.planner.agents,
-            &self.settings,
-            prices,
-        )
+        let agents = agents.map(String::as_str);
+        shortfalls(agents, &self.planner.agents, &self.settings, prices)
     }
 
     /// The budget of this day of which nothing is left, by what all runs of the board have used on it. Blocks.
@@ -203,10 +196,7 @@ impl Intent {
         for remark in unknown {
             report::warning(&remark);
         }
-        let budget = limits.used_up_by(Account {
-            usage,
-            ..Account::default()
-        })?;
+        let budget = limits.nothing_left_after(usage)?;
         Some(Overrun {
             scope: Scope::Day,
             budget,

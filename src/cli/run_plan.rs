@@ -10,11 +10,10 @@ use super::error::CliError;
 use crate::agent;
 use crate::config::Project;
 use crate::engine::{
-    Candidate, Candidates, Capacity, Completeness, EpicName, FilePattern, Plan, Remark, Resources,
-    Selection, plan,
+    Candidate, Candidates, Completeness, EpicName, FilePattern, Plan, Remark, Selection, plan,
 };
 use crate::orchestrator::{PastAttempts, Replan, check_writable, fingerprint};
-use crate::report::{chain, of_machine};
+use crate::report::chain;
 use crate::story::{Board, Problem, Store, Story, StoryId};
 
 /// The variable that names the agent of stories that name none, as in the predecessor.
@@ -189,26 +188,6 @@ impl RunPlan {
         unreadable
             .chain(remarks.iter().map(ToString::to_string))
             .collect()
-    }
-
-    /// The agents that want more of the machine than all of them may have together, in lines for people.
-    pub(super) fn of_greedy(&self, capacity: &Capacity) -> Vec<String> {
-        let mut told = BTreeSet::new();
-        let stories = self.plan.stories.iter();
-        let remarks = stories.filter_map(|planned| {
-            let lack = capacity.lacks(Resources::default(), planned.resources)?;
-            let name = self.agents.get(&planned.id)?;
-            told.insert(name).then(|| {
-                let number = |number| of_machine(lack.resource, number);
-                format!(
-                    "the agent `{name}` wants {}: {}, and agents have {} together: no other runs beside it",
-                    lack.resource,
-                    number(lack.wanted),
-                    number(lack.capacity)
-                )
-            })
-        });
-        remarks.collect()
     }
 
     /// Whether every agent can be driven, asked before anything is started.

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use super::agents::Agents;
 use crate::agent::{self, Capabilities};
-use crate::engine::{Budget, Prices, Settings, Tokens};
+use crate::engine::{Budget, Capacity, Prices, Resources, Settings, Tokens};
 use crate::protocol::AgentSetup;
+use crate::report::of_machine;
 
 /// An agent of the run.
 struct Employed<'a> {
     name: &'a str,
     setup: &'a AgentSetup,
+    wants: Resources,
     can: Capabilities,
 }
 
@@ -25,7 +27,13 @@ pub(super) fn shortfalls<'a>(
     let employed = names.into_iter().filter_map(|name| {
         let setup = agents.setup(name)?;
         let can = agent::find(&setup.adapter)?.capabilities();
-        Some(Employed { name, setup, can })
+        let wants = agents.resources(name);
+        Some(Employed {
+            name,
+            setup,
+            wants,
+            can,
+        })
     });
     let employed: Vec<Employed<'_>> = employed.collect();
     let those = |falls_short: &dyn Fn(&Employed<'_>) -> bool| {
@@ -68,7 +76,25 @@ pub(super) fn shortfalls<'a>(
             )
         }));
     }
+    lines.extend(
+        employed
+            .iter()
+            .filter_map(|agent| greed(agent, &settings.capacity)),
+    );
     lines
+}
+
+/// What an agent wants more of than all of them may have together.
+fn greed(agent: &Employed<'_>, capacity: &Capacity) -> Option<String> {
+    let lack = capacity.lacks(Resources::default(), agent.wants)?;
+    let number = |number| of_machine(lack.resource, number);
+    Some(format!(
+        "the agent `{}` wants {}: {}, and agents have {} together: no other runs beside it",
+        agent.name,
+        lack.resource,
+        number(lack.wanted),
+        number(lack.capacity)
+    ))
 }
 
 /// Whether it is known what an agent costs, as far as that can be said before its model is.

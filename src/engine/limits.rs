@@ -121,13 +121,18 @@ impl Limits {
 
     /// The budget of which nothing is left: another attempt would have nothing to work with.
     pub fn used_up_by(&self, account: Account) -> Option<Budget> {
+        let time_is_up = self.time.is_some_and(|limit| account.time >= limit);
+        self.nothing_left_after(account.usage)
+            .or(time_is_up.then_some(Budget::Time))
+    }
+
+    /// The budget of which nothing is left after `usage`; time has its own clock.
+    pub fn nothing_left_after(&self, usage: Usage) -> Option<Budget> {
         let nothing_left = |budget: &Budget| {
-            let (used, limit) = (account.usage.of(*budget), self.of(*budget));
+            let (used, limit) = (usage.of(*budget), self.of(*budget));
             used.zip(limit).is_some_and(|(used, limit)| used >= limit)
         };
-        let counted = Budget::COUNTED.into_iter().find(nothing_left);
-        let time_is_up = self.time.is_some_and(|limit| account.time >= limit);
-        counted.or(time_is_up.then_some(Budget::Time))
+        Budget::COUNTED.into_iter().find(nothing_left)
     }
 
     /// The budgets of which little is left, with what is used of them and what they are; time has its own clock.

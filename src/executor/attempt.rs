@@ -22,7 +22,7 @@ use crate::agent::{
     Setup, Task, TroubleKind, Turn, Usage,
 };
 use crate::engine::{Allowance, Phase};
-use crate::git::{self, CommitError, CommitId, CommitOutcome, CommitRequest, Git, Link};
+use crate::git::{self, CommitError, CommitId, CommitOutcome, CommitRequest, Git, Link, LinkError};
 use crate::process::SessionExit;
 use crate::protocol::{
     self, Activity, AgentSetup, Change, Claim, Evidence, FromExecutor, Label, Log, LogLevel,
@@ -66,6 +66,13 @@ enum Setback {
 impl Setback {
     fn failed(reason: impl Into<String>) -> Self {
         Self::Concluded(Conclusion::Failed(reason.into()))
+    }
+
+    /// The worktree leads elsewhere than git has made it.
+    fn tampered(error: &LinkError) -> Self {
+        Self::failed(format!(
+            "{error}; hint: mend that, or move the worktree away, then set `status: ready`"
+        ))
     }
 
     fn crashed(reason: impl Into<String>) -> Self {
@@ -208,7 +215,7 @@ impl<'a> Attempt<'a> {
         // Nobody works in it yet. What an earlier attempt has done to it, the preparation would have seen.
         let link = match Link::read(&worktree) {
             Ok(link) => link,
-            Err(error) => return Setback::failed(error.to_string()).claim(),
+            Err(error) => return Setback::tampered(&error).claim(),
         };
         let mut talk = Talk::of(&self.start.agent.name, self.identity, &worktree);
         match self.try_work(&link, &mut talk, orders).await {
@@ -384,7 +391,7 @@ impl<'a> Attempt<'a> {
             .map_err(Setback::crashed)?;
         // From here on, git is called in the worktree by a process that no fence holds.
         let intact = link.check(Some(&self.start.branch));
-        intact.map_err(|error| Setback::failed(error.to_string()))?;
+        intact.map_err(|error| Setback::tampered(&error))?;
         let ended = ended.map_err(Setback::failed)?;
         talk.count(&ended.turn);
         if ended.turn.has_doubtful_use() {

@@ -35,6 +35,9 @@ const LATE: Duration = Duration::from_secs(5);
 /// nobody waits for that, since every story would.
 const LINGERING: Duration = Duration::from_secs(3);
 
+/// What is wrong with an agent that takes nothing.
+const DEAF: &str = "the agent does not read what is said to it";
+
 /// A dialogue; or none, where everything is said before the agent starts.
 pub(super) struct Dialogue(Option<Talk>);
 
@@ -209,9 +212,6 @@ impl Talk {
         unread.unwrap_or(0).min(self.written)
     }
 }
-
-/// What is wrong with an agent that takes nothing.
-const DEAF: &str = "the agent does not read what is said to it";
 
 async fn writable(pipe: Option<&pipe::Sender>) {
     match pipe {

@@ -271,15 +271,7 @@ impl Engine {
 }
 
 fn used_up(scope: Scope, limits: Limits, usage: Usage) -> Option<Overrun> {
-    let account = Account {
-        usage,
-        ..Account::default()
-    };
-    let counted = Limits {
-        time: None,
-        ..limits
-    };
-    let budget = counted.used_up_by(account)?;
+    let budget = limits.nothing_left_after(usage)?;
     Some(Overrun { scope, budget })
 }
 

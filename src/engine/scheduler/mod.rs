@@ -8,7 +8,8 @@
 //! - no number of an attempt is used twice, and never two attempts at one story at a time;
 //! - the same events give the same state.
 //!
-//! Parts: `queue` (who is next), `providers` (whom their limits let start), `contention` (whose files overlap), `turns`
+//! Parts: `queue` (who is next), `providers` (whom their limits let start), `contention` (whose files overlap), `room` (whom
+//! the machine has enough for), `turns`
 //! (whose agents may begin one), `admission` (who joins), `ends` (what follows the end of an attempt), `budget` (what may
 //! be used), `clock` (deadlines), `shutdown` (how a run is stopped), `recovery` (how it goes on after a `kill -9`), `view`
 //! (what can be seen of it).
@@ -21,6 +22,7 @@ mod ends;
 mod providers;
 mod queue;
 mod recovery;
+mod room;
 mod shutdown;
 #[cfg(test)]
 mod tests;
@@ -46,7 +48,7 @@ use crate::engine::lifecycle::{Input, Rules, Scene, Sequel, State, Step};
 use crate::engine::limits::{Account, Allowance, Budget, Limits, Overrun, Scope, Usage};
 use crate::engine::outcome::{Outcome, Skip};
 use crate::engine::plan::{Fingerprint, PlannedStory};
-use crate::engine::resources::{Lack, Resource, Resources};
+use crate::engine::resources::{Resource, Resources};
 use crate::engine::retry::{Delay, Tries};
 use crate::engine::settings::{Settings, WhenIdle};
 use crate::engine::time::Moment;
@@ -484,7 +486,6 @@ impl Engine {
             if let Some(overrun) = self.nothing_left() {
                 return self.exceed_run(overrun.scope, overrun.budget, effects);
             }
-            // Nobody overtakes it, or it might never have its turn.
             if let Some(lack) = self.lacks_room_for(key) {
                 return self.tell_of_lack(key, lack, effects);
             }
@@ -533,24 +534,6 @@ impl Engine {
         self.take_slot(key);
         if fault::is(Fault::DependencyMetByStart) {
             self.release_dependents(key);
-        }
-    }
-
-    /// What of the machine there is too little of for a story. Alone, each has enough.
-    fn lacks_room_for(&self, key: Key) -> Option<Lack> {
-        if self.occupied == 0 || fault::is(Fault::CapacityIgnored) {
-            return None;
-        }
-        let wanted = self.story(key).resources;
-        self.settings.capacity.lacks(self.taken, wanted)
-    }
-
-    fn tell_of_lack(&mut self, key: Key, lack: Lack, effects: &mut Effects) {
-        if self.short_of.insert(lack.resource) {
-            effects.tell(Notice::WaitsForRoom {
-                story: self.story(key).id.clone(),
-                lack,
-            });
         }
     }
 
